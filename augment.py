@@ -1,0 +1,290 @@
+"""Augmentation by ImageDataGenerator's transforms: the Keras class itself, and the same transforms on whole batches.
+
+    python plots.py augmented --recipe grenholm      # see what a recipe's augmentation does
+
+Transform parameters are drawn once, by NumPy, and whichever engine is used applies those: `Augmentation.batch`, about
+ten times as fast, or `Augmentation.generator`'s (`train.py --augment-engine keras`), which knows a few transforms more.
+"""
+
+import functools
+import inspect
+
+import keras
+import numpy as np
+import scipy.ndimage
+import tensorflow as tf
+
+from console import UserError, choose
+
+# What ImageDataGenerator has and the batch form has not.
+KERAS_ONLY = (
+    "featurewise_center",
+    "samplewise_center",
+    "featurewise_std_normalization",
+    "samplewise_std_normalization",
+    "zca_whitening",
+    "zca_epsilon",
+    "channel_shift_range",
+    "brightness_range",
+    "interpolation_order",
+)
+FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+
+
+class Augmentation:
+    """Random transforms of images, with ImageDataGenerator's argument names, meanings and defaults.
+
+    Arguments:
+        rotation_range: degrees, either way.
+        width_shift_range, height_shift_range: a share of the size where below 1, else pixels; a whole number n draws
+            whole pixels below n; a list draws one of its values. Either way.
+        shear_range: degrees, either way.
+        zoom_range: z for a factor in [1 - z, 1 + z], or [low, high]; drawn for width and height apart.
+        horizontal_flip, vertical_flip: flip half of the images.
+        fill_mode, cval: what lies outside the image: its nearest pixel, or "constant" (`cval`), "reflect", "wrap".
+        elastic_alpha, elastic_sigma: elastic distortion of Simard, Steinkraus and Platt, "Best practices for
+            convolutional neural networks applied to visual document analysis", 2003: each pixel is moved by uniform
+            noise in -1..1, smoothed by a Gaussian of `elastic_sigma` pixels and multiplied by `elastic_alpha` pixels
+            (the paper: 34 and 4, on 29x29). 0 for none.
+        keras_only: ImageDataGenerator's other arguments (KERAS_ONLY); the batch form refuses them.
+
+    The two engines agree on every pixel to 1e-4 (images in 0..1) in all four fill modes, SciPy's edges included: "wrap"
+    lays the last pixel on the first (a period of n - 1 pixels), "constant" gives `cval` to a point anywhere outside.
+    Only a point that rounding puts on the other side of the border can differ in these two.
+    Elastic distortion is resampled together with the other transforms by the batch form, and after them, a second
+    time, with the class, which makes the latter's strokes slightly softer.
+
+    Raises UserError for a name or a value that is not valid.
+    """
+
+    def __init__(
+        self,
+        rotation_range=0,
+        width_shift_range=0.0,
+        height_shift_range=0.0,
+        shear_range=0.0,
+        zoom_range=0.0,
+        fill_mode="nearest",
+        cval=0.0,
+        horizontal_flip=False,
+        vertical_flip=False,
+        elastic_alpha=0.0,
+        elastic_sigma=4.0,
+        **keras_only,
+    ):
+        valid = [*inspect.signature(Augmentation).parameters][:-1] + [*KERAS_ONLY]
+        for key in keras_only:
+            choose("augmentation setting", key, valid)
+        choose("fill_mode", fill_mode, FILL_MODES)
+        for key, value in dict(elastic_alpha=elastic_alpha, elastic_sigma=elastic_sigma).items():
+            if not isinstance(value, (int, float)) or value < 0:
+                raise UserError(f"{key} must be a number of 0 or more, not {value!r}")
+        if elastic_alpha and not elastic_sigma:
+            raise UserError("elastic_sigma must be above 0 where elastic_alpha is")
+        self.elastic_alpha, self.elastic_sigma = elastic_alpha, elastic_sigma
+        self.keras_only = {key: value for key, value in keras_only.items() if value}
+        try:
+            self.generator = tf.keras.preprocessing.image.ImageDataGenerator(
+                rotation_range=rotation_range,
+                width_shift_range=width_shift_range,
+                height_shift_range=height_shift_range,
+                shear_range=shear_range,
+                zoom_range=zoom_range,
+                fill_mode=fill_mode,
+                cval=cval,
+                horizontal_flip=horizontal_flip,
+                vertical_flip=vertical_flip,
+                data_format="channels_last",
+                **keras_only,
+            )
+            self.draw(np.random.default_rng(0), 1)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"augmentation: {str(error).splitlines()[0]}") from error
+
+    @property
+    def transforms(self):
+        """Whether any image is changed at all."""
+        probe = self.draw(np.random.default_rng(0), 64)
+        plain = all(np.all(probe[key] == (1 if key in ("zx", "zy") else 0)) for key in probe)
+        return not plain or bool(self.elastic_alpha or self.keras_only)
+
+    def draw(self, rng, n, shape=(28, 28)):
+        """Draws transform parameters for `n` images of `shape` from `rng` (numpy.random.Generator).
+
+        Returns a dict of float64 arrays (n,) with the keys of ImageDataGenerator.get_random_transform: theta (degrees),
+        tx, ty (pixels), shear (degrees), zx, zy, flip_horizontal, flip_vertical (0 or 1),
+        channel_shift_intensity, brightness. An image's parameters do not depend on how many are drawn after it.
+        """
+        g = self.generator
+        u = rng.random((n, 12)).T
+
+        def either_way(value, u):
+            return (2 * u - 1) * value
+
+        def shift(value, u_value, u_sign, size):
+            if not np.any(value):
+                return np.zeros(n)
+            scale = size if np.max(value) < 1 else 1
+            if np.ndim(value) == 0 and not isinstance(value, (int, np.integer)):
+                return either_way(value, u_value) * scale
+            choices = np.arange(value) if np.ndim(value) == 0 else np.asarray(value, float)
+            return choices[(u_value * len(choices)).astype(int)] * np.where(u_sign < 0.5, -1, 1) * scale
+
+        low, high = g.zoom_range
+        brightness = g.brightness_range or (1, 1)
+        return {
+            "theta": either_way(g.rotation_range, u[0]),
+            "tx": shift(g.height_shift_range, u[1], u[2], shape[0]),
+            "ty": shift(g.width_shift_range, u[3], u[4], shape[1]),
+            "shear": either_way(g.shear_range, u[5]),
+            "zx": low + (high - low) * u[6],
+            "zy": low + (high - low) * u[7],
+            "flip_horizontal": (u[8] < 0.5) * float(g.horizontal_flip),
+            "flip_vertical": (u[9] < 0.5) * float(g.vertical_flip),
+            "channel_shift_intensity": either_way(g.channel_shift_range, u[10]),
+            "brightness": brightness[0] + (brightness[1] - brightness[0]) * u[11],
+        }
+
+    def draw_elastic(self, rng, n, shape=(28, 28)):
+        """Draws displacement fields, float32 (n, height, width, 2) in pixels (down, right); None without elastic."""
+        if not self.elastic_alpha:
+            return None
+        noise = 2 * rng.random((n, 2, *shape), dtype=np.float32) - 1
+        for size in reversed(shape):  # columns, then rows, each as one large matrix product
+            smooth = noise.reshape(-1, size) @ gaussian_matrix(size, self.elastic_sigma).T
+            noise = smooth.reshape(noise.shape).swapaxes(2, 3)
+        return self.elastic_alpha * noise.transpose(0, 2, 3, 1)
+
+    def check_batch(self):
+        """Raises UserError where an argument asks for what only the Keras class can do."""
+        if self.keras_only:
+            raise UserError(
+                f"augmentation {', '.join(self.keras_only)}: only ImageDataGenerator can do that; use "
+                "--augment-engine keras"
+            )
+
+    def batch(self, images, parameters, elastic=None):
+        """Transforms a batch; the TensorFlow operations of `matrices` and `warp`, called with arrays.
+
+        images: (n, height, width, 1), uint8 or float. parameters: from `draw`. elastic: from `draw_elastic`.
+        Returns float32 (n, height, width, 1) on the images' own scale.
+        """
+        self.check_batch()
+        images = tf.cast(images, tf.float32)
+        matrices = projective_matrices(parameters, images.shape[1:3])
+        return warp(images, matrices, elastic, self.generator.fill_mode, self.generator.cval).numpy()
+
+    def each(self, images, parameters, elastic=None):
+        """The same by ImageDataGenerator.apply_transform and .standardize, one image after another."""
+        transformed = np.empty(images.shape, np.float32)
+        unused = set()
+        if not self.generator.channel_shift_range:
+            unused.add("channel_shift_intensity")
+        if self.generator.brightness_range is None:
+            unused.add("brightness")
+        for i, image in enumerate(images.astype(np.float32)):
+            drawn = {key: value[i] for key, value in parameters.items() if key not in unused}
+            image = self.generator.apply_transform(image, drawn)
+            if elastic is not None:
+                rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+                points = [rows + elastic[i, ..., 0], columns + elastic[i, ..., 1]]
+                image = scipy.ndimage.map_coordinates(
+                    image[..., 0],
+                    points,
+                    order=1,
+                    mode=self.generator.fill_mode,
+                    cval=self.generator.cval,
+                )[..., None]
+            transformed[i] = self.generator.standardize(image)
+        return transformed
+
+
+@functools.lru_cache
+def gaussian_matrix(size, sigma):
+    """float32 (size, size): what scipy.ndimage.gaussian_filter1d(mode="constant") multiplies a line of pixels by."""
+    return scipy.ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="constant").astype(np.float32)
+
+
+def projective_matrices(parameters, shape):
+    """ImageDataGenerator's affine matrices and flips in the form of TensorFlow's ImageProjectiveTransformV3.
+
+    parameters: from `Augmentation.draw`. shape: (height, width).
+    Returns float32 (n, 8): a point (x, y) of the output is read at (a0 x + a1 y + a2, b0 x + b1 y + b2).
+    """
+    theta, shear = np.deg2rad(parameters["theta"]), np.deg2rad(parameters["shear"])
+    tx, ty, zx, zy = (parameters[key] for key in ("tx", "ty", "zx", "zy"))
+    cos, sin = np.cos(theta), np.sin(theta)
+    # rotation @ shift @ shear @ zoom, about the centre
+    a0, a1 = cos * zx, (-cos * np.sin(shear) - sin * np.cos(shear)) * zy
+    b0, b1 = sin * zx, (-sin * np.sin(shear) + cos * np.cos(shear)) * zy
+    cx, cy = (shape[0] - 1) / 2, (shape[1] - 1) / 2
+    a2 = cx - a0 * cx - a1 * cy + cos * tx - sin * ty
+    b2 = cy - b0 * cx - b1 * cy + sin * tx + cos * ty
+    # A flip comes last, so it is a change of the output's coordinate: x -> width - 1 - x.
+    for flip, first, last in (
+        (parameters["flip_horizontal"], (a0, b0), shape[1] - 1),
+        (parameters["flip_vertical"], (a1, b1), shape[0] - 1),
+    ):
+        a2, b2 = a2 + flip * first[0] * last, b2 + flip * first[1] * last
+        first[0][:], first[1][:] = first[0] * (1 - 2 * flip), first[1] * (1 - 2 * flip)
+    zero = np.zeros_like(a0)
+    return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
+
+
+def warp(images, matrices, elastic=None, fill_mode="nearest", cval=0.0):
+    """Resamples a batch bilinearly. float32 (n, height, width, 1), (n, 8)[, (n, height, width, 2)] -> as images.
+
+    Graph or eager TensorFlow.
+    """
+    if elastic is None and fill_mode in ("nearest", "reflect"):  # where the kernel's edges are SciPy's
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=images,
+            transforms=matrices,
+            output_shape=tf.shape(images)[1:3],
+            fill_value=cval,
+            interpolation="BILINEAR",
+            fill_mode=fill_mode.upper(),
+        )
+    height, width = images.shape[1:3]
+    y, x = tf.meshgrid(tf.range(height, dtype=tf.float32), tf.range(width, dtype=tf.float32), indexing="ij")
+    y, x = y[None], x[None]
+    if elastic is not None:
+        y, x = y + elastic[..., 0], x + elastic[..., 1]
+    m = matrices[:, :, None, None]
+    x, y = m[:, 0] * x + m[:, 1] * y + m[:, 2], m[:, 3] * x + m[:, 4] * y + m[:, 5]
+    return _sample(images, y, x, fill_mode, cval)
+
+
+def _sample(images, y, x, fill_mode, cval):
+    """Bilinear values of `images` at float32 (n, height, width) rows `y` and columns `x`."""
+    height, width = images.shape[1:3]
+    inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
+
+    def fold(at, size):
+        if fill_mode == "reflect":  # d c b a | a b c d | d c b a
+            at = tf.math.floormod(at + 0.5, 2 * size)
+            at = tf.minimum(at, 2 * size - at) - 0.5
+        elif fill_mode == "wrap":
+            period = size - 1.0
+            below = at + period * (tf.floor(-at / period) + 1)
+            above = at - period * tf.floor(at / period)
+            at = tf.where(at < 0, below, tf.where(at > period, above, at))
+        return tf.clip_by_value(at, 0, size - 1)
+
+    y, x = fold(y, height), fold(x, width)
+    y0, x0 = tf.floor(y), tf.floor(x)
+    dy, dx = y - y0, x - x0
+    y0, x0 = tf.cast(y0, tf.int32), tf.cast(x0, tf.int32)
+    y1, x1 = tf.minimum(y0 + 1, height - 1), tf.minimum(x0 + 1, width - 1)
+    flat = tf.reshape(images, [-1])
+    first = tf.range(tf.shape(images)[0])[:, None, None] * (height * width)
+
+    def at(rows, columns):
+        return tf.gather(flat, first + rows * width + columns)
+
+    top = at(y0, x0) * (1 - dx) + at(y0, x1) * dx
+    bottom = at(y1, x0) * (1 - dx) + at(y1, x1) * dx
+    sampled = top * (1 - dy) + bottom * dy
+    if fill_mode == "constant":
+        sampled = tf.where(inside, sampled, cval)
+    return sampled[..., None]

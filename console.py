@@ -1,0 +1,115 @@
+"""How the scripts talk to the person who runs them: errors, exit codes, options, times.
+
+Imports nothing but the standard library, so that `--help` and a mistyped option answer at once.
+"""
+
+import argparse
+import contextlib
+import difflib
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something the user can mend: printed as one line, exit code 2."""
+
+
+class Terminated(BaseException):
+    """SIGTERM was received; like KeyboardInterrupt it passes every `except Exception`."""
+
+
+class Parser(argparse.ArgumentParser):
+    """ArgumentParser whose errors are one line, and whose help keeps the script's docstring as written."""
+
+    def __init__(self, **arguments):
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **arguments
+        )
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def choose(kind, name, valid):
+    """Returns `name` if it is one of `valid`; otherwise a UserError that names the closest and lists all.
+
+    >>> choose("recipe", "grenhol", ["grenholm", "deotte"])
+    Traceback (most recent call last):
+    console.UserError: no recipe 'grenhol'; did you mean 'grenholm'? There are: deotte, grenholm
+    """
+    if name in valid:
+        return name
+    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise UserError(f"no {kind} {name!r}{hint} There are: {', '.join(sorted(valid))}")
+
+
+def duration(seconds):
+    """Seconds as people say them: '8 s', '3 min 20 s', '2 h 5 min'."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def import_keras():
+    """Imports Keras and its backend without the notes that TensorFlow writes past Python to the screen."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with open(os.devnull, "wb") as devnull:
+        before = os.dup(2)
+        os.dup2(devnull.fileno(), 2)
+        try:
+            import keras
+
+            keras.distribution.list_devices()
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Gives a temporary path beside `path`; renamed to `path` when the block ends well, else removed.
+
+    So `path` is written whole or not at all. The bytes are on the disk before the name is.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _terminate(signum, frame):
+    raise Terminated
+
+
+def run(main):
+    """Runs a script's `main` and exits: 0 done, 1 failed, 2 the user can mend it, 130 or 143 interrupted."""
+    signal.signal(signal.SIGTERM, _terminate)
+    program = Path(sys.argv[0]).name
+    try:
+        code = main() or 0
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:  # the reader, `head` say, has gone
+        sys.stdout = None
+        code = 1
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{program}: {interrupt or 'interrupted'}", file=sys.stderr)
+        code = 130
+    except Terminated as interrupt:
+        print(f"\n{program}: {interrupt or 'terminated'}", file=sys.stderr)
+        code = 143
+    sys.exit(code)

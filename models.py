@@ -1,0 +1,236 @@
+"""The architectures, one function each.
+
+To add yours, write a function below under `@architecture`; that is the whole edit:
+
+    @architecture
+    def mine(dropout=0.5):
+        return keras.Sequential([images(), Conv2D(32, 3, activation="relu"), Flatten(), Dropout(dropout), classes()])
+
+then `python train.py --model mine`. An architecture returns an uncompiled keras.Model whose input is float32
+(n, 28, 28, 1) in 0..1 and whose output is float32 probabilities (n, 10). Its arguments are the recipe's `model_config`
+(`--set model_config.dropout=0.3`); `_` in its name reads `-` in a recipe.
+"""
+
+import inspect
+import random
+
+import keras
+from keras.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D, Rescaling
+
+from console import UserError, choose
+
+ARCHITECTURES = {}
+
+
+def architecture(function):
+    """Registers an architecture under its function's name."""
+    ARCHITECTURES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def build(name, seed=None, **arguments):
+    """Returns architecture `name`, built, its initial weights a function of `seed` (an int; None: unseeded).
+
+    Raises UserError for a name or an argument it does not have, or a net of another form.
+    """
+    function = ARCHITECTURES[choose("architecture", name, ARCHITECTURES)]
+    valid = inspect.signature(function).parameters
+    for key in arguments:
+        if key not in valid:
+            accepts = ", ".join(valid) or "nothing"
+            raise UserError(f"architecture {name!r} takes no argument {key!r}; it takes: {accepts}")
+    # Keras seeds its initialisers and dropout from Python's global generator, which is put back.
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        model = function(**arguments)
+        if not model.built:
+            model.build((None, 28, 28, 1))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"architecture {name!r} cannot be built: {str(error).splitlines()[0]}") from error
+    finally:
+        random.setstate(state)
+    shapes = model.input_shape, model.output_shape
+    if shapes != ((None, 28, 28, 1), (None, 10)):
+        raise UserError(
+            f"architecture {name!r} maps {shapes[0]} to {shapes[1]}; a net here maps (None, 28, 28, 1) to (None, 10)"
+        )
+    return model
+
+
+def with_statistics(name, arguments, statistics):
+    """Returns an architecture's arguments, with `mean` and `std` from `statistics()` where it takes and lacks them."""
+    takes = inspect.signature(ARCHITECTURES[choose("architecture", name, ARCHITECTURES)]).parameters
+    if "mean" not in takes or "std" not in takes:
+        return dict(arguments)
+    return dict(zip(("mean", "std"), statistics(), strict=True)) | arguments
+
+
+def images():
+    """The input: float32 (n, 28, 28, 1) in 0..1."""
+    return Input((28, 28, 1))
+
+
+def standardized(mean, std):
+    """The input less its mean, over its standard deviation (both of the training pixels, in 0..1)."""
+    return [images(), Rescaling(1 / std, offset=-mean / std)]
+
+
+def classes():
+    """The output: ten probabilities, in float32 whatever the precision of the net."""
+    return Dense(10, activation="softmax", dtype="float32")
+
+
+@architecture
+def grenholm():
+    """Peter Grenholm, "Welcome to deep learning (CNN 99%)", Kaggle: 814,970 parameters."""
+    return keras.Sequential(
+        [
+            images(),
+            Conv2D(16, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(16, 3, activation="relu"),
+            BatchNormalization(),
+            MaxPooling2D(),
+            Dropout(0.25),
+            Conv2D(32, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(32, 3, activation="relu"),
+            BatchNormalization(),
+            MaxPooling2D(),
+            Dropout(0.25),
+            Flatten(),
+            Dense(512, activation="relu"),
+            Dropout(0.25),
+            Dense(1024, activation="relu"),
+            Dropout(0.5),
+            classes(),
+        ]
+    )
+
+
+@architecture
+def codeastar():
+    """codeastar, "Convolutional Neural Network 99.47%", Kaggle: 203,933 parameters."""
+    return keras.Sequential(
+        [
+            images(),
+            Conv2D(30, 5, activation="relu"),
+            MaxPooling2D(),
+            Conv2D(15, 3, activation="relu"),
+            Dropout(0.2),
+            Flatten(),
+            Dense(128, activation="relu"),
+            Dense(50, activation="relu"),
+            classes(),
+        ]
+    )
+
+
+@architecture
+def vgg_rmsprop():
+    """A VGG-like net with light dropout, Kaggle: 594,922 parameters."""
+    return keras.Sequential(
+        [
+            images(),
+            Conv2D(32, 3, activation="relu"),
+            Conv2D(32, 3, activation="relu"),
+            MaxPooling2D(),
+            Dropout(0.05),
+            Conv2D(64, 3, activation="relu"),
+            Conv2D(64, 3, activation="relu"),
+            MaxPooling2D(),
+            Dropout(0.05),
+            Flatten(),
+            Dense(512, activation="relu"),
+            Dropout(0.05),
+            classes(),
+        ]
+    )
+
+
+@architecture
+def linear(mean=0.0, std=1.0):
+    """Softmax regression, fast.ai 2016, lesson 3: 7,850 parameters."""
+    return keras.Sequential([*standardized(mean, std), Flatten(), classes()])
+
+
+@architecture
+def vgg(mean=0.0, std=1.0, dropout=0.0):
+    """The VGG-like net of fast.ai 2016, lesson 3: 594,922 parameters."""
+    return keras.Sequential(
+        [
+            *standardized(mean, std),
+            Conv2D(32, 3, activation="relu"),
+            Conv2D(32, 3, activation="relu"),
+            MaxPooling2D(),
+            Dropout(dropout),
+            Conv2D(64, 3, activation="relu"),
+            Conv2D(64, 3, activation="relu"),
+            MaxPooling2D(),
+            Dropout(dropout),
+            Flatten(),
+            Dense(512, activation="relu"),
+            classes(),
+        ]
+    )
+
+
+@architecture
+def vgg_dropout(mean=0.0, std=1.0, dropout=0.5):
+    """`vgg` with dropout after each pooling, fast.ai 2016, lesson 3: 594,922 parameters."""
+    return vgg(mean, std, dropout)
+
+
+@architecture
+def vgg_bn_dropout(mean=0.0, std=1.0, dropout=0.5):
+    """`vgg` with batch normalisation and one dropout, fast.ai 2016, lesson 3: 597,738 parameters."""
+    return keras.Sequential(
+        [
+            *standardized(mean, std),
+            Conv2D(32, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(32, 3, activation="relu"),
+            BatchNormalization(),
+            MaxPooling2D(),
+            Conv2D(64, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(64, 3, activation="relu"),
+            BatchNormalization(),
+            MaxPooling2D(),
+            Flatten(),
+            Dense(512, activation="relu"),
+            BatchNormalization(),
+            Dropout(dropout),
+            classes(),
+        ]
+    )
+
+
+@architecture
+def deotte(dropout=0.4):
+    """Chris Deotte, "25 Million Images! [0.99757] MNIST", Kaggle: 327,242 parameters."""
+    return keras.Sequential(
+        [
+            images(),
+            Conv2D(32, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(32, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(32, 5, strides=2, padding="same", activation="relu"),
+            BatchNormalization(),
+            Dropout(dropout),
+            Conv2D(64, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(64, 3, activation="relu"),
+            BatchNormalization(),
+            Conv2D(64, 5, strides=2, padding="same", activation="relu"),
+            BatchNormalization(),
+            Dropout(dropout),
+            Conv2D(128, 4, activation="relu"),
+            BatchNormalization(),
+            Flatten(),
+            Dropout(dropout),
+            classes(),
+        ]
+    )

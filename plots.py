@@ -1,0 +1,2 @@
+def run_pictures(folder, train):
+    return []

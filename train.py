@@ -1,0 +1,269 @@
+"""Trains a recipe, one net or many, and leaves runs/NAME/ with settings, log, result, weights and pictures.
+
+    python train.py                              the default recipe, on the best data that is there
+    python train.py grenholm --data kaggle       a published notebook, on Kaggle's files in data/
+    python train.py deotte --nets 3 --epochs 10  an ensemble, each net with a validation split of its own
+    python train.py --model mine                 your own function in models.py
+    python train.py --resume                     go on with the newest unfinished run
+    python train.py --list                       every recipe and architecture
+
+Then: python predict.py
+"""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import console
+import recipes
+from console import UserError, duration
+
+
+def parser():
+    p = console.Parser(
+        prog="train.py", description=__doc__, epilog="Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."
+    )
+    p.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name from --list (default: single)")
+    p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
+
+    group = p.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="auto, kaggle, mnist, digits, or the path of a folder, zip, CSV or npz (default: auto, the best there is)",
+    )
+    group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows, 0 for none")
+    group.add_argument("--shared-split", action="store_true", help="one split for all nets, though the recipe bags")
+
+    group = p.add_argument_group("training (default: as the recipe has it)")
+    group.add_argument("--nets", type=int, metavar="N", help="how many nets to train, and to average")
+    group.add_argument("--epochs", type=int, metavar="E")
+    group.add_argument("--batch-size", type=int, metavar="B")
+    group.add_argument("--learning-rate", type=float, metavar="R", help="the schedule's (its peak, or where it begins)")
+    group.add_argument("--model", metavar="NAME", help="an architecture of models.py")
+    group.add_argument("--weights", metavar="WHICH", help="which count: last, or best (epoch on validation)")
+    group.add_argument(
+        "--augment-engine",
+        choices=("batch", "keras"),
+        help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",
+    )
+    group.add_argument("--seed", type=int, metavar="S", help="all randomness follows from it (default: 0)")
+    group.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=VALUE",
+        help="any setting of recipes.py, e.g. schedule.decay=0.9 or augmentation.rotation_range=15; may be repeated",
+    )
+
+    group = p.add_argument_group("run")
+    group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ...)")
+    group.add_argument("--resume", action="store_true", help="go on with run NAME, or with the newest unfinished one")
+    return p
+
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
+    if arguments.list:
+        return list_all()
+    config, folder = resumed(arguments) if arguments.resume else started(arguments)
+
+    import dataset
+    import fit
+    import plots
+    import runs
+
+    print(f"Run:    {folder}, {where()}")
+    try:
+        for net in range(1, config["nets"] + 1):
+            print_net(config, fit.fit_net(config, net, folder))
+    except (KeyboardInterrupt, console.Terminated) as interrupt:
+        name = folder.name
+        raise type(interrupt)(f"stopped; go on with: python train.py --run {name} --resume") from None
+    digits = dataset.load(config["data"]["source"])
+    result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
+    pictures = plots.run_pictures(folder, digits.train)
+    report(folder, result, pictures)
+
+
+def started(arguments):
+    """Checks the arguments and the data, and makes the folder of a new run: returns (config, folder)."""
+    name = arguments.recipe or "single"
+    overrides = []
+    if arguments.model:
+        overrides += [("model", arguments.model), ("model_config", {})]
+    for key in ("nets", "epochs", "batch_size", "weights", "validation_split"):
+        if (value := getattr(arguments, key)) is not None:
+            overrides.append((key, value))
+    if arguments.learning_rate is not None:
+        overrides.append(("schedule.learning_rate", arguments.learning_rate))
+    if arguments.shared_split:
+        overrides.append(("bagging", False))
+    overrides += map(recipes.parse_override, arguments.set or [])
+    config = {"recipe": name} | recipes.resolve(name, overrides)
+    config["augment_engine"] = arguments.augment_engine or "batch"
+    config["seed"] = arguments.seed or 0
+    if not 0 <= config["seed"] < 2**32:
+        raise UserError(f"--seed must be from 0 to 2^32 - 1, not {config['seed']}")
+
+    import dataset
+    import runs
+
+    if arguments.run and runs.named(arguments.run).exists():
+        raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
+    digits = dataset.load(arguments.data or "auto")
+    print_data(digits)
+    if digits.test is None:
+        print("        without a test set: predict.py will need --test")
+
+    console.import_keras()
+    import augment
+    import fit
+    import models
+
+    pixels = digits.train.x / 255
+    config["model_config"] = models.with_statistics(
+        config["model"], config["model_config"], lambda: (float(pixels.mean()), float(pixels.std()))
+    )
+    transforms = augment.Augmentation(**config["augmentation"])
+    if config["augment_engine"] == "batch":
+        transforms.check_batch()
+    model = fit.compiled_model(config, 1)
+    config["data"] = {
+        "source": digits.source,
+        "origin": digits.train.origin,
+        "fingerprint": digits.train.fingerprint(),
+        "rows": len(digits.train.x),
+    }
+    config["created"] = datetime.datetime.now(datetime.UTC).isoformat()
+    config["versions"] = versions()
+    config["commit"] = commit()
+    config["command"] = ["train.py", *sys.argv[1:]]
+    rows = len(fit.split_rows(config, 1, len(digits.train.x))[0])
+    print_plan(config, model, rows, fit.steps_per_epoch(config, rows))
+    return config, runs.create(arguments.run, name, config)
+
+
+def resumed(arguments):
+    """Returns (config, folder) of the run to go on with."""
+    import runs
+
+    given = [key for key in vars(arguments) if getattr(arguments, key) and key not in ("run", "resume")]
+    if given:
+        raise UserError(f"--resume goes on with a run's own settings: leave out {', '.join(given)}")
+    folder = runs.find(arguments.run) if arguments.run else runs.newest(finished=False)
+    if runs.is_finished(folder):
+        raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
+    config = runs.read_json(folder / "config.json")
+    console.import_keras()
+    return config, folder
+
+
+def versions():
+    from importlib.metadata import version
+
+    names = ("keras", "tensorflow", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def commit():
+    """The git commit of these scripts, "+changes" where they differ from it; None outside git."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def where():
+    """The processor in words."""
+    import keras
+
+    devices = keras.distribution.list_devices()
+    gpus = [device for device in devices if not device.startswith("cpu")]
+    return f"on {', '.join(gpus)}" if gpus else f"on the CPU, {os.cpu_count()} cores"
+
+
+def print_data(digits):
+    print(f"Data:   {digits.train.origin}: {len(digits.train.x):,} labelled images", end="")
+    print(f"; {digits.test.origin}: {len(digits.test.x):,} to predict" if digits.test else "")
+    if digits.hint:
+        print(f"        {digits.hint}")
+
+
+def print_plan(config, model, rows, steps):
+    import estimate
+
+    nets = f"{config['nets']} nets" if config["nets"] > 1 else "1 net"
+    print(f"Recipe: {config['recipe']}, {nets} of {model.count_params():,} parameters ({config['model']})")
+    seconds = estimate.training_seconds(model, config, steps)
+    print(
+        f"        {config['epochs']} epochs of {steps:,} steps of {config['batch_size']} images, "
+        f"{rows:,} rows to train on; about {duration(seconds)}"
+    )
+
+
+def print_net(config, result):
+    parts = [f"Net {result['net']}/{config['nets']}:"]
+    if "validation_accuracy" in result:
+        parts.append(f"validation {result['validation_accuracy']:.2%} of {result['validation_rows']:,}")
+    if "test_accuracy" in result:
+        parts.append(f"test {result['test_accuracy']:.2%}")
+    if "test_accuracy_augmented" in result:
+        parts.append(f"augmented test {result['test_accuracy_augmented']:.2%}")
+    parts.append(f"{duration(result['seconds'])}, {result['images_per_second']:,.0f} images/s")
+    print("  ".join(parts), flush=True)
+
+
+def report(folder, result, pictures):
+    several = result["nets"] > 1
+    if "ensemble_validation" in result:
+        part = result["ensemble_validation"]
+        kind = "out-of-bag " if part["out_of_bag"] else ""
+        biased = ", biased upward: the epoch was chosen on these rows" if result["chosen_on_validation"] else ""
+        print(
+            f"Validation accuracy: {part['accuracy']:.2%} on {part['rows']:,} {kind}rows "
+            f"({part['coverage']:.0%} of the labelled ones{biased})"
+        )
+    if "ensemble_test" in result:
+        part = result["ensemble_test"]
+        print(f"Test accuracy:       {part['accuracy']:.2%} on {part['rows']:,} rows{', all nets' * several}")
+    print(f"Pictures: {', '.join(str(path) for path in pictures)}")
+    print(f"Next: python predict.py {folder.name}")
+
+
+def list_all():
+    """Prints every recipe and architecture."""
+    console.import_keras()
+    import estimate
+    import fit
+    import models
+
+    print(f"{'RECIPE':<24}{'nets':>5}{'epochs':>7}{'parameters':>12}{'time here':>13}  source; figure reported")
+    speed = estimate.machine_speed()
+    for name in recipes.RECIPES:
+        config = recipes.resolve(name)
+        model = models.build(config["model"], **config["model_config"])
+        rows = round(estimate.ROWS * (1 - config["validation_split"]))
+        seconds = estimate.training_seconds(model, config, fit.steps_per_epoch(config, rows), speed)
+        figure = f"; {config['reported']}" if config["reported"] else ""
+        print(
+            f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{model.count_params():>12,}"
+            f"{duration(seconds):>13}  {config['source']}{figure}"
+        )
+    print(f"(time on {estimate.ROWS:,} labelled rows, by estimate; a run says its own before it starts)\n")
+    print(f"{'ARCHITECTURE':<24}{'parameters':>24}  (functions of models.py)")
+    for name, function in models.ARCHITECTURES.items():
+        model = models.build(name)
+        first = (function.__doc__ or "").strip().split("\n")[0]
+        print(f"{name:<24}{model.count_params():>24,}  {first}")
+
+
+if __name__ == "__main__":
+    console.run(main)
