@@ -100,6 +100,12 @@ def write_rows(path, rows):
         temporary.write_bytes(text.getvalue().encode())
 
 
+def read_rows(path):
+    """Reads a CSV of numbers as dicts of floats."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
 def write_arrays(path, arrays, state=None):
     """Writes a dict of arrays, and `state` (JSON-able) with them, as an .npz."""
     extra = {} if state is None else {"state": np.array(json.dumps(state))}

@@ -84,7 +84,7 @@ def main(argv=None):
         raise type(interrupt)(f"stopped; go on with: python train.py --run {name} --resume") from None
     digits = dataset.load(config["data"]["source"])
     result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
-    pictures = plots.run_pictures(folder, digits.train)
+    pictures = plots.run_pictures(folder, digits.train, digits.test)
     report(folder, result, pictures)
 
 

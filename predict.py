@@ -1,0 +1,183 @@
+"""Predicts with trained runs, and writes submissions/NAME.csv for Kaggle's Digit Recognizer.
+
+    python predict.py                          the newest finished run, on the test set of its own data
+    python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
+    python predict.py --test kaggle            another test set: a source, or a CSV of pixels
+    python predict.py --images photo.png scans/    image files of any size, light on dark or dark on light
+
+Hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
+"""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+import console
+import runs
+from console import UserError, whole_file
+
+SUBMISSIONS = Path("submissions")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+
+
+def parser():
+    p = console.Parser(
+        prog="predict.py", description=__doc__, epilog="Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."
+    )
+    p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
+    what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders of them, instead")
+    p.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv")
+    p.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
+    return p
+
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
+    folders = [runs.find(name) for name in dict.fromkeys(arguments.runs)] or [runs.newest(finished=True)]
+    for folder in folders:
+        if not runs.is_finished(folder):
+            raise UserError(
+                f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume"
+            )
+    name = "+".join(folder.name for folder in folders)
+    suffix = "-images" if arguments.images else ""
+    out = arguments.out or SUBMISSIONS / f"{name}{suffix}.csv"
+    check_out(out)
+
+    if arguments.images:
+        paths, x, y, origin, kaggle = *read_images(arguments.images), None, "image files", False
+    else:
+        paths = None
+        test = test_set(arguments.test, folders)
+        x, y, origin, kaggle = test.x, test.y, test.origin, test.kaggle
+    console.import_keras()
+    import plots
+
+    probabilities = mean_probabilities(folders, x)
+    predicted = probabilities.argmax(1)
+    if paths is None:
+        write_submission(out, predicted)
+    else:
+        rows = zip(paths, predicted, (f"{p:.4f}" for p in probabilities.max(1)), strict=True)
+        write_csv(out, ["file", "label", "probability"], rows)
+        for path, label, p in zip(paths, predicted, probabilities.max(1), strict=True):
+            print(f"{path}: {label} ({p:.1%})")
+    if arguments.probabilities:
+        table = out.with_name(f"{out.stem}-probabilities.csv")
+        check_out(table)
+        rows = ([i, *(f"{p:.6f}" for p in row)] for i, row in enumerate(probabilities, 1))
+        write_csv(table, ["ImageId", *(f"p{digit}" for digit in range(10))], rows)
+        print(f"Probabilities: {table}")
+    picture = plots.save(plots.preview(x, probabilities, f"{name}, on {origin}"), out.with_suffix(".png"))
+
+    print(f"Predicted {len(x):,} images ({origin}) with {name}; the first of them: {picture}")
+    if y is not None:
+        wrong = int((predicted != y).sum())
+        print(f"Test accuracy: {1 - wrong / len(y):.2%} ({wrong:,} of {len(y):,} wrong)")
+    else:
+        for folder in folders:
+            print_validation(folder)
+    if paths is not None:
+        print(f"Predictions: {out}")
+    else:
+        print(f"Submission: {out}" + ("" if kaggle else " (not for Kaggle: these are not the rows it asks for)"))
+
+
+def print_validation(folder):
+    part = runs.read_json(folder / "result.json").get("ensemble_validation")
+    if part:
+        # Half the width of a 95 % interval for a share of so many rows.
+        margin = 1.96 * math.sqrt(max(part["accuracy"] * (1 - part["accuracy"]), 1e-9) / part["rows"])
+        print(
+            f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} ± {margin:.2%} on {part['rows']:,} rows"
+        )
+
+
+def test_set(source, folders):
+    """The test set to predict: `source`, or that of the runs' own data."""
+    import dataset
+
+    if source is not None:
+        return dataset.load_test(source)
+    data = [runs.read_json(folder / "config.json")["data"] for folder in folders]
+    if len({d["fingerprint"] for d in data}) > 1:
+        raise UserError("these runs were trained on different data: say by --test which test set to predict")
+    return dataset.load_test(data[0]["source"])
+
+
+def mean_probabilities(folders, x):
+    """The mean probabilities of every net of the runs, float64 (n, 10), for images uint8 (n, 28, 28)."""
+    import keras
+
+    import fit
+
+    total, nets = np.zeros((len(x), 10)), 0
+    for folder in folders:
+        for net in range(1, runs.read_json(folder / "config.json")["nets"] + 1):
+            path = runs.net_file(folder, net, ".keras")
+            try:
+                model = keras.saving.load_model(path, compile=False, safe_mode=True)
+            except Exception as error:
+                raise UserError(f"{path} cannot be loaded ({str(error).splitlines()[0]})") from error
+            total += fit.predict(model, x)
+            nets += 1
+    return total / nets
+
+
+def read_images(paths):
+    """Returns (file names, uint8 (n, 28, 28)) of image files and folders of them, in order."""
+    import dataset
+
+    files = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not found:
+                raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"there is no image at {path}")
+    return files, np.stack([dataset.read_image(file) for file in files])
+
+
+def check_out(path):
+    """Raises UserError if writing to `path` would overwrite what these scripts did not write."""
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"--out must name a .csv file, not {path}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder")
+    if path.exists():
+        with open(path, "rb") as file:
+            start = file.read(32)
+        if not start.startswith((b"ImageId,", b"file,label,probability")):
+            raise UserError(f"{path} exists and is no submission: choose another name, or remove it")
+
+
+def write_csv(path, header, rows):
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(text.getvalue().encode())
+
+
+def write_submission(path, labels):
+    """Writes Kaggle's form, ImageId (from 1) and Label; it takes its name only once read back and found right."""
+    text = "ImageId,Label\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels, 1))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(text.encode())
+        table = np.loadtxt(temporary, np.int64, delimiter=",", skiprows=1, ndmin=2)
+        if not np.array_equal(table, np.column_stack([np.arange(1, len(labels) + 1), labels])):
+            raise OSError(f"{path} did not read back as written; nothing was kept")
+
+
+if __name__ == "__main__":
+    console.run(main)
