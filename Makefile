@@ -1,0 +1,33 @@
+# From nothing, on a machine with Python 3.11 to 3.13:
+#   make submission [RECIPE=single] [DATA=auto]    environment, data, train, predict: a CSV for Kaggle
+#   make test                                      environment, every test
+
+PYTHON ?= python3
+RECIPE ?= single
+DATA ?= auto
+BIN := .venv/bin
+
+.PHONY: submission test lint
+submission: .venv/installed
+	$(BIN)/python train.py $(RECIPE) --data $(DATA)
+	$(BIN)/python predict.py
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *v))'
+	$(PYTHON) -m venv .venv
+
+# Made once, and again only when the requirements change.
+.venv/installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,82 @@
+"""What the tests share: the scripts run as a user runs them, in a folder of their own, on real digits."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Real MNIST, and 42,000 of its images in the form of Kaggle's download; not part of the project.
+SHARED = ROOT.parent / "shared" / "data"
+TINY = ["--epochs", "2", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=1"]
+
+
+def script(name, *arguments, cwd, timeout=300, **environment):
+    """Runs a script; returns the finished process with its output as text."""
+    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=os.environ | environment
+    )
+
+
+def assert_one_line_error(process, *parts):
+    """The process ended with code 2 and one line on stderr that holds all of `parts`."""
+    assert process.returncode == 2, process.stdout + process.stderr
+    assert process.stderr.count("\n") == 1, process.stderr
+    for part in parts:
+        assert part in process.stderr
+
+
+def write_csv(path, x, y=None):
+    """Writes images uint8 (n, 28, 28), and labels, in Kaggle's form."""
+    rows = x.reshape(len(x), -1)
+    header = [f"pixel{i}" for i in range(784)]
+    if y is not None:
+        rows, header = np.column_stack([y, rows]), ["label", *header]
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows.tolist())
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """scikit-learn's digits in MNIST's form: a dataset.Digits."""
+    import dataset
+
+    return dataset.load("digits")
+
+
+@pytest.fixture
+def kaggle_folder(tmp_path, digits):
+    """A folder with a train.csv of 40 rows and a test.csv of 10."""
+    folder = tmp_path / "kaggle"
+    folder.mkdir()
+    write_csv(folder / "train.csv", digits.train.x[:40], digits.train.y[:40])
+    write_csv(folder / "test.csv", digits.test.x[:10])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A folder in which two small nets of the bagging recipe `deotte` have been trained: runs/bag/."""
+    folder = tmp_path_factory.mktemp("trained")
+    process = script("train.py", "deotte", "--nets", 2, *TINY, "--data", "digits", "--run", "bag", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    (folder / "train.out").write_text(process.stdout)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared():
+    if not (SHARED / "mnist.npz").is_file():
+        pytest.skip(f"needs {SHARED.parent.name}/{SHARED.name}/mnist.npz and digit-recognizer.zip")
+    return SHARED
