@@ -1,0 +1,122 @@
+"""The batch form of augmentation does to real digits what ImageDataGenerator does."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from conftest import assert_one_line_error, script
+
+from console import UserError
+
+RANGES = {
+    "rotation": dict(rotation_range=30),
+    "shifts": dict(width_shift_range=0.3, height_shift_range=0.1),
+    "shifts by pixels": dict(width_shift_range=[1, 2, 5], height_shift_range=3),
+    "shear": dict(shear_range=30),
+    "zoom": dict(zoom_range=0.5),
+    "zoom range": dict(zoom_range=[0.5, 1.0]),
+    "flips": dict(horizontal_flip=True, vertical_flip=True),
+    "vgg-rmsprop": dict(rotation_range=15, zoom_range=1),
+    "all": dict(
+        rotation_range=20,
+        width_shift_range=0.2,
+        height_shift_range=0.1,
+        shear_range=20,
+        zoom_range=0.4,
+        horizontal_flip=True,
+        vertical_flip=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("fill_mode", ["nearest", "constant", "reflect", "wrap"])
+@pytest.mark.parametrize("ranges", RANGES)
+def test_batch_form_agrees_with_image_data_generator_on_every_pixel(ranges, fill_mode, digits):
+    from augment import Augmentation
+
+    x = digits.train.x[:300, ..., None] / np.float32(255)
+    augmentation = Augmentation(fill_mode=fill_mode, cval=0.3, **RANGES[ranges])
+    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    batch, each = augmentation.batch(x, parameters), augmentation.each(x, parameters)
+    assert np.abs(each - x).mean() > 0.01  # something was done
+    assert np.abs(batch - each).max() < 1e-4
+
+
+def test_drawn_parameters_are_distributed_as_image_data_generators(digits):
+    from augment import Augmentation
+
+    augmentation = Augmentation(**RANGES["all"] | RANGES["shifts by pixels"])
+    ours = augmentation.draw(np.random.default_rng(0), 4000)
+    state = np.random.get_state()
+    np.random.seed(0)
+    theirs = [augmentation.generator.get_random_transform((28, 28, 1)) for _ in range(4000)]
+    np.random.set_state(state)
+    for key in ("theta", "tx", "ty", "shear", "zx", "zy", "flip_horizontal", "flip_vertical"):
+        reference = np.array([float(drawn[key]) for drawn in theirs])
+        quantiles = np.linspace(0, 1, 11)
+        spread = np.ptp(reference)
+        np.testing.assert_allclose(ours[key].mean(), reference.mean(), atol=0.05 * spread)
+        if key not in ("tx", "ty", "flip_horizontal", "flip_vertical"):
+            np.testing.assert_allclose(
+                np.quantile(ours[key], quantiles), np.quantile(reference, quantiles), atol=0.05 * spread
+            )
+        else:
+            assert set(np.round(ours[key], 6)) == set(np.round(reference, 6))
+
+
+def test_an_images_parameters_do_not_depend_on_how_many_are_drawn():
+    from augment import Augmentation
+
+    augmentation = Augmentation(**RANGES["all"])
+    few, many = (augmentation.draw(np.random.default_rng(1), n) for n in (5, 50))
+    for key in few:
+        np.testing.assert_array_equal(few[key], many[key][:5])
+
+
+def test_elastic_distortion_is_simards_smoothed_noise(digits):
+    from augment import Augmentation
+
+    augmentation = Augmentation(elastic_alpha=34, elastic_sigma=4)
+    x = digits.train.x[:20, ..., None] / np.float32(255)
+    fields = augmentation.draw_elastic(np.random.default_rng(0), len(x))
+    noise = 2 * np.random.default_rng(0).random((len(x), 2, 28, 28), dtype=np.float32) - 1
+    for axis in (0, 1):
+        smooth = 34 * scipy.ndimage.gaussian_filter(noise[3, axis], 4, mode="constant")
+        np.testing.assert_allclose(fields[3, ..., axis], smooth, atol=1e-4)
+    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    batch, each = (f(x, parameters, fields) for f in (augmentation.batch, augmentation.each))
+    np.testing.assert_allclose(batch, each, atol=1e-4)
+    assert np.abs(batch - x).mean() > 0.01
+
+
+def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the_class(digits, tmp_path):
+    from augment import Augmentation
+
+    x = digits.train.x[:50, ..., None] / np.float32(255)
+    augmentation = Augmentation(brightness_range=[0.2, 0.6])
+    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    with pytest.raises(UserError, match="brightness_range: only ImageDataGenerator.*--augment-engine keras"):
+        augmentation.batch(x, parameters)
+    assert augmentation.each(x, parameters).mean() < 0.7 * x.mean()
+    process = script(
+        "train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path
+    )
+    assert_one_line_error(process, "brightness_range", "--augment-engine keras")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (dict(rotatoin_range=10), "did you mean 'rotation_range'"),
+        (dict(fill_mode="mirror"), "nearest"),
+        (dict(zoom_range=[1, 2, 3]), "zoom_range"),
+        (dict(rotation_range="ten"), "augmentation"),
+        (dict(elastic_alpha=-1), "elastic_alpha must be"),
+    ],
+)
+def test_a_bad_setting_is_told_in_one_line(settings, told):
+    from augment import Augmentation
+
+    with pytest.raises(UserError) as error:
+        Augmentation(**settings)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
