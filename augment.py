@@ -9,7 +9,6 @@ ten times as fast, or `Augmentation.generator`'s (`train.py --augment-engine ker
 import functools
 import inspect
 
-import keras
 import numpy as np
 import scipy.ndimage
 import tensorflow as tf
@@ -72,7 +71,7 @@ class Augmentation:
         elastic_sigma=4.0,
         **keras_only,
     ):
-        valid = [*inspect.signature(Augmentation).parameters][:-1] + [*KERAS_ONLY]
+        valid = [*[*inspect.signature(Augmentation).parameters][:-1], *KERAS_ONLY]
         for key in keras_only:
             choose("augmentation setting", key, valid)
         choose("fill_mode", fill_mode, FILL_MODES)

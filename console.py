@@ -24,9 +24,7 @@ class Parser(argparse.ArgumentParser):
     """ArgumentParser whose errors are one line, and whose help keeps the script's docstring as written."""
 
     def __init__(self, **arguments):
-        super().__init__(
-            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **arguments
-        )
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **arguments)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -48,7 +46,7 @@ def choose(kind, name, valid):
 
 def duration(seconds):
     """Seconds as people say them: '8 s', '3 min 20 s', '2 h 5 min'."""
-    seconds = int(round(seconds))
+    seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:

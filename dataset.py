@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from console import UserError, choose, whole_file
+from console import UserError, whole_file
 
 SOURCES = ("auto", "kaggle", "mnist", "digits")
 KAGGLE_FOLDERS = (Path("data"), Path("/kaggle/input/digit-recognizer"))
@@ -106,9 +106,7 @@ def load(source="auto"):
             if _find(folder, "train"):
                 return _from_folder(folder)
         looked = " nor ".join(map(str, KAGGLE_FOLDERS))
-        raise UserError(
-            f"no train.csv or digit-recognizer.zip in {looked}: download it from {KAGGLE_PAGE} into data/"
-        )
+        raise UserError(f"no train.csv or digit-recognizer.zip in {looked}: download it from {KAGGLE_PAGE} into data/")
     if source == "mnist":
         return _mnist(Path("data/mnist.npz"), _keras_cache()) or _mnist_download()
     if source == "digits":
@@ -154,9 +152,7 @@ def _auto():
         try:
             digits = _mnist_download()
         except UserError:
-            return dataclasses.replace(
-                _scikit_digits(), hint=f"for MNIST's 70,000, put mnist.npz into data/; {kaggle}"
-            )
+            return dataclasses.replace(_scikit_digits(), hint=f"for MNIST's 70,000, put mnist.npz into data/; {kaggle}")
     return dataclasses.replace(digits, hint=kaggle)
 
 
@@ -167,9 +163,7 @@ def _from_folder(path):
         if test:
             raise UserError(f"{path} has a test.csv and no train.csv: training needs labelled rows")
         raise UserError(f"{path} has no train.csv (nor .gz, .zip, digit-recognizer.zip or mnist.npz)")
-    return Digits(
-        _read_table(*train, "train"), _read_table(*test, "test") if test else None, str(Path(path).resolve())
-    )
+    return Digits(_read_table(*train, "train"), _read_table(*test, "test") if test else None, str(Path(path).resolve()))
 
 
 def _find(path, name):
@@ -245,13 +239,9 @@ def _from_npz(path):
             raise UserError(f"{path} lacks {x} or {y}; it holds {', '.join(arrays) or 'nothing'}")
         images, labels = arrays[x], arrays[y]
         if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28) or not len(images):
-            raise UserError(
-                f"{path}: {x} is {images.dtype} {images.shape}, where uint8 (n, 28, 28) is needed"
-            )
+            raise UserError(f"{path}: {x} is {images.dtype} {images.shape}, where uint8 (n, 28, 28) is needed")
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui":
-            raise UserError(
-                f"{path}: {y} is {labels.dtype} {labels.shape}, where {len(images)} integers are needed"
-            )
+            raise UserError(f"{path}: {y} is {labels.dtype} {labels.shape}, where {len(images)} integers are needed")
         if labels.min() < 0 or labels.max() > 9:
             row = int(np.flatnonzero((labels < 0) | (labels > 9))[0])
             raise UserError(f"{path}: {y}, row {row + 1}: label {labels[row]} is not one of 0 to 9")
@@ -288,9 +278,8 @@ def _scikit_digits():
 def _read_table(file, member, part):
     """Reads one CSV, from its cache where that is sound. part: "train" or "test"."""
     name = f"{file}" if member is None else f"{file} ({member})"
-    with _reading(name):
-        with open(file, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest() + f":{member}:{part}"
+    with _reading(name), open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest() + f":{member}:{part}"
     cached = _read_cache(file, member, digest)
     if cached is None:
         data = _decompressed(file, member, name)
@@ -332,9 +321,7 @@ def _zip_members(path):
         members = zipfile.ZipFile(path).namelist()
     for member in members:
         if member.startswith(("/", "\\")) or ":" in member or ".." in re.split(r"[/\\]", member):
-            raise UserError(
-                f"{path} holds {member!r}, which lies outside it: this is no archive of Kaggle's"
-            )
+            raise UserError(f"{path} holds {member!r}, which lies outside it: this is no archive of Kaggle's")
     return members
 
 
@@ -368,9 +355,7 @@ def _header(data, name):
         raise UserError(f"{name} is in UTF-16: save it as CSV in UTF-8")
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     if data[start : start + 512].lstrip().startswith(b"<"):
-        raise UserError(
-            f"{name} is a web page, not a CSV (a log-in page?): download the file from {KAGGLE_PAGE}"
-        )
+        raise UserError(f"{name} is a web page, not a CSV (a log-in page?): download the file from {KAGGLE_PAGE}")
     end = data.find(b"\n")
     line = data[start : end if end >= 0 else len(data)][: 2**16].rstrip(b"\r")
     try:
@@ -406,7 +391,8 @@ def _check_header(header, expected, name, part):
     unknown = [column for column in header if column not in expected]
     found = f"; {_few(unknown)} is not one of them" if unknown else ""
     raise UserError(
-        f"{name}: line 1: {len(header)} columns where {len(expected)} are needed; missing: {_few(missing) or 'none'}{found}"
+        f"{name}: line 1: {len(header)} columns where {len(expected)} are needed; "
+        f"missing: {_few(missing) or 'none'}{found}"
     )
 
 
@@ -548,9 +534,7 @@ def _image_table(data, header, start, file, member, name, part):
         raise UserError(f"{name} lists image files: unpack the zip and give the folder")
     labels = [column for column in header if column.lower() in ("label", "class", "digit")]
     if len(header) != (2 if part == "train" else 1) or len(labels) != (part == "train"):
-        needed = (
-            "a column of file names and a column 'label'" if part == "train" else "one column of file names"
-        )
+        needed = "a column of file names and a column 'label'" if part == "train" else "one column of file names"
         raise UserError(
             f"{name}: line 1: columns {_few(header)}: needed are label,pixel0,...,pixel783"
             f"{'' if part == 'train' else ' without label'}, or {needed}"

@@ -354,15 +354,11 @@ class Progress(keras.callbacks.Callback):
             self.shown = now
             done = self.epoch * self.steps + batch + 1
             total = self.epochs * self.steps
-            rest = (now - self.started) / (done - self.first - 1) * (
-                total - done + (self.nets - self.net) * total
-            )
+            rest = (now - self.started) / (done - self.first - 1) * (total - done + (self.nets - self.net) * total)
             share = done / total
             bar = "#" * int(share * self.WIDTH)
             log = self.checkpoint.log
-            validation = (
-                f"  validation {log[-1]['val_accuracy']:.2%}" if log and "val_accuracy" in log[-1] else ""
-            )
+            validation = f"  validation {log[-1]['val_accuracy']:.2%}" if log and "val_accuracy" in log[-1] else ""
             line = (
                 f"net {self.net}/{self.nets}  epoch {self.epoch + 1}/{self.epochs}  [{bar:<{self.WIDTH}}] "
                 f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}{validation}  {duration(rest)} left"

@@ -1,7 +1,7 @@
 """Every picture: of a run after training, of a submission, and of what augmentation does to digits.
 
-    python plots.py augmented --recipe grenholm              30 digits as that recipe would train on them
-    python plots.py augmented --set augmentation.elastic_alpha=34 --out elastic.png
+python plots.py augmented --recipe grenholm              30 digits as that recipe would train on them
+python plots.py augmented --set augmentation.elastic_alpha=34 --out elastic.png
 """
 
 from pathlib import Path

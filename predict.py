@@ -41,9 +41,7 @@ def main(argv=None):
     folders = [runs.find(name) for name in dict.fromkeys(arguments.runs)] or [runs.newest(finished=True)]
     for folder in folders:
         if not runs.is_finished(folder):
-            raise UserError(
-                f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume"
-            )
+            raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
     name = "+".join(folder.name for folder in folders)
     suffix = "-images" if arguments.images else ""
     out = arguments.out or SUBMISSIONS / f"{name}{suffix}.csv"
@@ -93,9 +91,7 @@ def print_validation(folder):
     if part:
         # Half the width of a 95 % interval for a share of so many rows.
         margin = 1.96 * math.sqrt(max(part["accuracy"] * (1 - part["accuracy"]), 1e-9) / part["rows"])
-        print(
-            f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} ± {margin:.2%} on {part['rows']:,} rows"
-        )
+        print(f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} ± {margin:.2%} on {part['rows']:,} rows")
 
 
 def test_set(source, folders):

@@ -37,9 +37,7 @@ DESCRIPTIONS = {"source", "reported"}  # not settings: they change nothing
 
 SHIFT_10 = dict(rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
 # Keras 1 took shear_range in radians, ImageDataGenerator takes degrees now: .3 rad = 17.19 degrees.
-SHIFT_8 = dict(
-    rotation_range=8, width_shift_range=0.08, height_shift_range=0.08, zoom_range=0.08, shear_range=17.19
-)
+SHIFT_8 = dict(rotation_range=8, width_shift_range=0.08, height_shift_range=0.08, zoom_range=0.08, shear_range=17.19)
 # The lesson's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
 # recipe as run and the recipe as written ("-phases") are kept.
 AS_RUN = dict(name="constant", learning_rate=0.01)
@@ -65,7 +63,7 @@ RECIPES = {
         augmentation=SHIFT_10,
         schedule=dict(name="one_cycle", learning_rate=2e-3, warmup=0.2),
         batch_size=128,
-        min_steps_per_epoch=50,
+        min_steps_per_epoch=30,
         epochs=15,
         source="this project",
     ),
@@ -86,9 +84,7 @@ RECIPES = {
         split_seed=7,
         augmentation=SHIFT_10,
         optimizer="rmsprop",
-        schedule=dict(
-            name="plateau", learning_rate=1e-3, factor=0.3, patience=3, min_lr=1e-4, monitor="val_accuracy"
-        ),
+        schedule=dict(name="plateau", learning_rate=1e-3, factor=0.3, patience=3, min_lr=1e-4, monitor="val_accuracy"),
         batch_size=64,
         steps_per_epoch=640,
         epochs=30,
@@ -119,9 +115,7 @@ RECIPES = {
     "vgg": LESSON | dict(model="vgg", reported="98.60 %"),
     "vgg-phases": LESSON_WRITTEN | dict(model="vgg"),
     "vgg-augmented": LESSON
-    | dict(
-        model="vgg", augmentation=SHIFT_8, score_augmented=True, reported=f"97.56 % {AUGMENTED_FIGURE}"
-    ),
+    | dict(model="vgg", augmentation=SHIFT_8, score_augmented=True, reported=f"97.56 % {AUGMENTED_FIGURE}"),
     "vgg-dropout": LESSON | dict(model="vgg-dropout", reported="98.78 %"),
     "vgg-dropout-phases": LESSON_WRITTEN | dict(model="vgg-dropout"),
     "vgg-bn-dropout": LESSON

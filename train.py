@@ -143,7 +143,7 @@ def started(arguments):
     config["command"] = ["train.py", *sys.argv[1:]]
     rows = len(fit.split_rows(config, 1, len(digits.train.x))[0])
     print_plan(config, model, rows, fit.steps_per_epoch(config, rows))
-    return config, runs.create(arguments.run, name, config)
+    return config, runs.create(arguments.run, arguments.recipe or arguments.model or name, config)
 
 
 def resumed(arguments):
@@ -205,7 +205,7 @@ def print_plan(config, model, rows, steps):
     seconds = estimate.training_seconds(model, config, steps)
     print(
         f"        {config['epochs']} epochs of {steps:,} steps of {config['batch_size']} images, "
-        f"{rows:,} rows to train on; about {duration(seconds)}"
+        f"{rows:,} rows to train on{f'; about {duration(seconds)}' if seconds else ''}"
     )
 
 
@@ -255,7 +255,7 @@ def list_all():
         figure = f"; {config['reported']}" if config["reported"] else ""
         print(
             f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{model.count_params():>12,}"
-            f"{duration(seconds):>13}  {config['source']}{figure}"
+            f"{duration(seconds) if seconds else '-':>13}  {config['source']}{figure}"
         )
     print(f"(time on {estimate.ROWS:,} labelled rows, by estimate; a run says its own before it starts)\n")
     print(f"{'ARCHITECTURE':<24}{'parameters':>24}  (functions of models.py)")

@@ -94,12 +94,10 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
     x = digits.train.x[:50, ..., None] / np.float32(255)
     augmentation = Augmentation(brightness_range=[0.2, 0.6])
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
-    with pytest.raises(UserError, match="brightness_range: only ImageDataGenerator.*--augment-engine keras"):
+    with pytest.raises(UserError, match=r"brightness_range: only ImageDataGenerator.*--augment-engine keras"):
         augmentation.batch(x, parameters)
     assert augmentation.each(x, parameters).mean() < 0.7 * x.mean()
-    process = script(
-        "train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path
-    )
+    process = script("train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path)
     assert_one_line_error(process, "brightness_range", "--augment-engine keras")
 
 

@@ -1,0 +1,307 @@
+"""train.py and predict.py as a user runs them: what they leave, print and refuse."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, assert_one_line_error, script, write_csv
+from PIL import Image
+
+import recipes
+
+
+def read_submission(path):
+    """Labels of a CSV in Kaggle's form, which is checked."""
+    rows = path.read_text().split("\n")
+    assert rows[0] == "ImageId,Label"
+    assert rows[-1] == ""
+    table = [row.split(",") for row in rows[1:-1]]
+    assert [int(i) for i, _ in table] == list(range(1, len(table) + 1))
+    labels = np.array([int(label) for _, label in table])
+    assert set(labels) <= set(range(10))
+    return labels
+
+
+def load(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figure(trained, digits):
+    run = trained / "runs" / "bag"
+    names = {path.name for path in run.iterdir()}
+    nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "json", "keras")}
+    pictures = {"curves.png", "confusion.png", "mistakes.png"}
+    assert names == nets | pictures | {"config.json", "log.csv", "result.json", "predictions.npz"}
+    config = json.loads((run / "config.json").read_text())
+    assert (config["recipe"], config["nets"], config["epochs"], config["seed"]) == ("deotte", 2, 2, 0)
+    assert config["data"]["fingerprint"] == digits.train.fingerprint()
+    assert {"python", "keras", "tensorflow", "numpy"} <= set(config["versions"])
+    with open(run / "log.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    assert [(row["net"], row["epoch"]) for row in log] == [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")]
+    assert [float(row["learning_rate"]) for row in log[:2]] == [0.001, 0.00095]
+    predictions = load(run / "predictions.npz")
+    first, second = (set(predictions[f"validation_rows_0{i}"]) for i in (1, 2))
+    assert first != second
+    result = json.loads((run / "result.json").read_text())
+    part = result["ensemble_validation"]
+    assert part["rows"] == len(first | second)
+    assert part["coverage"] == pytest.approx(len(first | second) / 1437)
+    assert json.loads((run / "net-01.json").read_text())["steps"] == 10
+    # The figure is that of the nets which did not train on a row.
+    total = np.zeros((1437, 10))
+    for i in (1, 2):
+        total[predictions[f"validation_rows_0{i}"]] += predictions[f"validation_0{i}"]
+    rows = sorted(first | second)
+    assert part["accuracy"] == pytest.approx(np.mean(total[rows].argmax(1) == digits.train.y[rows]))
+    mean = (predictions["test_01"] + predictions["test_02"]) / 2
+    assert result["ensemble_test"]["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == digits.test.y))
+    out = (trained / "train.out").read_text()
+    assert "out-of-bag rows (19% of the labelled ones" in out
+    assert "about " in out.split("Run:")[0]  # the time to expect, before it starts
+
+
+def test_predictions_are_the_mean_of_all_nets_and_the_csv_is_valid(trained, digits):
+    process = script("predict.py", "--probabilities", cwd=trained)
+    assert process.returncode == 0, process.stderr
+    assert "submissions/bag.csv (not for Kaggle" in process.stdout
+    assert "Test accuracy" in process.stdout
+    predictions = load(trained / "runs" / "bag" / "predictions.npz")
+    mean = (predictions["test_01"] + predictions["test_02"]) / 2
+    np.testing.assert_array_equal(read_submission(trained / "submissions" / "bag.csv"), mean.argmax(1))
+    table = np.loadtxt(trained / "submissions" / "bag-probabilities.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(table[:, 1:], mean, atol=1e-5)
+    with Image.open(trained / "submissions" / "bag.png") as picture:
+        assert min(picture.size) > 500
+
+
+def test_another_test_set_is_predicted_and_twenty_eight_thousand_rows_are_for_kaggle(trained, digits):
+    write_csv(trained / "mine.csv", np.resize(digits.test.x, (28_000, 28, 28)))
+    process = script("predict.py", "bag", "--test", "mine.csv", "--out", "out/mine.csv", cwd=trained)
+    assert process.returncode == 0, process.stderr
+    assert "not for Kaggle" not in process.stdout
+    assert "Validation accuracy of bag" in process.stdout
+    assert len(read_submission(trained / "out" / "mine.csv")) == 28_000
+
+
+def test_image_files_of_any_size_and_polarity_are_predicted_as_the_digits_they_show(trained, digits):
+    folder = trained / "photos"
+    folder.mkdir()
+    for i in range(5):
+        image = Image.fromarray(255 - digits.test.x[i]).resize((112, 112))
+        image.save(folder / f"{i}.png")
+    Image.fromarray(digits.test.x[5]).save(trained / "plain.png")
+    process = script("predict.py", "bag", "--images", "photos", "plain.png", cwd=trained)
+    assert process.returncode == 0, process.stderr
+    rows = (trained / "submissions" / "bag-images.csv").read_text().splitlines()
+    assert rows[0] == "file,label,probability"
+    assert [row.split(",")[0] for row in rows[1:]] == [
+        *(os.path.join("photos", f"{i}.png") for i in range(5)),
+        "plain.png",
+    ]
+
+
+def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
+    (trained / "precious.csv").write_text("a,b\n1,2\n")
+    process = script("predict.py", "bag", "--out", "precious.csv", cwd=trained)
+    assert_one_line_error(process, "precious.csv exists and is no submission")
+    assert (trained / "precious.csv").read_text() == "a,b\n1,2\n"
+    assert_one_line_error(script("predict.py", "bog", cwd=trained), "no run 'bog'", "bag")
+    assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
+    assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
+    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "no name for a run")
+
+
+def test_a_runs_name_is_never_reused(trained):
+    before = {path: path.read_bytes() for path in (trained / "runs" / "bag").iterdir()}
+    process = script("train.py", "linear", "--data", "digits", "--run", "bag", cwd=trained)
+    assert_one_line_error(process, "run 'bag' exists")
+    assert {path: path.read_bytes() for path in (trained / "runs" / "bag").iterdir()} == before
+    process = script("train.py", "--resume", "--run", "bag", cwd=trained)
+    assert_one_line_error(process, "'bag' is finished")
+    process = script("train.py", "--resume", "--epochs", 3, cwd=trained)
+    assert_one_line_error(process, "leave out epochs")
+
+
+def test_a_saved_net_needs_nothing_but_keras(trained, tmp_path):
+    shutil.copy(trained / "runs" / "bag" / "net-01.keras", tmp_path)
+    code = (
+        "import keras, numpy as np; net = keras.saving.load_model('net-01.keras', safe_mode=True);"
+        "print({w.dtype for w in net.weights}, net.predict(np.zeros((2, 28, 28, 1)), verbose=0).shape)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert process.stdout.strip() == "{'float32'} (2, 10)", process.stderr
+
+
+def interrupted(folder, name, number, *arguments):
+    """Starts training, sends signal `number` after the first epoch; returns (exit code, stderr)."""
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--run", name]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = folder / "runs" / name / "net-01.csv"
+    end = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") >= 3) and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never_stopped(tmp_path):
+    arguments = ["codeastar", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40"]
+    assert script("train.py", *arguments, "--run", "whole", cwd=tmp_path).returncode == 0
+    for name, number, code in (("int", signal.SIGINT, 130), ("term", signal.SIGTERM, 143)):
+        assert interrupted(tmp_path, name, number, *arguments)[0] == code
+        assert not (tmp_path / "runs" / name / "result.json").exists()
+        assert (tmp_path / "runs" / name / "net-01.checkpoint.npz").exists()
+        process = script("train.py", "--run", name, "--resume", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        logs = [
+            [row.rsplit(",", 1)[0] for row in (tmp_path / "runs" / run / "net-01.csv").read_text().splitlines()]
+            for run in ("whole", name)
+        ]
+        assert logs[0] == logs[1]
+        whole, resumed = (load(tmp_path / "runs" / run / "predictions.npz") for run in ("whole", name))
+        for key in whole:
+            np.testing.assert_array_equal(whole[key], resumed[key])
+
+
+def test_a_function_added_to_models_py_trains_by_name_and_is_listed(tmp_path):
+    scripts = tmp_path / "copy"
+    scripts.mkdir()
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, scripts)
+    with open(scripts / "models.py", "a") as file:
+        file.write(
+            "\n\n@architecture\ndef my_own(dropout=0.1):\n    '''Mine.'''\n    return keras.Sequential([images(), "
+            "Conv2D(4, 3, activation='relu'), MaxPooling2D(), Flatten(), Dropout(dropout), classes()])\n"
+        )
+
+    def run(*arguments):
+        command = [sys.executable, str(scripts / "train.py"), *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    process = run("--model", "my-own", *TINY, "--data", "digits", "--set", "model_config.dropout=0.2")
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "runs" / "my-own-1" / "net-01.keras").is_file()
+    listed = run("--list").stdout
+    assert "my-own" in listed
+    assert "6,810" in listed  # its parameters
+    assert all(name in listed for name in recipes.RECIPES)
+    assert_one_line_error(run("--model", "my-onw", "--data", "digits"), "did you mean 'my-own'", "deotte")
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_trains(name, tmp_path, monkeypatch):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--epochs", "1", "--set", "steps_per_epoch=2", "--set", "min_steps_per_epoch=1"]
+    train.main([name, "--nets", "1", *tiny, "--data", "digits", "--run", "r"])
+    result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
+    assert ("validation_accuracy" in result) == (recipes.resolve(name)["validation_split"] > 0)
+    assert "test_accuracy" in result
+    assert ("test_accuracy_augmented" in result) == name.endswith("-augmented")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--augment-engine", "keras", "--set", "augmentation.brightness_range=[0.5, 1]"],
+        ["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"],
+        ["--set", "augmentation.elastic_alpha=34"],
+        ["--weights", "best"],
+        ["--nets", "2", "--shared-split"],
+        ["--validation-split", "0"],
+    ],
+    ids=" ".join,
+)
+def test_training_options_do_what_they_say(options, tmp_path, monkeypatch):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--epochs", "2", "--set", "steps_per_epoch=3", "--batch-size", "16"]
+    train.main(
+        [
+            "deotte",
+            *(["--nets", "1"] if "--nets" not in options else []),
+            *tiny,
+            *options,
+            "--run",
+            "r",
+            "--data",
+            "digits",
+        ]
+    )
+    run = tmp_path / "runs" / "r"
+    result, net = (json.loads((run / name).read_text()) for name in ("result.json", "net-01.json"))
+    if "best" in options:
+        with open(run / "net-01.csv", newline="") as file:
+            accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+        assert result["chosen_on_validation"]
+        assert net["validation_accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
+        assert net["weights_epoch"] == 1 + int(np.argmax(accuracies))
+    if "--shared-split" in options:
+        predictions = load(run / "predictions.npz")
+        np.testing.assert_array_equal(predictions["validation_rows_01"], predictions["validation_rows_02"])
+        assert not np.array_equal(predictions["test_01"], predictions["test_02"])
+    if "--validation-split" in options:
+        assert net["training_rows"] == 1437
+        assert "validation_accuracy" not in result
+
+
+def test_both_augmentation_engines_train_on_the_same_batches(digits):
+    import fit
+    from augment import Augmentation
+
+    config = recipes.resolve("single", [("batch_size", 32), ("epochs", 2)]) | {"seed": 1}
+    augmentation, rows = Augmentation(**config["augmentation"]), np.arange(80)
+    batches = [
+        list(
+            fit.training_batches(
+                config | {"augment_engine": engine}, 1, digits.train.x, digits.train.y, rows, augmentation
+            )
+        )
+        for engine in ("batch", "keras")
+    ]
+    assert [len(b) for b in batches] == [60, 60]  # two epochs of the recipe's least 30 steps
+    for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
+        np.testing.assert_allclose(x, keras_x, atol=1e-4)
+        np.testing.assert_array_equal(y, keras_y)
+
+
+def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
+    for arguments, told in (
+        (["grenhol"], "did you mean 'grenholm'"),
+        (["--set", "epocs=3"], "did you mean 'epochs'"),
+        (["--epochz", "3"], "--epochz"),
+        (["--seed", "-1"], "--seed"),
+        (["--epochs", "0"], "epochs"),
+    ):
+        assert_one_line_error(script("train.py", *arguments, cwd=tmp_path), told)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import train, predict\n"
+        "for script in (train, predict):\n"
+        "    try: script.main(['--help'])\n"
+        "    except SystemExit: pass\n"
+        "assert not {'keras', 'tensorflow', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, capture_output=True, timeout=60)
+
+
+def test_augmented_digits_are_drawn_by_command(tmp_path):
+    process = script("plots.py", "augmented", "--recipe", "vgg-augmented", "--data", "digits", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    with Image.open(tmp_path / "augmented.png") as picture:
+        assert min(picture.size) > 500
