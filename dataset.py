@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+import console
 from console import UserError, whole_file
 
 SOURCES = ("auto", "kaggle", "mnist", "digits")
@@ -202,6 +203,7 @@ def _keras_cache():
 
 
 def _mnist_download():
+    console.import_keras()
     import keras
 
     before = socket.getdefaulttimeout()

@@ -5,6 +5,7 @@ machines. Its batches, like its weights and dropout, are functions of (seed, net
 """
 
 import math
+import shutil
 import sys
 import time
 
@@ -331,7 +332,7 @@ class Checkpoint(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """One line that tells where training is and the time left; on a terminal only."""
 
-    WIDTH = 24
+    WIDTH = 16
 
     def __init__(self, config, net, checkpoint):
         super().__init__()
@@ -361,10 +362,14 @@ class Progress(keras.callbacks.Callback):
             validation = f"  validation {log[-1]['val_accuracy']:.2%}" if log and "val_accuracy" in log[-1] else ""
             line = (
                 f"net {self.net}/{self.nets}  epoch {self.epoch + 1}/{self.epochs}  [{bar:<{self.WIDTH}}] "
-                f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}{validation}  {duration(rest)} left"
+                f"{duration(rest)} left  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}{validation}"
             )
-            print(f"\r{line:<110}", end="", flush=True)
+            self._print(line)
 
     def on_train_end(self, logs=None):
         if sys.stdout.isatty():
-            print("\r" + " " * 110 + "\r", end="", flush=True)
+            self._print("")
+
+    def _print(self, line):
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{line[:width]:<{width}}\r", end="", flush=True)

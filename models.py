@@ -208,27 +208,27 @@ def vgg_bn_dropout(mean=0.0, std=1.0, dropout=0.5):
 
 
 @architecture
-def deotte(dropout=0.4):
+def deotte(dropout=0.4, momentum=0.99):
     """Chris Deotte, "25 Million Images! [0.99757] MNIST", Kaggle: 327,242 parameters."""
     return keras.Sequential(
         [
             images(),
             Conv2D(32, 3, activation="relu"),
-            BatchNormalization(),
+            BatchNormalization(momentum=momentum),
             Conv2D(32, 3, activation="relu"),
-            BatchNormalization(),
+            BatchNormalization(momentum=momentum),
             Conv2D(32, 5, strides=2, padding="same", activation="relu"),
-            BatchNormalization(),
+            BatchNormalization(momentum=momentum),
             Dropout(dropout),
             Conv2D(64, 3, activation="relu"),
-            BatchNormalization(),
+            BatchNormalization(momentum=momentum),
             Conv2D(64, 3, activation="relu"),
-            BatchNormalization(),
+            BatchNormalization(momentum=momentum),
             Conv2D(64, 5, strides=2, padding="same", activation="relu"),
-            BatchNormalization(),
+            BatchNormalization(momentum=momentum),
             Dropout(dropout),
             Conv2D(128, 4, activation="relu"),
-            BatchNormalization(),
+            BatchNormalization(momentum=momentum),
             Flatten(),
             Dropout(dropout),
             classes(),

@@ -87,7 +87,7 @@ def confusion_matrix(labels, predicted, title):
     wrong = counts * (1 - np.eye(10))  # only mistakes are shaded: the diagonal would drown them
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1) * 1.3)
+    axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1) * 2)
     for label in range(10):
         for guess in range(10):
             if counts[label, guess]:
