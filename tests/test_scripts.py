@@ -57,11 +57,13 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     assert part["coverage"] == pytest.approx(len(first | second) / 1437)
     assert json.loads((run / "net-01.json").read_text())["steps"] == 10
     # The figure is that of the nets which did not train on a row.
-    total = np.zeros((1437, 10))
+    judged = np.full((2, 1437, 10), np.nan)
     for i in (1, 2):
-        total[predictions[f"validation_rows_0{i}"]] += predictions[f"validation_0{i}"]
+        judged[i - 1, predictions[f"validation_rows_0{i}"]] = predictions[f"validation_0{i}"]
     rows = sorted(first | second)
-    assert part["accuracy"] == pytest.approx(np.mean(total[rows].argmax(1) == digits.train.y[rows]))
+    mean, labels = np.nanmean(judged[:, rows], axis=0), digits.train.y[rows]
+    assert part["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == labels))
+    assert part["loss"] == pytest.approx(-np.log(mean[np.arange(len(rows)), labels]).mean(), rel=1e-5)
     mean = (predictions["test_01"] + predictions["test_02"]) / 2
     assert result["ensemble_test"]["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == digits.test.y))
     out = (trained / "train.out").read_text()
