@@ -148,7 +148,15 @@ def test_a_saved_net_needs_nothing_but_keras(trained, tmp_path):
 def interrupted(folder, name, number, *arguments):
     """Starts training, sends signal `number` after the first epoch; returns (exit code, stderr)."""
     command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--run", name]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts its background jobs with SIGINT ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     log = folder / "runs" / name / "net-01.csv"
     end = time.monotonic() + 120
     while not (log.is_file() and log.read_text().count("\n") >= 3) and time.monotonic() < end:
