@@ -10,7 +10,6 @@ Hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 
 import csv
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +88,15 @@ def main(argv=None):
 def print_validation(folder):
     part = runs.read_json(folder / "result.json").get("ensemble_validation")
     if part:
-        # Half the width of a 95 % interval for a share of so many rows.
-        margin = 1.96 * math.sqrt(max(part["accuracy"] * (1 - part["accuracy"]), 1e-9) / part["rows"])
-        print(f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} ± {margin:.2%} on {part['rows']:,} rows")
+        from scipy.stats import binomtest
+
+        right = round(part["accuracy"] * part["rows"])
+        low, high = binomtest(right, part["rows"]).proportion_ci(method="wilson")
+        origin = runs.read_json(folder / "config.json")["data"]["origin"]
+        print(
+            f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} on {part['rows']:,} rows of {origin} "
+            f"(95 % interval {low:.2%} to {high:.2%})"
+        )
 
 
 def test_set(source, folders):
