@@ -162,6 +162,16 @@ class Augmentation:
                 "--augment-engine keras"
             )
 
+    def fit(self, images):
+        """Lets the class learn from images uint8 (n, height, width) what ZCA and the featurewise settings need.
+
+        As with ImageDataGenerator in a notebook, these change the training batches alone: a net that is to see
+        standardised digits when it predicts, too, has a layer for it (`models.standardized`).
+        """
+        g = self.generator
+        if g.featurewise_center or g.featurewise_std_normalization or g.zca_whitening:
+            g.fit(images[..., None] / np.float32(255))
+
     def batch(self, images, parameters, elastic=None):
         """Transforms a batch; the TensorFlow operations of `matrices` and `warp`, called with arrays.
 

@@ -54,6 +54,11 @@ class Images:
             if array is not None:
                 array.flags.writeable = False  # they are shared by every net of a process
 
+    def statistics(self):
+        """Mean and standard deviation of all pixels, in 0..1: two floats."""
+        pixels = self.x / 255
+        return float(pixels.mean()), float(pixels.std())
+
     def fingerprint(self):
         """16 hexadecimal digits of the SHA-256 of pixels and labels."""
         digest = hashlib.sha256(np.ascontiguousarray(self.x))

@@ -162,8 +162,11 @@ def epoch_plan(config, net, epoch, rows, augmentation):
 def training_batches(config, net, x, y, rows, augmentation, first_epoch=0):
     """tf.data.Dataset of (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)), epoch after epoch."""
     by_class = config["augment_engine"] == "keras"
-    if not by_class:
+    if by_class:
+        augmentation.fit(x[rows])
+    else:
         augmentation.check_batch()
+    keys = list(augmentation.draw(np.random.default_rng(0), 1))
     fill_mode, cval = augmentation.generator.fill_mode, augmentation.generator.cval
     steps = steps_per_epoch(config, len(rows))
 
@@ -178,7 +181,6 @@ def training_batches(config, net, x, y, rows, augmentation, first_epoch=0):
         return augmentation.draw_elastic(dataset.rng("elastic", config["seed"], net, epoch, step), int(n))
 
     def transform_each(images, numbers, fields=None):
-        keys = augmentation.draw(np.random.default_rng(0), 1).keys()
         return augmentation.each(images, dict(zip(keys, numbers.T, strict=True)), fields)
 
     def epoch_batches(epoch):

@@ -8,8 +8,6 @@
 Hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +42,9 @@ def main(argv=None):
     name = "+".join(folder.name for folder in folders)
     suffix = "-images" if arguments.images else ""
     out = arguments.out or SUBMISSIONS / f"{name}{suffix}.csv"
-    check_out(out)
+    table = out.with_name(f"{out.stem}-probabilities.csv")
+    for path in [out, table] if arguments.probabilities else [out]:
+        check_out(path)
 
     if arguments.images:
         paths, x, y, origin, kaggle = *read_images(arguments.images), None, "image files", False
@@ -60,15 +60,15 @@ def main(argv=None):
     if paths is None:
         write_submission(out, predicted)
     else:
-        rows = zip(paths, predicted, (f"{p:.4f}" for p in probabilities.max(1)), strict=True)
-        write_csv(out, ["file", "label", "probability"], rows)
-        for path, label, p in zip(paths, predicted, probabilities.max(1), strict=True):
+        told = list(zip(paths, predicted, probabilities.max(1), strict=True))
+        runs.write_rows(out, [{"file": path, "label": label, "probability": f"{p:.4f}"} for path, label, p in told])
+        for path, label, p in told:
             print(f"{path}: {label} ({p:.1%})")
     if arguments.probabilities:
-        table = out.with_name(f"{out.stem}-probabilities.csv")
-        check_out(table)
-        rows = ([i, *(f"{p:.6f}" for p in row)] for i, row in enumerate(probabilities, 1))
-        write_csv(table, ["ImageId", *(f"p{digit}" for digit in range(10))], rows)
+        rows = [
+            {"ImageId": i} | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for i, row in enumerate(probabilities, 1)
+        ]
+        runs.write_rows(table, rows)
         print(f"Probabilities: {table}")
     picture = plots.save(plots.preview(x, probabilities, f"{name}, on {origin}"), out.with_suffix(".png"))
 
@@ -159,15 +159,6 @@ def check_out(path):
             start = file.read(32)
         if not start.startswith((b"ImageId,", b"file,label,probability")):
             raise UserError(f"{path} exists and is no submission: choose another name, or remove it")
-
-
-def write_csv(path, header, rows):
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(text.getvalue().encode())
 
 
 def write_submission(path, labels):

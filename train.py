@@ -123,10 +123,7 @@ def started(arguments):
     import fit
     import models
 
-    pixels = digits.train.x / 255
-    config["model_config"] = models.with_statistics(
-        config["model"], config["model_config"], lambda: (float(pixels.mean()), float(pixels.std()))
-    )
+    config["model_config"] = models.with_statistics(config["model"], config["model_config"], digits.train.statistics)
     transforms = augment.Augmentation(**config["augmentation"])
     if config["augment_engine"] == "batch":
         transforms.check_batch()

@@ -271,6 +271,23 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch):
         assert "validation_accuracy" not in result
 
 
+def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
+    import fit
+    from augment import Augmentation
+
+    config = recipes.resolve("single", [("batch_size", 200), ("epochs", 1), ("min_steps_per_epoch", 1)])
+    config |= {"seed": 1, "augment_engine": "keras"}
+    for setting in ("featurewise_center", "zca_whitening"):
+        augmentation, rows = Augmentation(**{setting: True}), np.arange(200)
+        batches = fit.training_batches(config, 1, digits.train.x, digits.train.y, rows, augmentation)
+        (x, _), *_ = list(batches)
+        plain = digits.train.x[:200].mean() / 255
+        assert abs(float(np.mean(x))) < 0.01 < plain
+        if setting == "zca_whitening":  # every direction that varies at all, varies by about one
+            variances = np.linalg.eigvalsh(np.cov(np.reshape(x, (200, -1)), rowvar=False))
+            assert np.median(variances[-50:]) == pytest.approx(1, abs=0.1)
+
+
 def test_both_augmentation_engines_train_on_the_same_batches(digits):
     import fit
     from augment import Augmentation
