@@ -9,11 +9,19 @@ ten times as fast, or `Augmentation.generator`'s (`train.py --augment-engine ker
 import functools
 import inspect
 
+import keras
 import numpy as np
 import scipy.ndimage
-import tensorflow as tf
+from keras import ops
+
+# What `tf.keras.preprocessing.image` is, without TensorFlow.
+from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
 from console import UserError, choose
+from layers import TENSORFLOW
+
+if TENSORFLOW:
+    import tensorflow as tf
 
 # What ImageDataGenerator has and the batch form has not.
 KERAS_ONLY = (
@@ -83,7 +91,7 @@ class Augmentation:
         self.elastic_alpha, self.elastic_sigma = elastic_alpha, elastic_sigma
         self.keras_only = {key: value for key, value in keras_only.items() if value}
         try:
-            self.generator = tf.keras.preprocessing.image.ImageDataGenerator(
+            self.generator = ImageDataGenerator(
                 rotation_range=rotation_range,
                 width_shift_range=width_shift_range,
                 height_shift_range=height_shift_range,
@@ -173,15 +181,16 @@ class Augmentation:
             g.fit(images[..., None] / np.float32(255))
 
     def batch(self, images, parameters, elastic=None):
-        """Transforms a batch; the TensorFlow operations of `matrices` and `warp`, called with arrays.
+        """Transforms a batch: `projective_matrices` and `warp`, called with arrays.
 
         images: (n, height, width, 1), uint8 or float. parameters: from `draw`. elastic: from `draw_elastic`.
         Returns float32 (n, height, width, 1) on the images' own scale.
         """
         self.check_batch()
-        images = tf.cast(images, tf.float32)
         matrices = projective_matrices(parameters, images.shape[1:3])
-        return warp(images, matrices, elastic, self.generator.fill_mode, self.generator.cval).numpy()
+        images = np.asarray(images, np.float32)
+        fill_mode, cval = self.generator.fill_mode, self.generator.cval
+        return ops.convert_to_numpy(warp(images, matrices, elastic, fill_mode=fill_mode, cval=cval))
 
     def each(self, images, parameters, elastic=None):
         """The same by ImageDataGenerator.apply_transform and .standardize, one image after another."""
@@ -240,12 +249,9 @@ def projective_matrices(parameters, shape):
     return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
 
 
-def warp(images, matrices, elastic=None, fill_mode="nearest", cval=0.0):
-    """Resamples a batch bilinearly. float32 (n, height, width, 1), (n, 8)[, (n, height, width, 2)] -> as images.
-
-    Graph or eager TensorFlow.
-    """
-    if elastic is None and fill_mode in ("nearest", "reflect"):  # where the kernel's edges are SciPy's
+def warp(images, matrices, elastic=None, *, fill_mode="nearest", cval=0.0):
+    """Resamples a batch bilinearly. float32 (n, height, width, 1), (n, 8)[, (n, height, width, 2)] -> as images."""
+    if TENSORFLOW and elastic is None and fill_mode in ("nearest", "reflect"):  # where the kernel's edges are SciPy's
         return tf.raw_ops.ImageProjectiveTransformV3(
             images=images,
             transforms=matrices,
@@ -255,13 +261,18 @@ def warp(images, matrices, elastic=None, fill_mode="nearest", cval=0.0):
             fill_mode=fill_mode.upper(),
         )
     height, width = images.shape[1:3]
-    y, x = tf.meshgrid(tf.range(height, dtype=tf.float32), tf.range(width, dtype=tf.float32), indexing="ij")
-    y, x = y[None], x[None]
+    y, x = np.mgrid[:height, :width].astype(np.float32)[:, None]
     if elastic is not None:
         y, x = y + elastic[..., 0], x + elastic[..., 1]
     m = matrices[:, :, None, None]
     x, y = m[:, 0] * x + m[:, 1] * y + m[:, 2], m[:, 3] * x + m[:, 4] * y + m[:, 5]
     return _sample(images, y, x, fill_mode, cval)
+
+
+if keras.backend.backend() == "jax":
+    import jax
+
+    warp = jax.jit(warp, static_argnames=("fill_mode", "cval"))
 
 
 def _sample(images, y, x, fill_mode, cval):
@@ -271,29 +282,29 @@ def _sample(images, y, x, fill_mode, cval):
 
     def fold(at, size):
         if fill_mode == "reflect":  # d c b a | a b c d | d c b a
-            at = tf.math.floormod(at + 0.5, 2 * size)
-            at = tf.minimum(at, 2 * size - at) - 0.5
+            at = ops.mod(at + 0.5, 2 * size)
+            at = ops.minimum(at, 2 * size - at) - 0.5
         elif fill_mode == "wrap":
             period = size - 1.0
-            below = at + period * (tf.floor(-at / period) + 1)
-            above = at - period * tf.floor(at / period)
-            at = tf.where(at < 0, below, tf.where(at > period, above, at))
-        return tf.clip_by_value(at, 0, size - 1)
+            below = at + period * (ops.floor(-at / period) + 1)
+            above = at - period * ops.floor(at / period)
+            at = ops.where(at < 0, below, ops.where(at > period, above, at))
+        return ops.clip(at, 0, size - 1)
 
     y, x = fold(y, height), fold(x, width)
-    y0, x0 = tf.floor(y), tf.floor(x)
+    y0, x0 = ops.floor(y), ops.floor(x)
     dy, dx = y - y0, x - x0
-    y0, x0 = tf.cast(y0, tf.int32), tf.cast(x0, tf.int32)
-    y1, x1 = tf.minimum(y0 + 1, height - 1), tf.minimum(x0 + 1, width - 1)
-    flat = tf.reshape(images, [-1])
-    first = tf.range(tf.shape(images)[0])[:, None, None] * (height * width)
+    y0, x0 = ops.cast(y0, "int32"), ops.cast(x0, "int32")
+    y1, x1 = ops.minimum(y0 + 1, height - 1), ops.minimum(x0 + 1, width - 1)
+    flat = ops.reshape(images, [-1])
+    first = ops.arange(ops.shape(images)[0], dtype="int32")[:, None, None] * (height * width)
 
     def at(rows, columns):
-        return tf.gather(flat, first + rows * width + columns)
+        return ops.take(flat, first + rows * width + columns)
 
     top = at(y0, x0) * (1 - dx) + at(y0, x1) * dx
     bottom = at(y1, x0) * (1 - dx) + at(y1, x1) * dx
     sampled = top * (1 - dy) + bottom * dy
     if fill_mode == "constant":
-        sampled = tf.where(inside, sampled, cval)
+        sampled = ops.where(inside, sampled, cval)
     return sampled[..., None]

@@ -17,12 +17,18 @@ REFERENCE = 0.0028  # seconds of `_matrices` on the machine that the prices are 
 
 def training_seconds(model, config, steps, speed=None):
     """Seconds to train all nets of `config`, `steps` an epoch; None on a GPU, where nothing was measured."""
+    step = step_seconds(model, config, speed)
+    return step and config["nets"] * config["epochs"] * steps * step
+
+
+def step_seconds(model, config, speed=None):
+    """Seconds of one training step; None on a GPU."""
     import keras
 
     if not all(device.startswith("cpu") for device in keras.distribution.list_devices()):
         return None
     step = PRICES @ (costs(model) * [1, *3 * [config["batch_size"]]])
-    return config["nets"] * config["epochs"] * steps * step / (speed or machine_speed())
+    return step / (speed or machine_speed())
 
 
 def costs(model):

@@ -4,23 +4,24 @@
 machines. Its batches, like its weights and dropout, are functions of (seed, net, epoch).
 """
 
-import math
+import functools
 import shutil
 import sys
 import time
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import dataset
+import estimate
+import layers
 import models
+import optimizers
 import runs
 import schedules
-from augment import Augmentation, projective_matrices, warp
+from augment import Augmentation
+from batches import evaluation_batches, images_per_epoch, steps_per_epoch, training_batches
 from console import UserError, duration, whole_file
-
-PREDICT_BATCH = 512
 
 
 def fit_net(config, net, folder):
@@ -42,18 +43,21 @@ def fit_net(config, net, folder):
     augmentation = Augmentation(**config["augmentation"])
 
     keras.backend.clear_session()
-    model = compiled_model(config, net)
-    checkpoint = Checkpoint(config, net, folder, steps_per_epoch(config, len(rows)))
+    steps = steps_per_epoch(config, len(rows))
+    model = compiled_model(config, net, steps)
+    checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(model)
-    schedule = Schedule(config, checkpoint)
-    batches = training_batches(config, net, x, y, rows, augmentation, checkpoint.epoch)
     model.fit(
-        batches,
+        training_batches(config, net, x, y, rows, augmentation, lambda: checkpoint.epoch),
         initial_epoch=checkpoint.epoch,
         epochs=config["epochs"],
-        steps_per_epoch=checkpoint.steps,
         validation_data=evaluation_batches(x[watched], y[watched]) if len(watched) else None,
-        callbacks=[Randomness(seed, net), schedule, checkpoint, Progress(config, net, checkpoint)],
+        callbacks=[
+            Randomness(seed, net),
+            Schedule(config, checkpoint, steps),
+            checkpoint,
+            Progress(config, net, checkpoint, steps),
+        ],
         shuffle=False,  # the batches come in their order
         verbose=0,
     )
@@ -65,7 +69,7 @@ def fit_net(config, net, folder):
         "net": net,
         "parameters": model.count_params(),
         "epochs": config["epochs"],
-        "steps": int(model.optimizer.iterations.numpy()),
+        "steps": int(model.optimizer.iterations),
         "training_rows": len(rows),
         "validation_rows": len(validation_rows),
         "weights": config["weights"],
@@ -73,21 +77,23 @@ def fit_net(config, net, folder):
         "seconds": seconds,
         "images_per_second": images_per_epoch(config, len(rows)) * config["epochs"] / seconds,
     }
+    plain = layers.plain(model)
+    predictor = layers.fast(plain, config["precision"])  # as predict.py will have it
     arrays = {"validation_rows": validation_rows}
     if len(validation_rows):
-        arrays["validation"] = predict(model, x[validation_rows])
+        arrays["validation"] = predict(predictor, x[validation_rows])
         result |= _scored("validation", runs.score(arrays["validation"], y[validation_rows]))
     if digits.test is not None:
-        arrays["test"] = predict(model, digits.test.x)
+        arrays["test"] = predict(predictor, digits.test.x)
         if digits.test.y is not None:
             result |= _scored("test", runs.score(arrays["test"], digits.test.y))
             if config["score_augmented"]:
                 augmented = augmented_images(augmentation, digits.test.x, seed, net)
-                scores = runs.score(predict(model, augmented), digits.test.y)
+                scores = runs.score(predict(predictor, augmented), digits.test.y)
                 result["test_accuracy_augmented"] = scores["accuracy"]
     runs.write_arrays(runs.net_file(folder, net, ".predictions.npz"), arrays)
     with whole_file(runs.net_file(folder, net, ".keras")) as temporary:
-        model.save(temporary)
+        plain.save(temporary)
     runs.write_json(result_file, result)
     checkpoint.path.unlink(missing_ok=True)
     return result
@@ -106,123 +112,31 @@ def split_rows(config, net, n):
     return dataset.split(n, config["validation_split"], state)
 
 
-def compiled_model(config, net):
-    """The net before its first step, compiled."""
+def compiled_model(config, net, steps):
+    """The net before its first step, compiled for epochs of `steps` steps."""
     seed = int(dataset.rng("weights", config["seed"], net).integers(2**32))
-    model = models.build(config["model"], seed, **config["model_config"])
-    try:
-        optimizer = keras.optimizers.get(
-            {"class_name": config["optimizer"], "config": dict(config["optimizer_config"])}
-        )
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"optimizer {config['optimizer']!r} cannot be made: {reason}") from error
+    model = models.build(config["model"], seed, config["precision"], **config["model_config"])
+    optimizer = optimizers.make(config["optimizer"], steps, **config["optimizer_config"])
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
-    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    model.compile(
+        optimizer=optimizer,
+        loss=loss,
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution(model, config, steps),
+    )
     optimizer.build(model.trainable_variables)
     return model
 
 
-# Batches
+def steps_per_execution(model, config, steps):
+    """Steps in one call of TensorFlow's: half a second's at most, so that Ctrl-C and the progress line stay alive.
 
-
-def steps_per_epoch(config, n):
-    """Steps of an epoch over `n` training rows."""
-    steps = config["steps_per_epoch"]
-    if steps is None:
-        steps = math.ceil(n / config["batch_size"])
-    elif steps == "full":
-        steps = n // config["batch_size"]
-    return max(steps, config["min_steps_per_epoch"])
-
-
-def images_per_epoch(config, n):
-    """Images of an epoch over `n` training rows: all of them once, where that is what its steps come to."""
-    steps = steps_per_epoch(config, n)
-    if steps == math.ceil(n / config["batch_size"]):
-        return n
-    return steps * config["batch_size"]
-
-
-def epoch_plan(config, net, epoch, rows, augmentation):
-    """An epoch's row order and transform parameters, which every engine follows.
-
-    Rows come from endlessly repeated passes, each a permutation of its own, of which an epoch takes the next part:
-    no row comes a third time before each has come twice, however many steps an epoch has.
-    Returns (rows int64 (m,), parameters as Augmentation.draw gives them for m images).
+    More than 32 save nothing. Elsewhere 1: Keras's loop over steps is Python's there, and saves nothing either.
     """
-    n, m, seed = len(rows), images_per_epoch(config, len(rows)), config["seed"]
-    first, last = epoch * m, (epoch + 1) * m - 1
-    passes = range(first // n, last // n + 1)
-    order = np.concatenate([dataset.rng("order", seed, net, i).permutation(n) for i in passes])
-    order = order[first - passes.start * n :][:m]
-    return rows[order], augmentation.draw(dataset.rng("transform", seed, net, epoch), m)
-
-
-def training_batches(config, net, x, y, rows, augmentation, first_epoch=0):
-    """tf.data.Dataset of (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)), epoch after epoch."""
-    by_class = config["augment_engine"] == "keras"
-    if by_class:
-        augmentation.fit(x[rows])
-    else:
-        augmentation.check_batch()
-    keys = list(augmentation.draw(np.random.default_rng(0), 1))
-    fill_mode, cval = augmentation.generator.fill_mode, augmentation.generator.cval
-    steps = steps_per_epoch(config, len(rows))
-
-    def plan(epoch):
-        order, parameters = epoch_plan(config, net, int(epoch), rows, augmentation)
-        if by_class:
-            return order, np.stack(list(parameters.values()), axis=1).astype(np.float32)
-        return order, projective_matrices(parameters, x.shape[1:3])
-
-    def elastic(step, n):
-        epoch, step = divmod(int(step), steps)
-        return augmentation.draw_elastic(dataset.rng("elastic", config["seed"], net, epoch, step), int(n))
-
-    def transform_each(images, numbers, fields=None):
-        return augmentation.each(images, dict(zip(keys, numbers.T, strict=True)), fields)
-
-    def epoch_batches(epoch):
-        order, numbers = tf.numpy_function(plan, [epoch], [tf.int64, tf.float32], stateful=False)
-        order.set_shape([None])
-        numbers.set_shape([None, 10 if by_class else 8])
-        return tf.data.Dataset.from_tensor_slices((order, numbers)).batch(config["batch_size"])
-
-    pixels, labels = tf.constant(x[..., None]), tf.constant(y)
-
-    def prepare(step, batch):
-        order, numbers = batch
-        images = tf.cast(tf.gather(pixels, order), tf.float32) / 255
-        fields = []
-        if augmentation.elastic_alpha:
-            fields = [tf.numpy_function(elastic, [step, tf.size(order)], tf.float32, stateful=False)]
-            fields[0].set_shape([None, *x.shape[1:3], 2])
-        if by_class:
-            images = tf.numpy_function(transform_each, [images, numbers, *fields], tf.float32, stateful=False)
-            images.set_shape([None, *x.shape[1:3], 1])
-        elif augmentation.transforms:
-            images = warp(images, numbers, *fields, fill_mode=fill_mode, cval=cval)
-        return images, tf.one_hot(tf.gather(labels, order), 10)
-
-    epochs = tf.data.Dataset.range(first_epoch, config["epochs"])
-    return (
-        epochs.flat_map(epoch_batches)
-        .enumerate(first_epoch * steps)
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-
-
-def evaluation_batches(x, y=None, batch_size=PREDICT_BATCH):
-    """tf.data.Dataset of images as they are, uint8 (n, 28, 28) or float in 0..255, in order."""
-
-    def prepare(images, *labels):
-        images = tf.cast(images, tf.float32)[..., None] / 255
-        return (images, *(tf.one_hot(label, 10) for label in labels))
-
-    arrays = (x,) if y is None else (x, y)
-    return tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size).map(prepare).prefetch(2)
+    if not layers.TENSORFLOW:
+        return 1
+    step = estimate.step_seconds(model, config)
+    return int(np.clip(0.5 / step, 1, min(32, steps))) if step else min(32, steps)
 
 
 def augmented_images(augmentation, x, seed, net=0, purpose="test transform"):
@@ -257,39 +171,35 @@ class Randomness(keras.callbacks.Callback):
 
 
 class Schedule(keras.callbacks.Callback):
-    """Sets the learning rate that a function of schedules.py gives."""
+    """Sets each epoch's learning rates, which a function of schedules.py gives."""
 
-    def __init__(self, config, checkpoint):
+    def __init__(self, config, checkpoint, steps):
         super().__init__()
-        self.settings = dict(config["schedule"])
-        self.function = schedules.SCHEDULES[self.settings.pop("name")]
-        self.stepwise = self.function in schedules.STEPWISE
-        self.epochs, self.checkpoint = config["epochs"], checkpoint
-
-    def _set(self, epoch, logs):
-        state = self.checkpoint.schedule_state
-        rate, state = self.function(epoch, state, logs, self.epochs, **self.settings)
-        self.checkpoint.schedule_state = state
-        self.model.optimizer.learning_rate = rate
+        settings = dict(config["schedule"])
+        self.function = functools.partial(
+            schedules.SCHEDULES[settings.pop("name")], epochs=config["epochs"], **settings
+        )
+        self.stepwise = config["schedule"]["name"] in schedules.STEPWISE
+        self.checkpoint, self.steps = checkpoint, steps
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-        self._set(epoch, self.checkpoint.log[-1] if self.checkpoint.log else {})
-
-    def on_train_batch_begin(self, batch, logs=None):
+        logs = self.checkpoint.log[-1] if self.checkpoint.log else {}
+        rate, self.checkpoint.schedule_state = self.function(epoch, self.checkpoint.schedule_state, logs)
+        rates = np.full(self.steps, rate, np.float32)
         if self.stepwise:
-            self._set(self.epoch + batch / self.checkpoint.steps, {})
+            rates[:] = [self.function(epoch + i / self.steps, None, {})[0] for i in range(self.steps)]
+        self.model.optimizer.rates.assign(rates)
+        self.checkpoint.rate = float(f"{rates[-1]:.6g}")
 
 
 class Checkpoint(keras.callbacks.Callback):
     """After each epoch: the log, and all that is needed to go on from there."""
 
-    def __init__(self, config, net, folder, steps):
+    def __init__(self, config, net, folder):
         super().__init__()
         self.path = runs.net_file(folder, net, ".checkpoint.npz")
         self.log_path = runs.net_file(folder, net, ".csv")
         self.keep_best = config["weights"] == "best"
-        self.steps = steps
         self.epoch, self.log, self.schedule_state = 0, [], None
         self.best, self.best_weights = None, []
 
@@ -312,14 +222,13 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs = {key: float(value) for key, value in logs.items()}
         seconds = time.perf_counter() - self.started
-        rate = float(f"{float(self.model.optimizer.learning_rate.numpy()):.6g}")
-        self.log.append({"epoch": epoch + 1, "learning_rate": rate, **logs, "seconds": round(seconds, 3)})
+        self.log.append({"epoch": epoch + 1, "learning_rate": self.rate, **logs, "seconds": round(seconds, 3)})
         self.epoch = epoch + 1
         if self.keep_best and (self.best is None or logs["val_accuracy"] > self.best["val_accuracy"]):
             self.best = {"epoch": epoch + 1, "val_accuracy": logs["val_accuracy"]}
-            self.best_weights = [weight.numpy() for weight in self.model.weights]
+            self.best_weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
         variables = [*self.model.weights, *self.model.optimizer.variables]
-        arrays = {f"variable_{i:04d}": variable.numpy() for i, variable in enumerate(variables)}
+        arrays = {f"variable_{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
         arrays |= {f"best_{i:04d}": weight for i, weight in enumerate(self.best_weights)}
         state = {"epoch": self.epoch, "log": self.log, "schedule": self.schedule_state, "best": self.best}
         runs.write_arrays(self.path, arrays, state)
@@ -336,10 +245,10 @@ class Progress(keras.callbacks.Callback):
 
     WIDTH = 16
 
-    def __init__(self, config, net, checkpoint):
+    def __init__(self, config, net, checkpoint, steps):
         super().__init__()
         self.net, self.nets, self.epochs = net, config["nets"], config["epochs"]
-        self.steps, self.first = checkpoint.steps, checkpoint.epoch * checkpoint.steps
+        self.steps = steps
         self.checkpoint = checkpoint
         self.shown = 0.0
 
@@ -351,13 +260,13 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
+        done = self.epoch * self.steps + min(batch + 1, self.steps)
         if self.started is None:  # the first step compiles
-            self.started = now
+            self.started, self.first = now, done
         elif sys.stdout.isatty() and now - self.shown > 0.2:
             self.shown = now
-            done = self.epoch * self.steps + batch + 1
             total = self.epochs * self.steps
-            rest = (now - self.started) / (done - self.first - 1) * (total - done + (self.nets - self.net) * total)
+            rest = (now - self.started) / (done - self.first) * (total - done + (self.nets - self.net) * total)
             share = done / total
             bar = "#" * int(share * self.WIDTH)
             log = self.checkpoint.log

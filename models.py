@@ -15,9 +15,11 @@ import inspect
 import random
 
 import keras
-from keras.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D, Rescaling
+from keras.layers import Conv2D, Dense, Flatten, Input, MaxPooling2D, Rescaling
 
+import layers
 from console import UserError, choose
+from layers import BatchNormalization, Dropout
 
 ARCHITECTURES = {}
 
@@ -28,9 +30,10 @@ def architecture(function):
     return function
 
 
-def build(name, seed=None, **arguments):
+def build(name, seed=None, precision="float32", **arguments):
     """Returns architecture `name`, built, its initial weights a function of `seed` (an int; None: unseeded).
 
+    precision: that of its layers, "float32" or "bfloat16"; weights and probabilities are float32 in either.
     Raises UserError for a name or an argument it does not have, or a net of another form.
     """
     function = ARCHITECTURES[choose("architecture", name, ARCHITECTURES)]
@@ -39,17 +42,21 @@ def build(name, seed=None, **arguments):
         if key not in valid:
             accepts = ", ".join(valid) or "nothing"
             raise UserError(f"architecture {name!r} takes no argument {key!r}; it takes: {accepts}")
-    # Keras seeds its initialisers and dropout from Python's global generator, which is put back.
-    state = random.getstate()
+    # Keras seeds its initialisers and dropout from Python's global generator, and has the layers' precision in a
+    # global, too; both are put back.
+    state, policy = random.getstate(), keras.config.dtype_policy()
     random.seed(seed)
+    keras.config.set_dtype_policy(layers.POLICIES[precision])
     try:
         model = function(**arguments)
         if not model.built:
             model.build((None, 28, 28, 1))
+        layers.plain(model)  # as it is to be saved: what cannot be is found now, not after training
     except (TypeError, ValueError) as error:
         raise UserError(f"architecture {name!r} cannot be built: {str(error).splitlines()[0]}") from error
     finally:
         random.setstate(state)
+        keras.config.set_dtype_policy(policy)
     shapes = model.input_shape, model.output_shape
     if shapes != ((None, 28, 28, 1), (None, 10)):
         raise UserError(

@@ -116,16 +116,20 @@ def mean_probabilities(folders, x):
     import keras
 
     import fit
+    import layers
 
     total, nets = np.zeros((len(x), 10)), 0
     for folder in folders:
-        for net in range(1, runs.read_json(folder / "config.json")["nets"] + 1):
+        config = runs.read_json(folder / "config.json")
+        precision = layers.native_precision(config["precision"])
+        for net in range(1, config["nets"] + 1):
+            keras.backend.clear_session()
             path = runs.net_file(folder, net, ".keras")
             try:
                 model = keras.saving.load_model(path, compile=False, safe_mode=True)
             except Exception as error:
                 raise UserError(f"{path} cannot be loaded ({str(error).splitlines()[0]})") from error
-            total += fit.predict(model, x)
+            total += fit.predict(layers.fast(model, precision), x)
             nets += 1
     return total / nets
 

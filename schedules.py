@@ -81,7 +81,7 @@ def one_cycle(epoch, state, logs, epochs, *, learning_rate, warmup=0.2, final=0.
 
 
 SCHEDULES = {f.__name__: f for f in (constant, exponential, phases, plateau, one_cycle)}
-STEPWISE = {one_cycle}  # asked at every step; the others once an epoch
+STEPWISE = {"one_cycle"}  # asked at every step; the others once an epoch
 
 
 def settings(schedule):

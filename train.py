@@ -50,6 +50,11 @@ def parser():
         choices=("batch", "keras"),
         help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",
     )
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        help="of the layers' arithmetic; auto (default): bfloat16 where the processor computes it natively",
+    )
     group.add_argument("--seed", type=int, metavar="S", help="all randomness follows from it (default: 0)")
     group.add_argument(
         "--set",
@@ -75,7 +80,7 @@ def main(argv=None):
     import plots
     import runs
 
-    print(f"Run:    {folder}, {where()}")
+    print(f"Run:    {folder}, {where()}, {config['precision']}")
     try:
         for net in range(1, config["nets"] + 1):
             print_net(config, fit.fit_net(config, net, folder))
@@ -108,6 +113,7 @@ def started(arguments):
     if not 0 <= config["seed"] < 2**32:
         raise UserError(f"--seed must be from 0 to 2^32 - 1, not {config['seed']}")
 
+    console.choose_threads(config["batch_size"])
     import dataset
     import runs
 
@@ -120,14 +126,20 @@ def started(arguments):
 
     console.import_keras()
     import augment
+    import batches
     import fit
+    import layers
     import models
 
+    precision = arguments.precision or "auto"
+    config["precision"] = layers.native_precision() if precision == "auto" else precision
     config["model_config"] = models.with_statistics(config["model"], config["model_config"], digits.train.statistics)
     transforms = augment.Augmentation(**config["augmentation"])
     if config["augment_engine"] == "batch":
         transforms.check_batch()
-    model = fit.compiled_model(config, 1)
+    rows = len(fit.split_rows(config, 1, len(digits.train.x))[0])
+    steps = batches.steps_per_epoch(config, rows)
+    model = fit.compiled_model(config, 1, steps)
     config["data"] = {
         "source": digits.source,
         "origin": digits.train.origin,
@@ -138,8 +150,7 @@ def started(arguments):
     config["versions"] = versions()
     config["commit"] = commit()
     config["command"] = ["train.py", *sys.argv[1:]]
-    rows = len(fit.split_rows(config, 1, len(digits.train.x))[0])
-    print_plan(config, model, rows, fit.steps_per_epoch(config, rows))
+    print_plan(config, model, rows, steps)
     return config, runs.create(arguments.run, arguments.recipe or arguments.model or name, config)
 
 
@@ -154,6 +165,7 @@ def resumed(arguments):
     if runs.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
     config = runs.read_json(folder / "config.json")
+    console.choose_threads(config["batch_size"])
     console.import_keras()
     return config, folder
 
@@ -161,7 +173,9 @@ def resumed(arguments):
 def versions():
     from importlib.metadata import version
 
-    names = ("keras", "tensorflow", "numpy", "scikit-learn")
+    import keras
+
+    names = ("keras", keras.backend.backend(), "numpy", "scikit-learn")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 
@@ -184,7 +198,8 @@ def where():
 
     devices = keras.distribution.list_devices()
     gpus = [device for device in devices if not device.startswith("cpu")]
-    return f"on {', '.join(gpus)}" if gpus else f"on the CPU, {os.cpu_count()} cores"
+    backend = keras.backend.backend()
+    return f"{backend} on {', '.join(gpus)}" if gpus else f"{backend} on the CPU, {os.cpu_count()} cores"
 
 
 def print_data(digits):
@@ -238,8 +253,8 @@ def report(folder, result, pictures):
 def list_all():
     """Prints every recipe and architecture."""
     console.import_keras()
+    import batches
     import estimate
-    import fit
     import models
 
     print(f"{'RECIPE':<24}{'nets':>5}{'epochs':>7}{'parameters':>12}{'time here':>13}  source; figure reported")
@@ -248,7 +263,7 @@ def list_all():
         config = recipes.resolve(name)
         model = models.build(config["model"], **config["model_config"])
         rows = round(estimate.ROWS * (1 - config["validation_split"]))
-        seconds = estimate.training_seconds(model, config, fit.steps_per_epoch(config, rows), speed)
+        seconds = estimate.training_seconds(model, config, batches.steps_per_epoch(config, rows), speed)
         figure = f"; {config['reported']}" if config["reported"] else ""
         print(
             f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{model.count_params():>12,}"

@@ -149,16 +149,16 @@ def test_an_architecture_of_the_wrong_form_or_with_a_wrong_argument_is_refused()
 
 
 def test_an_epoch_takes_the_next_part_of_endless_passes():
-    import fit
+    import batches
     from augment import Augmentation
 
     rows = np.arange(100, 150)
     config = recipes.resolve("grenholm", [("batch_size", 10), ("steps_per_epoch", 7)]) | {"seed": 3}
-    order = np.concatenate([fit.epoch_plan(config, 1, epoch, rows, Augmentation())[0] for epoch in range(5)])
+    order = np.concatenate([batches.epoch_plan(config, 1, epoch, rows, Augmentation())[0] for epoch in range(5)])
     assert len(order) == 350
     for start in range(0, 350, 50):
         assert sorted(order[start : start + 50]) == list(rows)
     assert not np.array_equal(order[:50], order[50:100])
     whole = recipes.resolve("linear") | {"seed": 3}
-    assert fit.images_per_epoch(whole, 1000) == 1000
-    assert (fit.steps_per_epoch(whole, 1000), fit.steps_per_epoch(recipes.resolve("deotte"), 1000)) == (16, 15)
+    assert batches.images_per_epoch(whole, 1000) == 1000
+    assert (batches.steps_per_epoch(whole, 1000), batches.steps_per_epoch(recipes.resolve("deotte"), 1000)) == (16, 15)

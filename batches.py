@@ -1,0 +1,163 @@
+"""Training batches on their way: shuffled, gathered, augmented and scaled on threads beside the training.
+
+Pixels stay uint8; a float exists of the batches in flight only. Under TensorFlow the work is tf.data's, elsewhere that
+of a keras.utils.PyDataset; both follow the same `epoch_plan`.
+"""
+
+import functools
+import math
+
+import keras
+import numpy as np
+
+import dataset
+from augment import projective_matrices, warp
+from layers import TENSORFLOW
+
+if TENSORFLOW:
+    import tensorflow as tf
+
+
+def steps_per_epoch(config, n):
+    """Steps of an epoch over `n` training rows."""
+    steps = config["steps_per_epoch"]
+    if steps is None:
+        steps = math.ceil(n / config["batch_size"])
+    elif steps == "full":
+        steps = n // config["batch_size"]
+    return max(steps, config["min_steps_per_epoch"])
+
+
+def images_per_epoch(config, n):
+    """Images of an epoch over `n` training rows: all of them once, where that is what its steps come to."""
+    steps = steps_per_epoch(config, n)
+    if steps == math.ceil(n / config["batch_size"]):
+        return n
+    return steps * config["batch_size"]
+
+
+def epoch_plan(config, net, epoch, rows, augmentation):
+    """An epoch's row order and transform parameters, which every engine follows.
+
+    Rows come from endlessly repeated passes, each a permutation of its own, of which an epoch takes the next part:
+    no row comes a third time before each has come twice, however many steps an epoch has.
+    Returns (rows int64 (m,), parameters as Augmentation.draw gives them for m images).
+    """
+    n, m, seed = len(rows), images_per_epoch(config, len(rows)), config["seed"]
+    first, last = epoch * m, (epoch + 1) * m - 1
+    passes = range(first // n, last // n + 1)
+    order = np.concatenate([dataset.rng("order", seed, net, i).permutation(n) for i in passes])
+    order = order[first - passes.start * n :][:m]
+    return rows[order], augmentation.draw(dataset.rng("transform", seed, net, epoch), m)
+
+
+def training_batches(config, net, x, y, rows, augmentation, epoch):
+    """The batches of one epoch, for `fit`: (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)).
+
+    x, y: uint8 (n, 28, 28) and (n,), of which `rows` are trained on. epoch: a function that says which epoch it is
+    (from 0) when a pass over the batches begins.
+    """
+    by_class = config["augment_engine"] == "keras"
+    if by_class:
+        augmentation.fit(x[rows])
+    else:
+        augmentation.check_batch()
+    keys = list(augmentation.draw(np.random.default_rng(0), 1))
+    generator = augmentation.generator
+    steps, size = steps_per_epoch(config, len(rows)), config["batch_size"]
+
+    @functools.lru_cache(maxsize=1)
+    def plan(epoch):
+        order, parameters = epoch_plan(config, net, epoch, rows, augmentation)
+        if by_class:
+            return order, np.stack(list(parameters.values()), axis=1).astype(np.float32)
+        return order, projective_matrices(parameters, x.shape[1:3])
+
+    def elastic(epoch, step, n):
+        return augmentation.draw_elastic(dataset.rng("elastic", config["seed"], net, int(epoch), int(step)), int(n))
+
+    def transform_each(images, numbers, fields=None):
+        return augmentation.each(images, dict(zip(keys, numbers.T, strict=True)), fields)
+
+    def transform(images, numbers, fields=None):
+        return warp(images, numbers, fields, fill_mode=generator.fill_mode, cval=generator.cval)
+
+    if not TENSORFLOW:
+
+        def batch(step):
+            order, numbers = (part[step * size : (step + 1) * size] for part in plan(epoch()))
+            images = x[order, ..., None] / np.float32(255)
+            fields = elastic(epoch(), step, len(order)) if augmentation.elastic_alpha else None
+            if by_class:
+                images = transform_each(images, numbers, fields)
+            elif augmentation.transforms:
+                images = transform(images, numbers, fields)
+            return images, np.eye(10, dtype=np.float32)[y[order]]
+
+        return Batches(steps, batch)
+
+    pixels, labels = tf.constant(x[..., None]), tf.constant(y)
+
+    def epoch_batches(_):
+        now, order, numbers = tf.numpy_function(lambda: (epoch(), *plan(epoch())), [], [tf.int64, tf.int64, tf.float32])
+        order.set_shape([None])
+        numbers.set_shape([None, len(keys) if by_class else 8])
+        batches = tf.data.Dataset.from_tensor_slices((order, numbers)).batch(size)
+        return batches.enumerate().map(lambda step, batch: (now, step, *batch))
+
+    def prepare(now, step, order, numbers):
+        images = tf.cast(tf.gather(pixels, order), tf.float32) / 255
+        fields = []
+        if augmentation.elastic_alpha:
+            fields = [tf.numpy_function(elastic, [now, step, tf.size(order)], tf.float32, stateful=False)]
+            fields[0].set_shape([None, *x.shape[1:3], 2])
+        if by_class:
+            images = tf.numpy_function(transform_each, [images, numbers, *fields], tf.float32, stateful=False)
+            images.set_shape([None, *x.shape[1:3], 1])
+        elif augmentation.transforms:
+            images = transform(images, numbers, *fields)
+        return images, tf.one_hot(tf.gather(labels, order), 10)
+
+    return (
+        tf.data.Dataset.range(1)
+        .flat_map(epoch_batches)
+        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(tf.data.AUTOTUNE)
+        .apply(tf.data.experimental.assert_cardinality(steps))
+    )
+
+
+def evaluation_batches(x, y=None, batch_size=512):
+    """Batches of images as they are, in order: float32 (b, 28, 28, 1) in 0..1 and, with `y`, one-hot float32 (b, 10).
+
+    x: uint8 (n, 28, 28), or float in 0..255. y: uint8 (n,) or None.
+    """
+    if not TENSORFLOW:
+
+        def batch(step):
+            chosen = slice(step * batch_size, (step + 1) * batch_size)
+            images = np.asarray(x[chosen, ..., None], np.float32) / 255
+            return (images,) if y is None else (images, np.eye(10, dtype=np.float32)[y[chosen]])
+
+        return Batches(math.ceil(len(x) / batch_size), batch)
+
+    def prepare(images, *labels):
+        images = tf.cast(images, tf.float32)[..., None] / 255
+        return (images, *(tf.one_hot(label, 10) for label in labels))
+
+    arrays = (x,) if y is None else (x, y)
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size).map(prepare).prefetch(2)
+
+
+class Batches(keras.utils.PyDataset):
+    """`steps` batches, each `batch(step)`, made by two threads beside the training."""
+
+    def __init__(self, steps, batch):
+        super().__init__(workers=2, max_queue_size=8)
+        self.steps, self.batch = steps, batch
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, step):
+        return self.batch(step)

@@ -1,0 +1,123 @@
+"""Keras layers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
+
+    from layers import BatchNormalization, Dropout      # in place of keras.layers
+
+On another backend, and for what the kernels cannot do (a mask, another axis, renorm, synchronized), each is Keras's.
+A net is saved by `plain`, in Keras's own layers and float32, and predicts by `fast`.
+"""
+
+import re
+from pathlib import Path
+
+import keras
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+if TENSORFLOW:
+    import tensorflow as tf
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policy for a precision
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+    """keras.layers.BatchNormalization by TensorFlow's fused kernel, which reads bfloat16 as it is."""
+
+    def call(self, inputs, training=None, mask=None):
+        last = self.axis in (-1, len(inputs.shape) - 1)
+        fused = TENSORFLOW and last and mask is None and not (self.renorm or self.synchronized)
+        if not fused or inputs.dtype == tf.float64:
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        images = inputs if len(inputs.shape) == 4 else tf.reshape(inputs, [-1, 1, 1, channels])
+        learning = bool(training and self.trainable)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=images,
+            scale=self.gamma.value if self.scale else tf.ones([channels]),
+            offset=self.beta.value if self.center else tf.zeros([channels]),
+            mean=tf.zeros([0]) if learning else self.moving_mean.value,
+            variance=tf.zeros([0]) if learning else self.moving_variance.value,
+            epsilon=self.epsilon,
+            is_training=learning,
+        )
+        if learning:
+            # The kernel gives the variance with Bessel's correction, Keras keeps it without.
+            n = tf.cast(tf.size(images) // channels, tf.float32)
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance * ((n - 1) / n))):
+                moving.assign(moving.value * self.momentum + batch * (1 - self.momentum))
+        return outputs if len(inputs.shape) == 4 else tf.reshape(outputs, tf.shape(inputs))
+
+
+class Dropout(keras.layers.Dropout):
+    """keras.layers.Dropout with a mask of 16 random bits an element: the rate is met to 1/131,072."""
+
+    def call(self, inputs, training=False):
+        drop = round(self.rate * 2**16)
+        if not (TENSORFLOW and training and 0 < drop < 2**16) or self.noise_shape is not None:
+            return super().call(inputs, training=training)
+        n = tf.size(inputs)
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        bits = tf.raw_ops.StatelessRandomUniformFullInt(shape=[(n + 1) // 2], seed=seed, dtype=tf.uint32)
+        bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:n]
+        mask = tf.cast(bits >= drop, inputs.dtype) * tf.cast(2**16 / (2**16 - drop), inputs.dtype)
+        return inputs * tf.reshape(mask, tf.shape(inputs))
+
+
+def native_precision(wanted="bfloat16"):
+    """Returns `wanted`, "bfloat16" or "float32", or "float32" where no processor here computes bfloat16 natively.
+
+    Native: an NVIDIA GPU of compute capability 8 or more, a TPU; with TensorFlow, an x86 processor with AMX or
+    AVX512-BF16 (XLA's convolutions, which JAX uses, gain nothing there).
+    """
+    if wanted == "float32" or _native_bfloat16():
+        return wanted
+    return "float32"
+
+
+def _native_bfloat16():
+    kinds = {device.split(":")[0] for device in keras.distribution.list_devices()}
+    if "tpu" in kinds:
+        return True
+    if TENSORFLOW:
+        gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+        if gpus:
+            return all(gpu.get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus)
+        try:
+            flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        except OSError:  # not Linux
+            return False
+        return bool(flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()))
+    if keras.backend.backend() == "jax" and "gpu" in kinds:
+        import jax
+
+        return all(float(getattr(gpu, "compute_capability", 0)) >= 8 for gpu in jax.devices())
+    return False
+
+
+FAST = {keras.layers.BatchNormalization: BatchNormalization, keras.layers.Dropout: Dropout}
+PLAIN = {fast: plain for plain, fast in FAST.items()}
+
+
+def plain(model):
+    """Returns a copy of a Sequential or functional model in Keras's own layers and float32, with its weights."""
+    return _copy(model, PLAIN, lambda layer: "float32")
+
+
+def fast(model, precision="float32"):
+    """Returns a copy of a plain model in this file's layers, with its weights.
+
+    precision: "float32", or "bfloat16" for all layers but the last, which gives the probabilities.
+    """
+    return _copy(model, FAST, lambda layer: "float32" if layer is model.layers[-1] else POLICIES[precision])
+
+
+def _copy(model, classes, dtype):
+    def clone(layer):
+        kind = classes.get(type(layer), type(layer))
+        return kind.from_config(layer.get_config() | {"dtype": dtype(layer)})
+
+    compiled, model.compiled = model.compiled, False  # clone_model would compile the copy, with an optimizer of its own
+    try:
+        copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    finally:
+        model.compiled = compiled
+    copy.set_weights(model.get_weights())
+    return copy
