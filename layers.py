@@ -1,6 +1,6 @@
 """Keras layers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
 
-    from layers import BatchNormalization, Dropout      # in place of keras.layers
+    from layers import BatchNormalization, Conv2D, Dropout      # in place of keras.layers
 
 On another backend, and for what the kernels cannot do (a mask, another axis, renorm, synchronized), each is Keras's.
 A net is saved by `plain`, in Keras's own layers and float32, and predicts by `fast`.
@@ -16,6 +16,20 @@ if TENSORFLOW:
     import tensorflow as tf
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policy for a precision
+
+
+class Conv2D(keras.layers.Conv2D):
+    """keras.layers.Conv2D, as a matrix product where its kernel covers the whole input (Deotte's last one)."""
+
+    def call(self, inputs):
+        whole = inputs.shape[1:3] == self.kernel_size and self.padding == "valid" and self.groups == 1
+        if not (TENSORFLOW and whole and self.dilation_rate == (1, 1) and self.data_format == "channels_last"):
+            return super().call(inputs)
+        kernel = tf.reshape(self.kernel, [-1, self.filters])
+        outputs = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return tf.reshape(self.activation(outputs), [-1, 1, 1, self.filters])
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -92,7 +106,7 @@ def _native_bfloat16():
     return False
 
 
-FAST = {keras.layers.BatchNormalization: BatchNormalization, keras.layers.Dropout: Dropout}
+FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}
 PLAIN = {fast: plain for plain, fast in FAST.items()}
 
 

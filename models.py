@@ -15,11 +15,11 @@ import inspect
 import random
 
 import keras
-from keras.layers import Conv2D, Dense, Flatten, Input, MaxPooling2D, Rescaling
+from keras.layers import Dense, Flatten, Input, MaxPooling2D, Rescaling
 
 import layers
 from console import UserError, choose
-from layers import BatchNormalization, Dropout
+from layers import BatchNormalization, Conv2D, Dropout
 
 ARCHITECTURES = {}
 
