@@ -96,35 +96,34 @@ def training_batches(config, net, x, y, rows, augmentation, epoch):
 
         return Batches(steps, batch)
 
-    pixels, labels = tf.constant(x[..., None]), tf.constant(y)
+    # Variables, since a pass over tf.data begins with a copy of every constant: a second for MNIST's pixels.
+    pixels, labels = (tf.Variable(array, trainable=False) for array in (x[..., None], y))
 
     def epoch_batches(_):
-        now, order, numbers = tf.numpy_function(lambda: (epoch(), *plan(epoch())), [], [tf.int64, tf.int64, tf.float32])
+        now, order, numbers = tf.numpy_function(
+            lambda: (epoch(), *plan(epoch())), [], [tf.int64, tf.int64, tf.float32]
+        )
         order.set_shape([None])
         numbers.set_shape([None, len(keys) if by_class else 8])
-        batches = tf.data.Dataset.from_tensor_slices((order, numbers)).batch(size)
-        return batches.enumerate().map(lambda step, batch: (now, step, *batch))
 
-    def prepare(now, step, order, numbers):
-        images = tf.cast(tf.gather(pixels, order), tf.float32) / 255
-        fields = []
-        if augmentation.elastic_alpha:
-            fields = [tf.numpy_function(elastic, [now, step, tf.size(order)], tf.float32, stateful=False)]
-            fields[0].set_shape([None, *x.shape[1:3], 2])
-        if by_class:
-            images = tf.numpy_function(transform_each, [images, numbers, *fields], tf.float32, stateful=False)
-            images.set_shape([None, *x.shape[1:3], 1])
-        elif augmentation.transforms:
-            images = transform(images, numbers, *fields)
-        return images, tf.one_hot(tf.gather(labels, order), 10)
+        def prepare(step):
+            rows, drawn = (part[step * size : (step + 1) * size] for part in (order, numbers))
+            images = tf.cast(tf.gather(pixels, rows), tf.float32) / 255
+            fields = []
+            if augmentation.elastic_alpha:
+                fields = [tf.numpy_function(elastic, [now, step, tf.size(rows)], tf.float32, stateful=False)]
+                fields[0].set_shape([None, *x.shape[1:3], 2])
+            if by_class:
+                images = tf.numpy_function(transform_each, [images, drawn, *fields], tf.float32, stateful=False)
+                images.set_shape([None, *x.shape[1:3], 1])
+            elif augmentation.transforms:
+                images = transform(images, drawn, *fields)
+            return images, tf.one_hot(tf.gather(labels, rows), 10)
 
-    return (
-        tf.data.Dataset.range(1)
-        .flat_map(epoch_batches)
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(tf.data.AUTOTUNE)
-        .apply(tf.data.experimental.assert_cardinality(steps))
-    )
+        return tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2, deterministic=True)
+
+    epochs = tf.data.Dataset.range(1).flat_map(epoch_batches).prefetch(8)
+    return _fixed(epochs.apply(tf.data.experimental.assert_cardinality(steps)))
 
 
 def evaluation_batches(x, y=None, batch_size=512):
@@ -141,12 +140,21 @@ def evaluation_batches(x, y=None, batch_size=512):
 
         return Batches(math.ceil(len(x) / batch_size), batch)
 
-    def prepare(images, *labels):
+    arrays = [tf.Variable(array, trainable=False) for array in ((x,) if y is None else (x, y))]
+
+    def prepare(step):
+        images, *labels = (array[step * batch_size : (step + 1) * batch_size] for array in arrays)
         images = tf.cast(images, tf.float32)[..., None] / 255
         return (images, *(tf.one_hot(label, 10) for label in labels))
 
-    arrays = (x,) if y is None else (x, y)
-    return tf.data.Dataset.from_tensor_slices(arrays).batch(batch_size).map(prepare).prefetch(2)
+    return _fixed(tf.data.Dataset.range(math.ceil(len(x) / batch_size)).map(prepare, num_parallel_calls=2).prefetch(2))
+
+
+def _fixed(batches):
+    """Without tf.data's search for the best numbers of threads, which costs up to two seconds at the end of a pass."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 class Batches(keras.utils.PyDataset):

@@ -1,0 +1,208 @@
+"""One Keras way of training, of augmenting or of predicting, timed in turn by bench.py.
+
+    python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import console
+from clock import Clock
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("what", choices=("train", "augment", "predict"))
+    p.add_argument("way", choices=("notebook", "tensors", "ours", "ours float32"))
+    p.add_argument("recipe")
+    p.add_argument("batch_size", type=int)
+    p.add_argument("--data", default="auto")
+    p.add_argument("--rows", type=int)
+    p.add_argument("--window", type=float, default=3)
+    arguments = p.parse_args()
+    if arguments.way.startswith("ours"):
+        console.choose_threads(arguments.batch_size)
+    console.import_keras()
+    import dataset
+    import models
+    import recipes
+
+    images = dataset.load(arguments.data).train
+    x, y = images.x[: arguments.rows], images.y[: arguments.rows]
+    overrides = [("batch_size", arguments.batch_size), ("augmentation", recipes.SHIFT_10)]
+    config = recipes.resolve(arguments.recipe, overrides) | {"seed": 0, "augment_engine": "batch", "precision": "float32"}
+    config["model_config"] = models.with_statistics(config["model"], config["model_config"], images.statistics)
+    if arguments.way == "ours":
+        import layers
+
+        config["precision"] = layers.native_precision()
+    ways = {"train": {"notebook": notebook, "tensors": tensors}, "augment": AUGMENT, "predict": PREDICT}
+    way = ways[arguments.what].get(arguments.way, {"train": ours, "augment": augment_ours, "predict": predict_ours}[arguments.what])
+    way(config, x, y, Clock(arguments.window))
+    return os.EX_OK
+
+
+def keras_model(config):
+    """The recipe's net in Keras's own layers, with Keras's own optimizer, as a notebook compiles it."""
+    import layers
+    import models
+
+    model = layers.plain(models.build(config["model"], 0, **config["model_config"]))
+    model.compile(optimizer=config["optimizer"], loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def callback(clock, size):
+    """Tells the clock of every batch; `size(last step)` is the number of images since the call before."""
+    import keras
+
+    class Tick(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.last = -1
+
+        def on_train_batch_end(self, batch, logs=None):
+            clock((batch - self.last) * size)
+            self.last = batch
+
+    return Tick()
+
+
+def notebook_flow(config, x, y):
+    """ImageDataGenerator.flow in an endless generator: floats in memory, as the notebooks have them."""
+    import keras
+    from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
+
+    pixels = x[..., None] / 255.0
+    labels = keras.utils.to_categorical(y, 10)
+    generator = ImageDataGenerator(**config["augmentation"])
+    while True:
+        yield from generator.flow(pixels.astype("float32"), labels, batch_size=config["batch_size"])
+
+
+def notebook(config, x, y, clock):
+    model = keras_model(config)
+    model.fit(
+        notebook_flow(config, x, y),
+        epochs=10**6,
+        steps_per_epoch=len(x) // config["batch_size"],
+        callbacks=[callback(clock, config["batch_size"])],
+        verbose=0,
+    )
+
+
+def tensor_batches(config, x, y):
+    """tf.data over tensors with Keras's Random* layers, as keras.io's examples have it."""
+    import keras
+    import tensorflow as tf
+
+    a = config["augmentation"]
+    random = keras.Sequential(
+        [
+            keras.layers.RandomRotation(a["rotation_range"] / 360, fill_mode="nearest"),
+            keras.layers.RandomTranslation(a["height_shift_range"], a["width_shift_range"], fill_mode="nearest"),
+            keras.layers.RandomZoom(a["zoom_range"], a["zoom_range"], fill_mode="nearest"),
+        ]
+    )
+    data = tf.data.Dataset.from_tensor_slices(((x[..., None] / 255.0).astype("float32"), tf.one_hot(y, 10)))
+    data = data.shuffle(len(x)).batch(config["batch_size"], drop_remainder=True)
+    return data.map(lambda x, y: (random(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def tensors(config, x, y, clock):
+    keras_model(config).fit(
+        tensor_batches(config, x, y), epochs=10**6, callbacks=[callback(clock, config["batch_size"])], verbose=0
+    )
+
+
+def our_batches(config, x, y, epoch):
+    import numpy as np
+
+    from augment import Augmentation
+    from batches import training_batches
+
+    return training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]), epoch)
+
+
+def ours(config, x, y, clock):
+    import keras
+    import numpy as np
+
+    import batches
+    import fit
+
+    steps = batches.steps_per_epoch(config, len(x))
+    model = fit.compiled_model(config, 1, steps)
+    model.optimizer.rates.assign(np.full(steps, 1e-3))
+    now = [0]
+
+    class Epoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            now[0] = epoch
+
+    tick = callback(clock, config["batch_size"])
+    model.fit(
+        our_batches(config, x, y, lambda: now[0]),
+        epochs=10**6,
+        callbacks=[Epoch(), tick],
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def augment_notebook(config, x, y, clock):
+    for images, _ in notebook_flow(config, x, y):
+        clock(len(images))
+
+
+def augment_tensors(config, x, y, clock):
+    while True:
+        for images, _ in tensor_batches(config, x, y):
+            clock(len(images))
+
+
+def augment_ours(config, x, y, clock):
+    epoch = 0
+    while True:
+        for images, _ in our_batches(config, x, y, lambda: epoch):  # noqa: B023 (called in this pass)
+            clock(len(images))
+        epoch += 1
+
+
+def predict_notebook(config, x, y, clock):
+    model, pixels = keras_model(config), (x[..., None] / 255.0).astype("float32")
+    clock.before = 1
+    while True:
+        model.predict(pixels, verbose=0)
+        clock(len(x))
+
+
+def predict_tensors(config, x, y, clock):
+    model, pixels = keras_model(config), (x[..., None] / 255.0).astype("float32")
+    clock.before = 1
+    while True:
+        model.predict(pixels, batch_size=config["batch_size"], verbose=0)
+        clock(len(x))
+
+
+def predict_ours(config, x, y, clock):
+    import fit
+    import layers
+    import models
+
+    plain = layers.plain(models.build(config["model"], 0, **config["model_config"]))
+    model = layers.fast(plain, config["precision"])
+    clock.before = 1
+    while True:
+        fit.predict(model, x)
+        clock(len(x))
+
+
+AUGMENT = {"notebook": augment_notebook, "tensors": augment_tensors}
+PREDICT = {"notebook": predict_notebook, "tensors": predict_tensors}
+
+if __name__ == "__main__":
+    sys.exit(main())
