@@ -1,19 +1,23 @@
 # From nothing, on a machine with Python 3.11 to 3.13:
 #   make submission [RECIPE=single] [DATA=auto]    environment, data, train, predict: a CSV for Kaggle
 #   make test                                      environment, every test
+#   make bench                                     environment, PyTorch, every benchmark: benchmarks/RESULTS.md
 
 PYTHON ?= python3
 RECIPE ?= single
 DATA ?= auto
 BIN := .venv/bin
 
-.PHONY: submission test lint
+.PHONY: submission test lint bench
 submission: .venv/installed
 	$(BIN)/python train.py $(RECIPE) --data $(DATA)
 	$(BIN)/python predict.py
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+bench: .venv/installed-bench
+	$(BIN)/python benchmarks/bench.py --data $(DATA)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -30,4 +34,8 @@ lint: .venv/installed-dev
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/installed-bench: requirements-bench.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@

@@ -100,9 +100,7 @@ def training_batches(config, net, x, y, rows, augmentation, epoch):
     pixels, labels = (tf.Variable(array, trainable=False) for array in (x[..., None], y))
 
     def epoch_batches(_):
-        now, order, numbers = tf.numpy_function(
-            lambda: (epoch(), *plan(epoch())), [], [tf.int64, tf.int64, tf.float32]
-        )
+        now, order, numbers = tf.numpy_function(lambda: (epoch(), *plan(epoch())), [], [tf.int64, tf.int64, tf.float32])
         order.set_shape([None])
         numbers.set_shape([None, len(keys) if by_class else 8])
 

@@ -1,7 +1,7 @@
 """How a way of training is timed in turn with others: it calls a Clock after every batch, which lets it run or wait.
 
-    {"ready"} -> reads a line -> runs for `warm` seconds, then counts for `window` seconds -> prints images a second ->
-    reads a line ... and ends when its input does.
+{"ready"} -> reads a line -> runs for `warm` seconds, then counts for `window` seconds -> prints images a second ->
+reads a line ... and ends when its input does.
 """
 
 import os

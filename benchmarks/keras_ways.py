@@ -1,6 +1,6 @@
 """One Keras way of training, of augmenting or of predicting, timed in turn by bench.py.
 
-    python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
+python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
 """
 
 import argparse
@@ -10,8 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import console
 from clock import Clock
+
+import console
 
 
 def main():
@@ -34,14 +35,20 @@ def main():
     images = dataset.load(arguments.data).train
     x, y = images.x[: arguments.rows], images.y[: arguments.rows]
     overrides = [("batch_size", arguments.batch_size), ("augmentation", recipes.SHIFT_10)]
-    config = recipes.resolve(arguments.recipe, overrides) | {"seed": 0, "augment_engine": "batch", "precision": "float32"}
+    config = recipes.resolve(arguments.recipe, overrides) | {
+        "seed": 0,
+        "augment_engine": "batch",
+        "precision": "float32",
+    }
     config["model_config"] = models.with_statistics(config["model"], config["model_config"], images.statistics)
     if arguments.way == "ours":
         import layers
 
         config["precision"] = layers.native_precision()
     ways = {"train": {"notebook": notebook, "tensors": tensors}, "augment": AUGMENT, "predict": PREDICT}
-    way = ways[arguments.what].get(arguments.way, {"train": ours, "augment": augment_ours, "predict": predict_ours}[arguments.what])
+    way = ways[arguments.what].get(
+        arguments.way, {"train": ours, "augment": augment_ours, "predict": predict_ours}[arguments.what]
+    )
     way(config, x, y, Clock(arguments.window))
     return os.EX_OK
 

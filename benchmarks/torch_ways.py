@@ -14,12 +14,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
+from clock import Clock
 from torch import nn
 from torch.nn import functional
 
 import dataset
 import recipes
-from clock import Clock
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

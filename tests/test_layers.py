@@ -92,7 +92,9 @@ def test_dropout_drops_at_its_rate_scales_the_rest_and_passes_the_same_gradient(
     # Independent along every axis: neighbours are dropped together as often as chance has it.
     dropped = y == 0
     for axis in range(4):
-        together = np.mean(np.take(dropped, range(1, y.shape[axis]), axis) & np.take(dropped, range(y.shape[axis] - 1), axis))
+        together = np.mean(
+            np.take(dropped, range(1, y.shape[axis]), axis) & np.take(dropped, range(y.shape[axis] - 1), axis)
+        )
         assert together == pytest.approx(rate**2, abs=0.002)
 
 
@@ -113,8 +115,15 @@ def test_dropout_with_a_noise_shape_is_keras_own():
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("Adam", {}), ("Adam", dict(beta_1=0.7, epsilon=1e-3)), ("RMSprop", {}), ("RMSprop", dict(momentum=0.5))]
-    + [("Adam", dict(amsgrad=True)), ("RMSprop", dict(centered=True)), ("Adam", dict(clipnorm=0.1))],
+    [
+        ("Adam", {}),
+        ("Adam", dict(beta_1=0.7, epsilon=1e-3)),
+        ("Adam", dict(amsgrad=True)),
+        ("Adam", dict(clipnorm=0.1)),
+        ("RMSprop", {}),
+        ("RMSprop", dict(momentum=0.5)),
+        ("RMSprop", dict(centered=True)),
+    ],
     ids=str,
 )
 def test_an_optimizer_steps_as_keras_own_does(name, arguments):

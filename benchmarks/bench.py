@@ -1,0 +1,418 @@
+"""Everything that is claimed to be fast, side by side with what a user would otherwise run: writes RESULTS.md.
+
+    make bench                                          all of it, about an hour
+    python benchmarks/bench.py --only training --data mnist    one part; the others' last results stay
+
+Ways are timed in turn (A B A B ...), each in a process of its own that waits while another runs; a figure is the median
+over the rounds, a ratio that of medians. PyTorch is measured where it is installed (requirements-bench.txt).
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np
+
+import dataset
+import runs
+from console import whole_file
+
+NETS = {"grenholm": (16, 256), "codeastar": (64, 256), "deotte": (64, 256), "vgg-bn-dropout": (64, 256)}
+KERAS_WAYS = {
+    "notebook": "the notebook's way",
+    "tensors": "Keras on tensors",
+    "ours": "ours",
+    "ours float32": "ours, float32",
+}
+TORCH_WAYS = ("float32", "bfloat16", "float32 compile", "bfloat16 compile")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", default="auto", help="as train.py's")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--window", type=float, default=3, help="seconds that a way is timed for in a round")
+    p.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
+    arguments = p.parse_args()
+    state = HERE / "results" / "speed.json"
+    results = json.loads(state.read_text()) if state.is_file() else {}
+    for part in arguments.only or PARTS:
+        print(f"{part} ...", flush=True)
+        results[part] = {"tables": PARTS[part](arguments), "machine": machine(), "command": command()}
+        runs.write_json(state, results)
+        with whole_file(HERE / "RESULTS.md") as temporary:
+            temporary.write_text(report(results), encoding="utf-8")
+    print(f"written: {HERE / 'RESULTS.md'}")
+
+
+# Ways in turn
+
+
+class Worker:
+    """A way in a process of its own, which runs when told to."""
+
+    def __init__(self, script, what, way, recipe, batch_size, arguments, rows=None, **environment):
+        command = [sys.executable, HERE / script, what, way, recipe, batch_size, "--data", arguments.data]
+        command += ["--window", arguments.window] + (["--rows", rows] if rows else [])
+        self.rates = []
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `end`)
+        self.process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | environment,
+        )
+        self.expect()  # "ready": compiled
+
+    def expect(self):
+        line = self.process.stdout.readline().strip()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            raise RuntimeError(f"{self.process.args}\n{self.log.read()[-2000:]}")
+        return line
+
+    def round(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.rates.append(float(self.expect()))
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+def in_turn(workers, rounds):
+    """Images a second of each way: {name: the rates of its rounds}. workers: {name: function that starts one}."""
+    started = {}
+    try:
+        for name, start in workers.items():
+            started[name] = start()
+        for _ in range(rounds):
+            for worker in started.values():
+                worker.round()
+        return {name: worker.rates for name, worker in started.items()}
+    finally:
+        for worker in started.values():
+            worker.end()
+
+
+def ways(what, recipe, batch_size, arguments, keras_ways, torch_ways=(), rows=None):
+    workers = {
+        KERAS_WAYS[way]: lambda way=way: Worker("keras_ways.py", what, way, recipe, batch_size, arguments, rows)
+        for way in keras_ways
+    }
+    if importlib.util.find_spec("torch"):
+        for way in torch_ways:
+            workers[f"PyTorch {way}"] = lambda way=way: Worker(
+                "torch_ways.py", what, way, recipe, batch_size, arguments, rows
+            )
+    return workers
+
+
+def rate_table(title, rates, note=""):
+    """A row for each way: median images a second, their range, and each median as a multiple of the first's."""
+    first = np.median(next(iter(rates.values())))
+    rows = [
+        [name, f"{np.median(r):,.0f}", f"{min(r):,.0f}-{max(r):,.0f}", f"{np.median(r) / first:.2f}"]
+        for name, r in rates.items()
+    ]
+    print(title, {name: round(float(np.median(r))) for name, r in rates.items()}, flush=True)
+    return {
+        "title": title,
+        "columns": ["way", "images/s", "range", "ratio"],
+        "rows": rows,
+        "note": note,
+        "rates": rates,
+    }
+
+
+# The parts
+
+
+def augmentation(arguments):
+    """Rotation 10°, zoom .1, shifts .1: batches of 64 made and not used."""
+    workers = ways("augment", "deotte", 64, arguments, ("notebook", "tensors", "ours"))
+    title = "Augmented images (ImageDataGenerator, keras.layers.Random* in tf.data, ours)"
+    return [rate_table(title, in_turn(workers, arguments.rounds))]
+
+
+def training(arguments):
+    """Training, augmentation (rotation 10°, zoom .1, shifts .1) included on every side."""
+    tables = []
+    for recipe, sizes in NETS.items():
+        for batch_size in sizes:
+            workers = ways("train", recipe, batch_size, arguments, KERAS_WAYS, TORCH_WAYS)
+            rates = in_turn(workers, arguments.rounds)
+            median = {name: float(np.median(r)) for name, r in rates.items()}
+            note = f"ours / the notebook's way: {median['ours'] / median[KERAS_WAYS['notebook']]:.2f}"
+            peers = {name: value for name, value in median.items() if name.startswith("PyTorch")}
+            if peers:
+                best = max(peers, key=peers.get)
+                note += f"; ours / the best PyTorch ({best}): {median['ours'] / peers[best]:.2f}"
+            tables.append(rate_table(f"`{recipe}`, batch {batch_size}", rates, note))
+    return tables
+
+
+def prediction(arguments):
+    """Deotte's net over 28,000 images (fewer where the data has fewer)."""
+    rows = 28_000
+    workers = {
+        "model.predict of plain Keras": lambda: Worker(
+            "keras_ways.py", "predict", "notebook", "deotte", 32, arguments, rows
+        )
+    }
+    workers["the same, batch_size=512"] = lambda: Worker(
+        "keras_ways.py", "predict", "tensors", "deotte", 512, arguments, rows
+    )
+    workers |= ways("predict", "deotte", 512, arguments, ("ours", "ours float32"), ("float32", "bfloat16"), rows)
+    return [rate_table("Predicted images, `deotte`", in_turn(workers, arguments.rounds))]
+
+
+def loading(arguments):
+    """A CSV in Kaggle's form, 42,000 labelled rows."""
+    import pandas as pd
+
+    images = dataset.load(arguments.data).train
+    chosen = np.resize(np.arange(len(images.x)), 42_000)
+    table = np.column_stack([images.y[chosen], images.x[chosen].reshape(42_000, -1)])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.csv"
+        pd.DataFrame(table, columns=["label", *dataset.PIXELS]).to_csv(path, index=False)
+
+        def ours():
+            for cache in Path(folder).glob(".*.npz"):
+                cache.unlink()
+            return dataset._read_table(path, None, "train").x
+
+        seconds = {
+            "np.loadtxt(dtype=np.uint8)": lambda: np.loadtxt(path, np.uint8, delimiter=",", skiprows=1),
+            "pandas.read_csv": lambda: pd.read_csv(path),
+            "pandas.read_csv(dtype=np.uint8)": lambda: pd.read_csv(path, dtype=np.uint8),
+            "ours, parsed, checked and cached": ours,
+            "ours, from its cache": lambda: dataset._read_table(path, None, "train").x,
+        }
+        times = {name: [] for name in seconds}
+        for _ in range(arguments.rounds):
+            for name, load in seconds.items():
+                start = time.perf_counter()
+                load()
+                times[name].append(time.perf_counter() - start)
+    return [seconds_table("Kaggle's train.csv, 42,000 rows", times)]
+
+
+def seconds_table(title, times):
+    first = np.median(next(iter(times.values())))
+    rows = [
+        [name, f"{np.median(t):.2f}", f"{min(t):.2f}-{max(t):.2f}", f"{np.median(t) / first:.2f}"]
+        for name, t in times.items()
+    ]
+    print(title, {name: round(float(np.median(t)), 3) for name, t in times.items()}, flush=True)
+    return {"title": title, "columns": ["way", "seconds", "range", "ratio"], "rows": rows, "times": times}
+
+
+PLAIN_SCRIPT = """
+import numpy as np, keras
+from keras.layers import *
+x, y = np.zeros((64, 28, 28, 1), "float32"), np.eye(10)[np.zeros(64, int)]
+L = [Input((28, 28, 1))]
+for f in (32, 64):
+    for k, a in ((3, {}), (3, {}), (5, dict(strides=2, padding="same"))):
+        L += [Conv2D(f, k, activation="relu", **a), BatchNormalization()]
+    L += [Dropout(.4)]
+model = keras.Sequential(L + [Conv2D(128, 4, activation="relu"), BatchNormalization(), Flatten(), Dense(10, "softmax")])
+model.compile("adam", "categorical_crossentropy")
+model.fit(x, y, batch_size=64, verbose=0)
+"""
+
+
+def start_up(arguments):
+    """From the shell to the answer."""
+
+    def launched(*command, until=None):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            process = subprocess.Popen(
+                [sys.executable, *map(str, command)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while until and process.poll() is None and not (Path(folder) / until).exists():
+                time.sleep(0.005)
+            if not until:
+                process.wait()
+            seconds = time.perf_counter() - start
+            process.kill()
+            process.wait()
+        return seconds
+
+    one_step = ["deotte", "--nets", 1, "--epochs", 1, "--validation-split", 0, "--data", arguments.data, "--run", "r"]
+    one_step += ["--set", "steps_per_epoch=1"]
+    commands = {
+        "import tensorflow": lambda: launched("-c", "import tensorflow"),
+        "train.py --help": lambda: launched(ROOT / "train.py", "--help"),
+        "predict.py --help": lambda: launched(ROOT / "predict.py", "--help"),
+        "a plain Keras script, one step of Deotte's net": lambda: launched("-c", PLAIN_SCRIPT),
+        "train.py deotte, until the first step is done": lambda: launched(
+            ROOT / "train.py", *one_step, until="runs/r/net-01.csv"
+        ),
+    }
+    times = {name: [] for name in commands}
+    for _ in range(arguments.rounds):
+        for name, launch in commands.items():
+            times[name].append(launch())
+    return [seconds_table("Start-up", times)]
+
+
+def scaling(arguments):
+    """How time and memory grow: ours, Deotte's net."""
+    tables = []
+    sizes = (16, 32, 64, 128, 256, 512)
+    workers = {
+        f"batch {size}": lambda size=size: Worker("keras_ways.py", "train", "ours", "deotte", size, arguments)
+        for size in sizes
+    }
+    tables.append(rate_table("Training images a second by batch", in_turn(workers, arguments.rounds)))
+    n = len(dataset.load(arguments.data).train.x)
+    workers = {
+        f"{rows:,} images": lambda rows=rows: Worker("keras_ways.py", "train", "ours", "deotte", 64, arguments, rows)
+        for rows in (n // 4, n // 2, n)
+    }
+    tables.append(rate_table("... by images in the training set", in_turn(workers, arguments.rounds)))
+    tables.append(fifteen_nets(arguments))
+    return tables
+
+
+def fifteen_nets(arguments, nets=15):
+    """Seconds and resident memory of train.py over 15 nets of two short epochs, all of the data in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, ROOT / "train.py", "deotte", "--nets", nets, "--epochs", 2, "--run", "r"]
+        command += ["--data", arguments.data, "--set", "steps_per_epoch=30"]
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [str(part) for part in command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        rows, peak, net = [], 0, 1
+        while net <= nets and process.poll() is None:
+            peak = max(peak, resident(process.pid))
+            if (Path(folder) / "runs" / "r" / f"net-{net:02d}.json").exists():
+                rows.append([str(net), f"{time.perf_counter() - start:.0f}", f"{peak / 2**20:,.0f}"])
+                net, peak = net + 1, 0
+            time.sleep(0.02)
+        process.wait()
+    rows = [row for row in rows if int(row[0]) in (1, 2, 3, 5, 10, nets)]
+    return {
+        "title": f"{nets} nets in one process, two epochs of 30 steps each, predictions included",
+        "columns": ["nets done", "seconds since the start", "peak resident MB while at this net"],
+        "rows": rows,
+    }
+
+
+def resident(pid):
+    """Bytes of memory that a process holds now; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
+
+
+def gpu(arguments):
+    """The same training on a GPU: PyTorch, and ours under JAX."""
+    name = gpu_name()
+    if not name:
+        return [{"title": "No GPU was at hand", "columns": [], "rows": []}]
+    tables = []
+    for batch_size in (64, 256):
+        workers = ways("train", "deotte", batch_size, arguments, (), TORCH_WAYS)
+        if importlib.util.find_spec("jax"):
+            workers["ours (JAX)"] = lambda size=batch_size: Worker(
+                "keras_ways.py", "train", "ours", "deotte", size, arguments, KERAS_BACKEND="jax"
+            )
+        tables.append(rate_table(f"`deotte` on {name}, batch {batch_size}", in_turn(workers, arguments.rounds)))
+    return tables
+
+
+def gpu_name():
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return told.stdout.strip().split("\n")[0] or None
+
+
+PARTS = {
+    "augmentation": augmentation,
+    "training": training,
+    "prediction": prediction,
+    "loading": loading,
+    "start-up": start_up,
+    "scaling": scaling,
+    "gpu": gpu,
+}
+
+
+# The report
+
+
+def machine():
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+        model = info.split("model name", 1)[1].split(":", 1)[1].split("\n")[0].strip()
+        flags = info.split("flags", 1)[1].split("\n")[0].split()
+        model += "".join(f", {flag}" for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
+    except (OSError, IndexError):
+        model = platform.processor() or platform.machine()
+    names = ("tensorflow", "keras", "numpy", "pandas", "torch", "jax")
+    versions = [f"{n} {importlib.metadata.version(n)}" for n in names if importlib.util.find_spec(n)]
+    day = datetime.date.today().isoformat()
+    return f"{model}; {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; {day}"
+
+
+def command():
+    """The command line, without the folders of this machine."""
+    arguments = [Path(a).name if os.sep in a else a for a in sys.argv[1:]]
+    return " ".join(["python benchmarks/bench.py", *arguments])
+
+
+def report(results):
+    lines = [
+        "# Speed, side by side",
+        "",
+        "Written by `make bench`. Each table was measured in one run, the ways in turn.",
+        "",
+    ]
+    for part, result in results.items():
+        text = PARTS[part].__doc__.split("\n")[0]
+        lines += [f"## {part.capitalize()}", "", text, "", f"`{result['command']}` on {result['machine']}.", ""]
+        for table in result["tables"]:
+            lines += [f"**{table['title']}**", ""]
+            if table["rows"]:
+                lines += [row(table["columns"]), row(["---"] * len(table["columns"])), *map(row, table["rows"]), ""]
+            if table.get("note"):
+                lines += [table["note"], ""]
+    return "\n".join(lines)
+
+
+def row(cells):
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
