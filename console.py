@@ -6,6 +6,7 @@ Imports nothing but the standard library, so that `--help` and a mistyped option
 import argparse
 import contextlib
 import difflib
+import importlib.util
 import os
 import signal
 import sys
@@ -65,7 +66,12 @@ def choose_threads(batch_size):
 
 
 def import_keras():
-    """Imports Keras and its backend without the notes that TensorFlow writes past Python to the screen."""
+    """Imports Keras and its backend without the notes that TensorFlow writes past Python to the screen.
+
+    The backend is that of KERAS_BACKEND; without it TensorFlow, or JAX where that alone is installed.
+    """
+    if "KERAS_BACKEND" not in os.environ and not _installed("tensorflow") and _installed("jax"):
+        os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     with open(os.devnull, "wb") as devnull:
@@ -75,9 +81,16 @@ def import_keras():
             import keras
 
             keras.distribution.list_devices()
+        except ImportError as error:
+            install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
+            raise UserError(f"Keras cannot be used here ({error}): {install}") from error
         finally:
             os.dup2(before, 2)
             os.close(before)
+
+
+def _installed(package):
+    return importlib.util.find_spec(package) is not None
 
 
 @contextlib.contextmanager

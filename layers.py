@@ -86,7 +86,7 @@ def native_precision(wanted="bfloat16"):
     return "float32"
 
 
-def _native_bfloat16():
+def _native_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
     kinds = {device.split(":")[0] for device in keras.distribution.list_devices()}
     if "tpu" in kinds:
         return True
@@ -95,7 +95,7 @@ def _native_bfloat16():
         if gpus:
             return all(gpu.get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus)
         try:
-            flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+            flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
         except OSError:  # not Linux
             return False
         return bool(flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()))

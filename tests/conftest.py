@@ -47,6 +47,23 @@ def write_csv(path, x, y=None):
     return path
 
 
+def read_submission(path):
+    """Labels of a CSV in Kaggle's form, which is checked."""
+    rows = path.read_text().split("\n")
+    assert rows[0] == "ImageId,Label"
+    assert rows[-1] == ""
+    table = [row.split(",") for row in rows[1:-1]]
+    assert [int(i) for i, _ in table] == list(range(1, len(table) + 1))
+    labels = np.array([int(label) for _, label in table])
+    assert set(labels) <= set(range(10))
+    return labels
+
+
+def load(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
 @pytest.fixture(scope="session")
 def digits():
     """scikit-learn's digits in MNIST's form: a dataset.Digits."""

@@ -11,27 +11,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, assert_one_line_error, script, write_csv
+from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, script, write_csv
 from PIL import Image
 
 import recipes
-
-
-def read_submission(path):
-    """Labels of a CSV in Kaggle's form, which is checked."""
-    rows = path.read_text().split("\n")
-    assert rows[0] == "ImageId,Label"
-    assert rows[-1] == ""
-    table = [row.split(",") for row in rows[1:-1]]
-    assert [int(i) for i, _ in table] == list(range(1, len(table) + 1))
-    labels = np.array([int(label) for _, label in table])
-    assert set(labels) <= set(range(10))
-    return labels
-
-
-def load(path):
-    with np.load(path, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
 
 
 def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figure(trained, digits):
@@ -269,6 +252,108 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch):
     if "--validation-split" in options:
         assert net["training_rows"] == 1437
         assert "validation_accuracy" not in result
+
+
+def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, monkeypatch):
+    import fit
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--epochs", "2", "--set", "steps_per_epoch=7", "--set", "min_steps_per_epoch=1", "--batch-size", "16"]
+    for executed in (1, 3, 32):
+        monkeypatch.setattr(fit, "steps_per_execution", lambda *_, executed=executed: executed)
+        train.main(["single", *tiny, "--data", "digits", "--run", f"r{executed}"])
+        assert json.loads((tmp_path / "runs" / f"r{executed}" / "net-01.json").read_text())["steps"] == 14
+    one, *others = (load(tmp_path / "runs" / f"r{executed}" / "predictions.npz") for executed in (1, 3, 32))
+    for other in others:
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_an_execution_takes_about_half_a_second_at_most():
+    import fit
+    import models
+
+    for name in ("single", "linear", "grenholm"):
+        config = recipes.resolve(name) | {"precision": "float32"}
+        model = models.build(config["model"])
+        step = fit.estimate.step_seconds(model, config)
+        steps = fit.steps_per_execution(model, config, 500)
+        assert 1 <= steps <= 32
+        assert steps == 1 or steps * step < 0.8  # the machine's speed is measured anew each time
+        assert fit.steps_per_execution(model, config, 1) == 1
+
+
+def test_the_precision_is_printed_recorded_and_that_of_the_predictions(tmp_path, capsys, monkeypatch):
+    import keras
+
+    import layers
+    import predict
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    for choice in ("auto", "float32", "bfloat16"):
+        train.main(["grenholm", *TINY, "--data", "digits", "--precision", choice, "--run", choice])
+        resolved = layers.native_precision() if choice == "auto" else choice
+        assert f", {resolved}\n" in capsys.readouterr().out
+        assert json.loads((tmp_path / "runs" / choice / "config.json").read_text())["precision"] == resolved
+        net = keras.saving.load_model(tmp_path / "runs" / choice / "net-01.keras")
+        assert {layer.dtype_policy.name for layer in net.layers} == {"float32"}
+        assert {weight.dtype for weight in net.weights} == {"float32"}
+    a, b = (load(tmp_path / "runs" / choice / "predictions.npz")["test_01"] for choice in ("float32", "bfloat16"))
+    assert 0 < np.abs(a - b).max() < 0.5
+    if layers.native_precision() == "bfloat16":  # predict.py computes as the run did
+        predict.main(["bfloat16", "--probabilities"])
+        table = np.loadtxt("submissions/bfloat16-probabilities.csv", delimiter=",", skiprows=1)
+        np.testing.assert_allclose(table[:, 1:], b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [
+        ("fpu sse2 avx512f avx512_bf16", True),
+        ("fpu amx_bf16 amx_tile", True),
+        ("fpu avx512f avx512_vnni", False),
+        ("", False),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_processor_computes_it(flags, native, tmp_path):
+    import keras
+
+    import layers
+
+    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+        pytest.skip("a GPU decides for itself")
+    cpuinfo = tmp_path / "cpuinfo"
+    assert not layers._native_bfloat16(cpuinfo)  # a system that does not tell
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+    assert layers._native_bfloat16(cpuinfo) == native
+    assert layers.native_precision("float32") == "float32"
+
+
+MEMORY = """
+import sys; sys.path.insert(0, sys.argv[1])
+import os, train
+from pathlib import Path
+told = train.print_net
+def print_net(config, result):
+    told(config, result)
+    print("RSS", int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20)
+train.print_net = print_net
+train.main(["deotte", "--nets", "7", "--epochs", "1", "--set", "steps_per_epoch=5", "--data", "digits"])
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells a process's memory")
+def test_memory_does_not_grow_from_net_to_net(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    resident = [int(line.split()[1]) for line in process.stdout.splitlines() if line.startswith("RSS")]
+    assert len(resident) == 7
+    assert resident[-1] - resident[1] < 5 * 12, resident  # MB, less than a net's of growth for each
+    assert max(resident) < 1500
 
 
 def test_standardising_settings_of_the_class_reach_the_training_batches(digits):

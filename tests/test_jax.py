@@ -1,0 +1,93 @@
+"""A machine with JAX and without TensorFlow trains and predicts, on the very same batches."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, assert_one_line_error, load, read_submission, script
+
+pytest.importorskip("jax")
+
+
+@pytest.fixture
+def no_tensorflow(tmp_path):
+    """Environment variables under which TensorFlow cannot be imported."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['tensorflow'] = None\n")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_train_and_predict_run_without_tensorflow_and_resume(tmp_path, no_tensorflow):
+    tiny = ["--data", "digits", "--epochs", 2, "--set", "steps_per_epoch=40", "--set", "optimizer=rmsprop"]
+    process = script("train.py", "grenholm", *tiny, "--run", "jax", cwd=tmp_path, **no_tensorflow)
+    assert process.returncode == 0, process.stderr
+    assert "jax on the CPU" in process.stdout
+    run = tmp_path / "runs" / "jax"
+    config = json.loads((run / "config.json").read_text())
+    assert "jax" in config["versions"]
+    assert "tensorflow" not in config["versions"]
+    process = script("predict.py", cwd=tmp_path, **no_tensorflow)
+    assert process.returncode == 0, process.stderr
+    expected = load(run / "predictions.npz")["test_01"].argmax(1)
+    np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "jax.csv"), expected)
+    # One backend's net is the other's.
+    process = script("predict.py", "--out", "tf.csv", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    np.testing.assert_array_equal(read_submission(tmp_path / "tf.csv"), expected)
+
+
+def test_the_one_cycle_schedule_learns_under_jax(tmp_path, no_tensorflow):
+    tiny = ["--model", "linear", "--data", "digits", "--epochs", 20, "--validation-split", 0.1]
+    process = script("train.py", *tiny, "--run", "r", cwd=tmp_path, **no_tensorflow)
+    assert process.returncode == 0, process.stderr
+    result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
+    assert result["test_accuracy"]["mean"] > 0.8
+
+
+DUMP = """
+import sys; sys.path.insert(0, sys.argv[1])
+import console; console.import_keras()
+import numpy as np, dataset, recipes
+from augment import Augmentation
+from batches import training_batches
+images = dataset.load("digits").train
+for name, more in (("plain", {}), ("elastic", dict(elastic_alpha=20)), ("wrap", dict(fill_mode="wrap"))):
+    config = recipes.resolve("single", [("batch_size", 50), ("min_steps_per_epoch", 1)])
+    config |= {"seed": 4, "augment_engine": "batch"}
+    augmentation = Augmentation(**config["augmentation"], **more)
+    batches = training_batches(config, 2, images.x, images.y, np.arange(20, 140), augmentation, lambda: 3)
+    batches = [batches[i] for i in range(len(batches))] if hasattr(batches, "__getitem__") else list(batches)
+    np.savez(name, **{f"{part}{i}": b[j] for i, b in enumerate(batches) for j, part in enumerate("xy")})
+"""
+
+
+def test_the_batches_are_those_of_tensorflow(tmp_path, no_tensorflow):
+    folders = {}
+    for name, environment in (("tensorflow", {}), ("jax", no_tensorflow)):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        process = subprocess.run(
+            [sys.executable, "-c", DUMP, str(ROOT)],
+            cwd=folders[name],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert process.returncode == 0, process.stderr
+    for transforms in ("plain", "elastic", "wrap"):
+        ours, expected = (load(folders[name] / f"{transforms}.npz") for name in ("jax", "tensorflow"))
+        assert ours.keys() == expected.keys() == {f"{part}{i}" for part in "xy" for i in range(3)}
+        for key in ours:
+            differing = np.abs(ours[key] - expected[key]) > 1e-3
+            # Rounding may put a point on the other side of the edge of "wrap".
+            assert differing.mean() < (1e-4 if transforms == "wrap" else 1e-9)
+
+
+def test_a_backend_that_is_not_there_is_told_in_one_line(tmp_path, no_tensorflow):
+    process = script("train.py", "--data", "digits", cwd=tmp_path, KERAS_BACKEND="tensorflow", **no_tensorflow)
+    assert_one_line_error(process, "requirements.txt")
