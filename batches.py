@@ -96,8 +96,7 @@ def training_batches(config, net, x, y, rows, augmentation, epoch):
 
         return Batches(steps, batch)
 
-    # Variables, since a pass over tf.data begins with a copy of every constant: a second for MNIST's pixels.
-    pixels, labels = (tf.Variable(array, trainable=False) for array in (x[..., None], y))
+    pixels, labels = _variables(x[..., None], y)
 
     def epoch_batches(_):
         now, order, numbers = tf.numpy_function(lambda: (epoch(), *plan(epoch())), [], [tf.int64, tf.int64, tf.float32])
@@ -138,7 +137,7 @@ def evaluation_batches(x, y=None, batch_size=512):
 
         return Batches(math.ceil(len(x) / batch_size), batch)
 
-    arrays = [tf.Variable(array, trainable=False) for array in ((x,) if y is None else (x, y))]
+    arrays = _variables(x) if y is None else _variables(x, y)
 
     def prepare(step):
         images, *labels = (array[step * batch_size : (step + 1) * batch_size] for array in arrays)
@@ -146,6 +145,12 @@ def evaluation_batches(x, y=None, batch_size=512):
         return (images, *(tf.one_hot(label, 10) for label in labels))
 
     return _fixed(tf.data.Dataset.range(math.ceil(len(x) / batch_size)).map(prepare, num_parallel_calls=2).prefetch(2))
+
+
+def _variables(*arrays):
+    """For tf.data, which begins each pass with a copy of every constant: a second for MNIST's pixels."""
+    with tf.device("CPU"):  # where tf.data works, also beside a GPU
+        return [tf.Variable(array, trainable=False) for array in arrays]
 
 
 def _fixed(batches):

@@ -121,7 +121,7 @@ def mean_probabilities(folders, x):
     total, nets = np.zeros((len(x), 10)), 0
     for folder in folders:
         config = runs.read_json(folder / "config.json")
-        precision = layers.native_precision(config["precision"])
+        precision = layers.native_precision(config.get("precision", "float32"))
         for net in range(1, config["nets"] + 1):
             keras.backend.clear_session()
             path = runs.net_file(folder, net, ".keras")

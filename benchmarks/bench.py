@@ -304,6 +304,19 @@ def start_up(arguments):
     return [seconds_table("Start-up", times)]
 
 
+def kernels(arguments):
+    """Where a training step of ours spends its time: kernels side by side on all cores, so they add up to more."""
+    tables = []
+    for recipe, batch_size in (("deotte", 64), ("codeastar", 64), ("grenholm", 16)):
+        command = [sys.executable, HERE / "kernels.py", recipe, str(batch_size)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        profile = json.loads(told.strip().split("\n")[-1])
+        rows = [[f"`{name}`", f"{time:.2f}"] for name, time in profile["kernels"].items()]
+        title = f"`{recipe}`, batch {batch_size}: {profile['milliseconds']:.2f} ms a step"
+        tables.append({"title": title, "columns": ["kernel", "ms a step"], "rows": rows})
+    return tables
+
+
 def scaling(arguments):
     """How time and memory grow: ours, Deotte's net."""
     tables = []
@@ -390,6 +403,7 @@ PARTS = {
     "loading": loading,
     "start-up": start_up,
     "scaling": scaling,
+    "kernels": kernels,
     "gpu": gpu,
 }
 

@@ -1,0 +1,63 @@
+"""Where a training step of ours spends its time, kernel by kernel: TensorFlow's profiler over 30 steps, as JSON.
+
+python benchmarks/kernels.py deotte 64
+"""
+
+import collections
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+import console
+
+
+def main(recipe, batch_size, steps=30):
+    console.choose_threads(int(batch_size))
+    console.import_keras()
+    import tensorflow as tf
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    import fit
+    import layers
+    import models
+    import recipes
+
+    config = recipes.resolve(recipe, [("batch_size", int(batch_size))]) | {"seed": 0}
+    config["precision"] = layers.native_precision()
+    config["model_config"] = models.with_statistics(config["model"], config["model_config"], lambda: (0.13, 0.31))
+    model = fit.compiled_model(config, 1, steps)
+    x = tf.random.uniform((int(batch_size), 28, 28, 1))
+    y = tf.one_hot(np.arange(int(batch_size)) % 10, 10)
+    step = tf.function(lambda: model.train_step((x, y)))
+    for _ in range(5):
+        step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    seconds = (time.perf_counter() - start) / steps
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder, tf.profiler.experimental.ProfilerOptions(2, 0, 0))
+        for _ in range(steps):
+            step()
+        tf.profiler.experimental.stop()
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+    kernels = collections.Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = plane.event_metadata[event.metadata_id].name
+                # "layer/name:Kernel"; the rest is the runtime's own.
+                if name.count(":") == 1 and not name.startswith(("FunctionRun", "TraceContext", "Executor")):
+                    kernels[name.split(":")[1]] += event.duration_ps / 1e9 / steps
+    print(json.dumps({"milliseconds": seconds * 1e3, "kernels": dict(kernels.most_common(12))}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
