@@ -4,7 +4,6 @@ Pixels stay uint8; a float exists of the batches in flight only. Under TensorFlo
 of a keras.utils.PyDataset; both follow the same `epoch_plan`.
 """
 
-import functools
 import math
 
 import keras
@@ -51,11 +50,11 @@ def epoch_plan(config, net, epoch, rows, augmentation):
     return rows[order], augmentation.draw(dataset.rng("transform", seed, net, epoch), m)
 
 
-def training_batches(config, net, x, y, rows, augmentation, epoch):
-    """The batches of one epoch, for `fit`: (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)).
+def training_batches(config, net, x, y, rows, augmentation):
+    """Returns (batches, begin): the batches of an epoch, for `fit`, and what is to be called before each pass.
 
-    x, y: uint8 (n, 28, 28) and (n,), of which `rows` are trained on. epoch: a function that says which epoch it is
-    (from 0) when a pass over the batches begins.
+    x, y: uint8 (n, 28, 28) and (n,), of which `rows` are trained on. `begin(epoch)` draws the plan of an epoch (from
+    0). A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)).
     """
     by_class = config["augment_engine"] == "keras"
     if by_class:
@@ -66,7 +65,6 @@ def training_batches(config, net, x, y, rows, augmentation, epoch):
     generator = augmentation.generator
     steps, size = steps_per_epoch(config, len(rows)), config["batch_size"]
 
-    @functools.lru_cache(maxsize=1)
     def plan(epoch):
         order, parameters = epoch_plan(config, net, epoch, rows, augmentation)
         if by_class:
@@ -83,44 +81,47 @@ def training_batches(config, net, x, y, rows, augmentation, epoch):
         return warp(images, numbers, fields, fill_mode=generator.fill_mode, cval=generator.cval)
 
     if not TENSORFLOW:
+        now = {}
+
+        def begin(epoch):
+            now["epoch"], now["plan"] = epoch, plan(epoch)
+
+        begin(0)  # Keras looks at a batch before the first epoch
 
         def batch(step):
-            order, numbers = (part[step * size : (step + 1) * size] for part in plan(epoch()))
+            order, numbers = (part[step * size : (step + 1) * size] for part in now["plan"])
             images = x[order, ..., None] / np.float32(255)
-            fields = elastic(epoch(), step, len(order)) if augmentation.elastic_alpha else None
+            fields = elastic(now["epoch"], step, len(order)) if augmentation.elastic_alpha else None
             if by_class:
                 images = transform_each(images, numbers, fields)
             elif augmentation.transforms:
                 images = transform(images, numbers, fields)
             return images, np.eye(10, dtype=np.float32)[y[order]]
 
-        return Batches(steps, batch)
+        return Batches(steps, batch), begin
 
-    pixels, labels = _variables(x[..., None], y)
+    pixels, labels, epoch, order, numbers = _variables(x[..., None], y, np.int64(0), *plan(0))
 
-    def epoch_batches(_):
-        now, order, numbers = tf.numpy_function(lambda: (epoch(), *plan(epoch())), [], [tf.int64, tf.int64, tf.float32])
-        order.set_shape([None])
-        numbers.set_shape([None, len(keys) if by_class else 8])
+    def begin(now):
+        for variable, value in zip((epoch, order, numbers), (now, *plan(now)), strict=True):
+            variable.assign(value)
 
-        def prepare(step):
-            rows, drawn = (part[step * size : (step + 1) * size] for part in (order, numbers))
-            images = tf.cast(tf.gather(pixels, rows), tf.float32) / 255
-            fields = []
-            if augmentation.elastic_alpha:
-                fields = [tf.numpy_function(elastic, [now, step, tf.size(rows)], tf.float32, stateful=False)]
-                fields[0].set_shape([None, *x.shape[1:3], 2])
-            if by_class:
-                images = tf.numpy_function(transform_each, [images, drawn, *fields], tf.float32, stateful=False)
-                images.set_shape([None, *x.shape[1:3], 1])
-            elif augmentation.transforms:
-                images = transform(images, drawn, *fields)
-            return images, tf.one_hot(tf.gather(labels, rows), 10)
+    def prepare(step):
+        chosen = slice(step * size, (step + 1) * size)
+        rows, drawn = order[chosen], numbers[chosen]
+        images = tf.cast(tf.gather(pixels, rows), tf.float32) / 255
+        fields = []
+        if augmentation.elastic_alpha:
+            fields = [tf.numpy_function(elastic, [epoch, step, tf.size(rows)], tf.float32, stateful=False)]
+            fields[0].set_shape([None, *x.shape[1:3], 2])
+        if by_class:
+            images = tf.numpy_function(transform_each, [images, drawn, *fields], tf.float32, stateful=False)
+            images.set_shape([None, *x.shape[1:3], 1])
+        elif augmentation.transforms:
+            images = transform(images, drawn, *fields)
+        return images, tf.one_hot(tf.gather(labels, rows), 10)
 
-        return tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2, deterministic=True)
-
-    epochs = tf.data.Dataset.range(1).flat_map(epoch_batches).prefetch(8)
-    return _fixed(epochs.apply(tf.data.experimental.assert_cardinality(steps)))
+    return _fixed(tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2).prefetch(8)), begin
 
 
 def evaluation_batches(x, y=None, batch_size=512):

@@ -47,12 +47,14 @@ def fit_net(config, net, folder):
     model = compiled_model(config, net, steps)
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(model)
+    batches, begin = training_batches(config, net, x, y, rows, augmentation)
     model.fit(
-        training_batches(config, net, x, y, rows, augmentation, lambda: checkpoint.epoch),
+        batches,
         initial_epoch=checkpoint.epoch,
         epochs=config["epochs"],
         validation_data=evaluation_batches(x[watched], y[watched]) if len(watched) else None,
         callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
             Randomness(seed, net),
             Schedule(config, checkpoint, steps),
             checkpoint,

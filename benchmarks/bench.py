@@ -186,7 +186,7 @@ def prediction(arguments):
     return [rate_table("Predicted images, `deotte`", in_turn(workers, arguments.rounds))]
 
 
-def precision(arguments, seeds=8, epochs=4):
+def precision(arguments, seeds=6, epochs=4):
     """The accuracy that bfloat16 costs: a short `grenholm`, the same seeds in both precisions."""
     accuracies = {"float32": [], "bfloat16": []}
     with tempfile.TemporaryDirectory() as folder:

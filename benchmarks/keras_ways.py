@@ -4,6 +4,7 @@ python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
 """
 
 import argparse
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -125,13 +126,13 @@ def tensors(config, x, y, clock):
     )
 
 
-def our_batches(config, x, y, epoch):
+def our_batches(config, x, y):
     import numpy as np
 
     from augment import Augmentation
     from batches import training_batches
 
-    return training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]), epoch)
+    return training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
 
 
 def ours(config, x, y, clock):
@@ -144,20 +145,10 @@ def ours(config, x, y, clock):
     steps = batches.steps_per_epoch(config, len(x))
     model = fit.compiled_model(config, 1, steps)
     model.optimizer.rates.assign(np.full(steps, 1e-3))
-    now = [0]
-
-    class Epoch(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            now[0] = epoch
-
+    passes, begin = our_batches(config, x, y)
+    plan = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch))
     tick = callback(clock, config["batch_size"])
-    model.fit(
-        our_batches(config, x, y, lambda: now[0]),
-        epochs=10**6,
-        callbacks=[Epoch(), tick],
-        shuffle=False,
-        verbose=0,
-    )
+    model.fit(passes, epochs=10**6, callbacks=[plan, tick], shuffle=False, verbose=0)
 
 
 def augment_notebook(config, x, y, clock):
@@ -172,11 +163,11 @@ def augment_tensors(config, x, y, clock):
 
 
 def augment_ours(config, x, y, clock):
-    epoch = 0
-    while True:
-        for images, _ in our_batches(config, x, y, lambda: epoch):  # noqa: B023 (called in this pass)
+    passes, begin = our_batches(config, x, y)
+    for epoch in itertools.count():
+        begin(epoch)
+        for images, _ in passes:
             clock(len(images))
-        epoch += 1
 
 
 def predict_notebook(config, x, y, clock):

@@ -352,7 +352,8 @@ def test_memory_does_not_grow_from_net_to_net(tmp_path):
     assert process.returncode == 0, process.stderr
     resident = [int(line.split()[1]) for line in process.stdout.splitlines() if line.startswith("RSS")]
     assert len(resident) == 7
-    assert resident[-1] - resident[1] < 5 * 12, resident  # MB, less than a net's of growth for each
+    # MB. TensorFlow keeps two traced functions of Keras's for each net, some 13 MB; a net kept would be 40.
+    assert resident[-1] - resident[1] < 5 * 25, resident
     assert max(resident) < 1500
 
 
@@ -364,7 +365,9 @@ def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
     config |= {"seed": 1, "augment_engine": "keras"}
     for setting in ("featurewise_center", "zca_whitening"):
         augmentation, rows = Augmentation(**{setting: True}), np.arange(200)
-        (x, _), *_ = training_batches(config, 1, digits.train.x, digits.train.y, rows, augmentation, lambda: 0)
+        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, rows, augmentation)
+        begin(0)
+        (x, _), *_ = batches
         plain = digits.train.x[:200].mean() / 255
         assert abs(float(np.mean(x))) < 0.01 < plain
         if setting == "zca_whitening":  # every direction that varies at all, varies by about one
@@ -378,13 +381,13 @@ def test_both_augmentation_engines_train_on_the_same_batches(digits):
 
     config = recipes.resolve("single", [("batch_size", 32)]) | {"seed": 1}
     augmentation, rows = Augmentation(**config["augmentation"]), np.arange(80)
-    ours, keras_own = (
-        training_batches(
-            config | {"augment_engine": engine}, 1, digits.train.x, digits.train.y, rows, augmentation, lambda: epoch
-        )
+    (ours, begin_ours), (keras_own, begin_keras) = (
+        training_batches(config | {"augment_engine": engine}, 1, digits.train.x, digits.train.y, rows, augmentation)
         for engine in ("batch", "keras")
     )
-    for epoch in (0, 1):  # noqa: B007 (the function above reads it)
+    for epoch in (0, 1):
+        begin_ours(epoch)
+        begin_keras(epoch)
         batches = [list(ours), list(keras_own)]
         assert [len(b) for b in batches] == [30, 30]  # the recipe's least 30 steps
         for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
