@@ -1,9 +1,9 @@
 """How long training will take on this machine's processor, said before it starts.
 
-A step costs so much for each layer, an image so much for its multiplications, for the activations of all layers, and
-again for those of batch normalisation and dropout. The four prices were fitted to six of the architectures at batches
-of 16, 64 and 256 on two cores of a Xeon with AMX (within a quarter of what was measured); a short product of matrices
-then tells how fast the machine at hand is beside that one.
+A step costs so much for each layer, an image so much for itself, for its multiplications, for the activations of all
+layers, and again for those of batch normalisation and dropout. The prices were fitted to `make bench`'s rates of five
+architectures at batches of 16 to 512, augmentation included, on two cores with AVX512-BF16 (within a seventh of what
+was measured); a short product of matrices then tells how fast the machine at hand is beside that one.
 """
 
 import time
@@ -11,8 +11,11 @@ import time
 import numpy as np
 
 ROWS = 42_000  # Kaggle's labelled rows, for which `train.py --list` estimates
-PRICES = np.array([2.73e-4, 1.82e-11, 3.30e-9, 1.10e-9])  # seconds for each of what `costs` counts
-REFERENCE = 0.0028  # seconds of `_matrices` on the machine that the prices are from
+PRICES = {  # seconds for each of what `costs` counts
+    "float32": np.array([1.47e-4, 2.38e-11, 1.47e-9, 7.92e-10, 0.0]),
+    "bfloat16": np.array([1.50e-4, 1.55e-11, 1.12e-9, 0.0, 1.08e-6]),
+}
+REFERENCE = 0.0042  # seconds of `_matrices` on the machine that the prices are from
 
 
 def training_seconds(model, config, steps, speed=None):
@@ -27,12 +30,12 @@ def step_seconds(model, config, speed=None):
 
     if not all(device.startswith("cpu") for device in keras.distribution.list_devices()):
         return None
-    step = PRICES @ (costs(model) * [1, *3 * [config["batch_size"]]])
+    step = PRICES[config["precision"]] @ (costs(model) * [1, *4 * [config["batch_size"]]])
     return step / (speed or machine_speed())
 
 
 def costs(model):
-    """A model's layers; and for an image: multiplications, activations, those normalised or dropped. float (4,)."""
+    """A model's layers; and for an image: multiplications, activations, those normalised or dropped, 1. float (5,)."""
     import keras
 
     slow = (keras.layers.BatchNormalization, keras.layers.Dropout)
@@ -45,7 +48,7 @@ def costs(model):
         activations += outputs
         if isinstance(layer, slow):
             normalised += outputs
-    return np.array([len(model.layers), macs, activations, normalised], float)
+    return np.array([len(model.layers), macs, activations, normalised, 1], float)
 
 
 def _matrices():

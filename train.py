@@ -255,12 +255,13 @@ def list_all():
     console.import_keras()
     import batches
     import estimate
+    import layers
     import models
 
     print(f"{'RECIPE':<24}{'nets':>5}{'epochs':>7}{'parameters':>12}{'time here':>13}  source; figure reported")
     speed = estimate.machine_speed()
     for name in recipes.RECIPES:
-        config = recipes.resolve(name)
+        config = recipes.resolve(name) | {"precision": layers.native_precision()}
         model = models.build(config["model"], **config["model_config"])
         rows = round(estimate.ROWS * (1 - config["validation_split"]))
         seconds = estimate.training_seconds(model, config, batches.steps_per_epoch(config, rows), speed)

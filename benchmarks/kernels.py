@@ -54,7 +54,11 @@ def main(recipe, batch_size, steps=30):
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
                 # "layer/name:Kernel"; the rest is the runtime's own.
-                if name.count(":") == 1 and not name.startswith(("FunctionRun", "TraceContext", "Executor")):
+                if (
+                    name.count(":") == 1
+                    and not name.startswith(("FunctionRun", "TraceContext", "Executor"))
+                    and "__" not in name
+                ):
                     kernels[name.split(":")[1]] += event.duration_ps / 1e9 / steps
     print(json.dumps({"milliseconds": seconds * 1e3, "kernels": dict(kernels.most_common(12))}))
 
