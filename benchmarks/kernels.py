@@ -16,6 +16,8 @@ import numpy as np
 
 import console
 
+RUNTIME = ("FunctionRun", "TraceContext", "ExecutorState", "ExecutorDoneCallback")
+
 
 def main(recipe, batch_size, steps=30):
     console.choose_threads(int(batch_size))
@@ -53,13 +55,9 @@ def main(recipe, batch_size, steps=30):
         for line in plane.lines:
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
-                # "layer/name:Kernel"; the rest is the runtime's own.
-                if (
-                    name.count(":") == 1
-                    and not name.startswith(("FunctionRun", "TraceContext", "Executor"))
-                    and "__" not in name
-                ):
-                    kernels[name.split(":")[1]] += event.duration_ps / 1e9 / steps
+                kind, _, kernel = name.partition(":")  # "layer/name:Kernel"; the rest is the runtime's own
+                if kernel and ":" not in kernel and "__" not in kernel and kind not in RUNTIME:
+                    kernels[kernel] += event.duration_ps / 1e9 / steps
     print(json.dumps({"milliseconds": seconds * 1e3, "kernels": dict(kernels.most_common(12))}))
 
 
