@@ -127,6 +127,10 @@ def compiled_model(config, net, steps):
         steps_per_execution=steps_per_execution(model, config, steps),
     )
     optimizer.build(model.trainable_variables)
+    # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.
+    nothing = np.zeros((1, 10), np.float32)
+    model.compute_metrics(None, nothing, nothing)
+    model.reset_metrics()
     return model
 
 

@@ -352,7 +352,7 @@ def test_memory_does_not_grow_from_net_to_net(tmp_path):
     assert process.returncode == 0, process.stderr
     resident = [int(line.split()[1]) for line in process.stdout.splitlines() if line.startswith("RSS")]
     assert len(resident) == 7
-    # MB. TensorFlow keeps two traced functions of Keras's for each net, some 13 MB; a net kept would be 40.
+    # MB. TensorFlow keeps the traced training step of each net, some 13 MB; a net kept would be 40.
     assert resident[-1] - resident[1] < 5 * 25, resident
     assert max(resident) < 1500
 
