@@ -5,7 +5,6 @@ python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
 
 import argparse
 import itertools
-import os
 import sys
 from pathlib import Path
 
@@ -46,12 +45,8 @@ def main():
         import layers
 
         config["precision"] = layers.native_precision()
-    ways = {"train": {"notebook": notebook, "tensors": tensors}, "augment": AUGMENT, "predict": PREDICT}
-    way = ways[arguments.what].get(
-        arguments.way, {"train": ours, "augment": augment_ours, "predict": predict_ours}[arguments.what]
-    )
+    way = WAYS[arguments.what][arguments.way.removesuffix(" float32")]
     way(config, x, y, Clock(arguments.window))
-    return os.EX_OK
 
 
 def keras_model(config):
@@ -199,8 +194,11 @@ def predict_ours(config, x, y, clock):
         clock(len(x))
 
 
-AUGMENT = {"notebook": augment_notebook, "tensors": augment_tensors}
-PREDICT = {"notebook": predict_notebook, "tensors": predict_tensors}
+WAYS = {
+    "train": {"notebook": notebook, "tensors": tensors, "ours": ours},
+    "augment": {"notebook": augment_notebook, "tensors": augment_tensors, "ours": augment_ours},
+    "predict": {"notebook": predict_notebook, "tensors": predict_tensors, "ours": predict_ours},
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
