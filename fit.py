@@ -5,6 +5,7 @@ machines. Its batches, like its weights and dropout, are functions of (seed, net
 """
 
 import functools
+import json
 import shutil
 import sys
 import time
@@ -42,9 +43,8 @@ def fit_net(config, net, folder):
     seed = config["seed"]
     augmentation = Augmentation(**config["augmentation"])
 
-    keras.backend.clear_session()
     steps = steps_per_epoch(config, len(rows))
-    model = compiled_model(config, net, steps)
+    model = traced_model(config, net, steps)
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(model)
     batches, begin = training_batches(config, net, x, y, rows, augmentation)
@@ -65,6 +65,7 @@ def fit_net(config, net, folder):
     )
     if config["weights"] == "best":
         checkpoint.use_best(model)
+    TRACED[_settings(config, steps)] = model
 
     seconds = sum(row["seconds"] for row in checkpoint.log)
     result = {
@@ -112,6 +113,31 @@ def split_rows(config, net, n):
         bag = net if config["bagging"] else 0
         state = int(dataset.rng("split", config["seed"], bag).integers(2**32))
     return dataset.split(n, config["validation_split"], state)
+
+
+TRACED = {}  # the model of the net trained last, by its settings
+
+
+def traced_model(config, net, steps):
+    """compiled_model, as the model object of the run's last net where there is one, in net `net`'s initial state.
+
+    TensorFlow traces a model's training step for some seconds and keeps the trace, 16 MB for Deotte's net, to the
+    process's end: the nets of a run share one. A model whose training was broken off is not used again.
+    """
+    last = TRACED.pop(_settings(config, steps), None)
+    TRACED.clear()
+    keras.backend.clear_session()  # else TensorFlow keeps some 35 KB for every variable that was ever made
+    model = compiled_model(config, net, steps)
+    if last is None:
+        return model
+    for own, initial in ((last, model), (last.optimizer, model.optimizer)):
+        for variable, value in zip(own.variables, initial.variables, strict=True):
+            variable.assign(value)
+    return last
+
+
+def _settings(config, steps):
+    return json.dumps([config, steps], sort_keys=True)
 
 
 def compiled_model(config, net, steps):
