@@ -15,7 +15,7 @@ import inspect
 import random
 
 import keras
-from keras.layers import Dense, Flatten, Input, MaxPooling2D, Rescaling
+from keras.layers import Add, Dense, Flatten, GlobalAveragePooling2D, Input, MaxPooling2D, Rescaling
 
 import layers
 from console import UserError, choose
@@ -241,3 +241,22 @@ def deotte(dropout=0.4, momentum=0.99):
             classes(),
         ]
     )
+
+
+@architecture
+def residual(filters=(64, 128, 256), kernel_size=5, momentum=0.95, dropout=0.0):
+    """A residual net of the shape of ttdoucet/mnist's (GitHub), with half its filters: 1,189,962 parameters."""
+
+    def block(x):
+        x = BatchNormalization(momentum=momentum)(x)
+        return Add()([x, Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)])
+
+    x = inputs = images()
+    for i, n in enumerate(filters):
+        if i:
+            x = BatchNormalization(momentum=momentum)(x)
+        x = Conv2D(n, 3 if i else kernel_size, activation="relu")(x)
+        x = MaxPooling2D(padding="same")(x if i else block(x))
+        x = block(x)
+    x = GlobalAveragePooling2D()(BatchNormalization(momentum=momentum)(x))
+    return keras.Model(inputs, classes()(Dropout(dropout)(x)))

@@ -4,6 +4,9 @@ Each updates a variable by one kernel instead of a dozen. On another backend, an
 Keras's. And the learning rate of every step from a table, so that many steps can be executed at once.
 """
 
+import math
+import re
+
 import keras
 
 from console import UserError
@@ -50,19 +53,51 @@ class Adam(keras.optimizers.Adam):
         if self.amsgrad or not _dense_float32(gradient, variable):
             return super().update_step(gradient, variable, learning_rate)
         i = self._get_variable_index(variable)
-        step = tf.cast(self.iterations.value + 1, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[i].value.handle,
-            v=self._velocities[i].value.handle,
-            beta1_power=tf.pow(float(self.beta_1), step),
-            beta2_power=tf.pow(float(self.beta_2), step),
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=tf.cast(gradient, tf.float32),
-        )
+        betas = self.beta_1, self.beta_2
+        _apply_adam(self, gradient, variable, self._momentums[i], self._velocities[i], learning_rate, *betas)
+
+
+class Muon(keras.optimizers.Muon):
+    """keras.optimizers.Muon, for convolution kernels too: each as a matrix with a column for each filter.
+
+    As Jordan's own does ("Muon: an optimizer for hidden layers in neural networks", 2024); Keras's leaves them to Adam.
+    """
+
+    def _should_use_adamw(self, variable):
+        if len(variable.shape) != 4:
+            return super()._should_use_adamw(variable)
+        return any(re.search(keyword, variable.path) for keyword in self.exclude_layers)
+
+    def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
+        if not _dense_float32(gradient, variable):
+            return super()._adamw_update_step(gradient, variable, learning_rate, m, v)
+        _apply_adam(self, gradient, variable, m, v, learning_rate, self.adam_beta_1, self.adam_beta_2)
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        matrix = keras.ops.reshape(x, (-1, x.shape[-1]))
+        return keras.ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+    def lr_adjust(self, x):
+        if self.rms_rate is None:
+            return x
+        columns = x.shape[-1]
+        return x * (max(columns, math.prod(x.shape) // columns) ** 0.5 * self.rms_rate)
+
+
+def _apply_adam(optimizer, gradient, variable, m, v, learning_rate, beta_1, beta_2):
+    step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=m.value.handle,
+        v=v.value.handle,
+        beta1_power=tf.pow(float(beta_1), step),
+        beta2_power=tf.pow(float(beta_2), step),
+        lr=tf.cast(learning_rate, tf.float32),
+        beta1=beta_1,
+        beta2=beta_2,
+        epsilon=optimizer.epsilon,
+        grad=tf.cast(gradient, tf.float32),
+    )
 
 
 class RMSprop(keras.optimizers.RMSprop):
@@ -91,7 +126,7 @@ class RMSprop(keras.optimizers.RMSprop):
         )
 
 
-FAST = {keras.optimizers.Adam: Adam, keras.optimizers.RMSprop: RMSprop}
+FAST = {keras.optimizers.Adam: Adam, keras.optimizers.Muon: Muon, keras.optimizers.RMSprop: RMSprop}
 
 
 def _dense_float32(gradient, variable):

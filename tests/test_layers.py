@@ -120,6 +120,8 @@ def test_dropout_with_a_noise_shape_is_keras_own():
         ("Adam", dict(beta_1=0.7, epsilon=1e-3)),
         ("Adam", dict(amsgrad=True)),
         ("Adam", dict(clipnorm=0.1)),
+        ("Muon", {}),
+        ("Muon", dict(exclude_layers=["variable"])),
         ("RMSprop", {}),
         ("RMSprop", dict(momentum=0.5)),
         ("RMSprop", dict(centered=True)),
@@ -141,6 +143,19 @@ def test_an_optimizer_steps_as_keras_own_does(name, arguments):
         found.append(np.asarray(variable))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-5)
     assert np.abs(found[0] - start).max() > 0.05
+
+
+def test_muon_makes_the_step_of_a_convolution_kernel_orthogonal():
+    start = np.zeros((3, 3, 20, 10), np.float32)
+    variable = keras.Variable(start)
+    optimizer = optimizers.Muon(learning_rate=1.0, rms_rate=None, weight_decay=None)
+    optimizer.build([variable])
+    optimizer.apply([tf.constant(np.random.default_rng(0).normal(size=start.shape).astype(np.float32))])
+    singular = np.linalg.svd(np.asarray(variable).reshape(180, 10), compute_uv=False)
+    assert 0.6 < singular.min() <= singular.max() < 1.3  # what five Newton-Schulz iterations come to
+    expected = keras.optimizers.Muon().zeropower_via_newtonschulz5(np.eye(5, 3, dtype=np.float32), 5)
+    found = optimizer.zeropower_via_newtonschulz5(np.eye(5, 3, dtype=np.float32), 5)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_each_step_of_an_epoch_has_its_own_learning_rate_however_many_are_executed_at_once(digits):

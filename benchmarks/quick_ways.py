@@ -1,0 +1,121 @@
+"""One training of `quick`, or of what it is measured against, in a process of its own: prints seconds and accuracy.
+
+    python benchmarks/quick_ways.py ours 0 --data mnist
+    python benchmarks/quick_ways.py "PyTorch float32" 0 --data mnist
+
+The seconds are from arrays in memory to trained weights, all that is compiled on the way included; imports and the
+accuracy on the test set are not.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+import console
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("way", choices=("ours", "PyTorch float32", "PyTorch bfloat16"))
+    p.add_argument("seed", type=int)
+    p.add_argument("--data", default="auto")
+    p.add_argument("--rows", type=int, help="train on so many, and score the labelled rows after them")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    arguments = p.parse_args()
+    way = ours if arguments.way == "ours" else pytorch
+    if way is ours:
+        import recipes
+
+        config = recipes.resolve("quick", map(recipes.parse_override, arguments.set))
+        console.choose_threads(config["batch_size"])
+        console.import_keras()
+    import dataset
+
+    digits = dataset.load(arguments.data)
+    train, test = digits.train, digits.test
+    if arguments.rows:
+        order = dataset.rng("split", arguments.seed, 0).permutation(len(train.y))
+        first, rest = np.split(order, [arguments.rows])
+        train, test = (dataset.Images(train.x[part], train.y[part], "") for part in (first, rest))
+    if way is ours:
+        seconds, predict = ours(train.x, train.y, config | {"seed": arguments.seed})
+    else:
+        seconds, predict = pytorch(train.x, train.y, arguments.seed, arguments.way.split()[1])
+    print(json.dumps({"seconds": seconds, "accuracy": float(np.mean(predict(test.x) == test.y))}), flush=True)
+    sys.stdout.flush()
+    os._exit(0)  # without TensorFlow's farewells
+
+
+def ours(x, y, config):
+    import fit
+    import layers
+    from augment import Augmentation
+    from batches import steps_per_epoch, training_batches
+
+    config |= {"augment_engine": "batch", "precision": layers.native_precision()}
+    start = time.perf_counter()
+    steps = steps_per_epoch(config, len(x))
+    model = fit.compiled_model(config, 1, steps)
+    batches, begin = training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
+    checkpoint = fit.Checkpoint(config, 1, Path())
+    for epoch in range(config["epochs"]):
+        begin(epoch)
+        schedule = fit.Schedule(config, checkpoint, steps)
+        schedule.set_model(model)
+        schedule.on_epoch_begin(epoch)
+        model.fit(batches, shuffle=False, verbose=0)
+    seconds = time.perf_counter() - start
+    return seconds, lambda images: fit.predict(model, images).argmax(1)
+
+
+def pytorch(x, y, seed, precision):
+    """tuomaso/train_mnist_fast's final notebook: its net, one epoch, batches of 256, one-cycle Adam."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.manual_seed(seed)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+
+    def scaled(images):
+        return ((torch.from_numpy(images)[:, None].float() / 255 - 0.1307) / 0.3081).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    start = time.perf_counter()
+    net = nn.Sequential(
+        nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10),
+    ).to(memory_format=torch.channels_last)  # fmt: skip
+    order = torch.randperm(len(x)).numpy()
+    pixels, labels = scaled(x[order]), torch.from_numpy(y[order].astype("int64"))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.7, 0.9), fused=True)
+    steps = -(-len(x) // 256)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=steps, cycle_momentum=False)
+    for step in range(steps):
+        chosen = slice(256 * step, 256 * (step + 1))
+        with autocast:
+            logits = net(pixels[chosen])
+        loss = functional.cross_entropy(logits.float(), labels[chosen])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    seconds = time.perf_counter() - start
+
+    def predict(images):
+        with torch.inference_mode():
+            return torch.cat([net(part).argmax(1) for part in scaled(images).split(1000)]).numpy()
+
+    return seconds, predict
+
+
+if __name__ == "__main__":
+    main()
