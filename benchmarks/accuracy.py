@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py run grenholm --data kaggle --seeds 5      seeds 0 to 4
     python benchmarks/accuracy.py run single --data data/tuning.npz --name narrow --set model_config.filters=[32,64]
     python benchmarks/accuracy.py table                                     every figure kept, as Markdown
+    python benchmarks/accuracy.py plot                                      accuracy.png: accuracy and training time
 
 What `run` does not know it hands to train.py. A run that was broken off is resumed, one that is kept is not run again;
 its file is written anew whenever a net is finished, so that a long ensemble loses one net at most.
@@ -38,9 +39,13 @@ def main():
     command.add_argument("--seeds", type=int, default=1, help="how many")
     command.add_argument("--first-seed", type=int, default=0)
     commands.add_parser("table", help="print every figure kept")
+    commands.add_parser("plot", help="draw accuracy and training time of every recipe")
     arguments, rest = p.parse_known_args()
     if arguments.command == "table":
         print("\n".join(table()))
+        return
+    if arguments.command == "plot":
+        print(plot())
         return
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         run(arguments.recipe, arguments.data, seed, arguments.name or arguments.recipe, rest)
@@ -125,6 +130,60 @@ def table():
         cells.append(duration(statistics.median(record["result"]["seconds"] for record in records)))
         lines.append(row(cells))
     return lines
+
+
+# Figures that others reported on MNIST's test set, and chose nothing on it. The notebook's time here is that of its
+# 15 nets, 30 epochs each of 54,000 images, at the rate of its own way of training in results/speed.json.
+NOTEBOOK = ("Deotte's notebook, 15 nets", 0.99745, 15 * 30 * 54_000)
+NOTEBOOK_NET = ("Deotte's notebook, one net", 0.99641, 30 * 54_000)
+COMMITTEES = (("ttdoucet, 15 nets", 0.99826), ("Matuzas, 20 nets", 0.99830))
+
+
+def notebook_rate():
+    """Training images a second of Deotte's net as the notebook trains it, from the benchmark."""
+    tables = runs.read_json(HERE / "results" / "speed.json")["training"]["tables"]
+    rows = next(table["rows"] for table in tables if table["title"] == "`deotte`, batch 64")
+    return float(next(row[1] for row in rows if row[0] == "the notebook's way").replace(",", ""))
+
+
+def plot():
+    """Draws the recipes whose figures are kept, with what others reported; returns the picture's path."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    import plots
+    import recipes
+
+    points = []  # name, accuracy, seconds, marker
+    for (name, data), records in groups().items():
+        if name not in recipes.RECIPES:
+            continue
+        part = "ensemble_test" if data == "mnist" else "ensemble_validation"
+        scores = [record["result"][part]["accuracy"] for record in records if part in record["result"]]
+        if scores:
+            seconds = statistics.median(record["result"]["seconds"] for record in records)
+            points.append((name, statistics.mean(scores), seconds, data == "mnist"))
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, accuracy, seconds, tested in points:
+        axes.plot(seconds, 1 - accuracy, "o", color=plots.BLUE, markerfacecolor=plots.BLUE if tested else "none")
+        axes.annotate(name, (seconds, 1 - accuracy), xytext=(5, 3), textcoords="offset points", color=plots.BLUE)
+    for name, accuracy, images in (NOTEBOOK, NOTEBOOK_NET):
+        seconds = images / notebook_rate()
+        axes.plot(seconds, 1 - accuracy, "s", color=plots.ORANGE)
+        axes.annotate(name, (seconds, 1 - accuracy), xytext=(-5, 5), textcoords="offset points", ha="right")
+    for i, (name, accuracy) in enumerate(COMMITTEES):
+        axes.axhline(1 - accuracy, color=plots.GREY, linestyle=":", linewidth=1)
+        offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=plots.GREY)
+        axes.annotate(f"{name}: {accuracy:.3%}", (0, 1 - accuracy), xycoords=("axes fraction", "data"), **offset)
+    axes.set(xscale="log", yscale="log", xlabel="training time on two cores", ylabel="accuracy")
+    axes.set_ylim(0.12, 0.0013)
+    axes.yaxis.set_major_locator(FixedLocator([0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{1 - error:.1%}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: duration(seconds)))
+    axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
+    return plots.save(figure, HERE / "accuracy.png")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ PARAMETERS = {
     "vgg-dropout": (594_922, 594_922),
     "vgg-bn-dropout": (597_738, 596_330),
     "deotte": (327_242, 326_410),
+    "quick": (217_706, 217_706),
+    "residual": (1_188_618, 1_186_698),
 }
 # recipe: (architecture, optimizer, batch, steps, epochs, validation split)
 PUBLISHED = {
