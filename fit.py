@@ -1,7 +1,8 @@
 """Trains one net: from a run's config and a net's number to weights, log and result. The unit of all work here.
 
 `fit_net(config, net, folder)` needs nothing else, so nets can be resumed, repeated, run side by side or on other
-machines. Its batches, like its weights and dropout, are functions of (seed, net, epoch).
+machines; in one process they share what was traced for the last of them, and nothing of its state. Its batches, like
+its weights and dropout, are functions of (seed, net, epoch).
 """
 
 import functools

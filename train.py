@@ -133,7 +133,7 @@ def started(arguments):
 
     precision = arguments.precision or "auto"
     config["precision"] = layers.native_precision() if precision == "auto" else precision
-    config["model_config"] = models.with_statistics(config["model"], config["model_config"], digits.train.statistics)
+    config["model_config"] = models.all_arguments(config["model"], config["model_config"], digits.train.statistics)
     transforms = augment.Augmentation(**config["augmentation"])
     if config["augment_engine"] == "batch":
         transforms.check_batch()

@@ -32,15 +32,19 @@ VOLATILE = ("created", "commit", "command", "versions", "data")  # kept apart, o
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = p.add_subparsers(required=True, dest="command")
-    command = commands.add_parser("run", help="train, and keep the figures; other options are train.py's")
+    told = "train, and keep the figures; other options are train.py's"
+    command = commands.add_parser("run", help=told, allow_abbrev=False)
     command.add_argument("recipe")
-    command.add_argument("--data", default="auto")
+    command.add_argument("--data", required=True)
     command.add_argument("--name", help="what the figures are kept under (default: RECIPE)")
     command.add_argument("--seeds", type=int, default=1, help="how many")
     command.add_argument("--first-seed", type=int, default=0)
     commands.add_parser("table", help="print every figure kept")
     commands.add_parser("plot", help="draw accuracy and training time of every recipe")
     arguments, rest = p.parse_known_args()
+    own = {"--seed", "--run", "--resume"} & {part.split("=")[0] for part in rest}
+    if own or (rest and arguments.command != "run"):
+        p.error(f"cannot be given here: {' '.join(sorted(own) or rest)}")
     if arguments.command == "table":
         print("\n".join(table()))
         return
@@ -56,35 +60,44 @@ def run(recipe, data, seed, name, options):
     source = Path(data).name.split(".")[0]
     title = f"{name}-{source}-{seed}"
     kept = KEPT / f"{title}.json"
-    if kept.is_file() and "result" in runs.read_json(kept):
-        print(f"{title}: kept")
-        return
+    new = [recipe, "--data", data, "--seed", str(seed), *options]
+    if kept.is_file():
+        record = runs.read_json(kept)
+        if record["command"] != command_line(new):
+            raise UserError(f"{kept} is of another command, {record['command']!r}: give this one another --name")
+        if "result" in record:
+            print(f"{title}: kept")
+            return
     folder = runs.named(title)
-    started = (folder / "config.json").is_file()
     if not runs.is_finished(folder):
-        new = [recipe, "--data", data, "--seed", str(seed), *options]
-        command = [sys.executable, str(HERE.parent / "train.py"), "--run", title, *(["--resume"] if started else new)]
+        what = ["--resume"] if (folder / "config.json").is_file() else new
+        command = [sys.executable, str(HERE.parent / "train.py"), "--run", title, *what]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        done = 0
-        while process.poll() is None:
-            time.sleep(1)
-            if done != (done := len(list(folder.glob("net-*.json")))):
-                keep(folder, kept, name, source)
+        try:
+            done = 0
+            while process.poll() is None:
+                time.sleep(1)
+                finished = len(list(folder.glob("net-*.json")))
+                if finished != done:
+                    keep(folder, kept, name, source)
+                done = finished
+        finally:
+            process.terminate()
+            process.wait()
         if process.returncode:
-            raise SystemExit(f"{title}: train.py ended with {process.returncode}")
+            raise UserError(f"{title}: train.py ended with {process.returncode}")
     keep(folder, kept, name, source)
-    nets = runs.read_json(kept)["nets"]
-    print(f"{title}: {nets[-1]}", flush=True)
+    result = runs.read_json(kept)["result"]
+    parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
+    print(f"{title}: {', '.join(parts)}, {duration(result['seconds'])}", flush=True)
 
 
 def keep(folder, kept, name, source):
     """Writes what a run has so far: its settings, its finished nets' results, and the result of all."""
     config = runs.read_json(folder / "config.json")
-    recipe, *rest = (part for part in config["command"][1:] if part not in ("--run", folder.name))
-    told = [Path(part).name if "/" in part else part for part in rest]
     record = {
         "name": name,
-        "command": " ".join(["python train.py", recipe, *told]),
+        "command": command_line([part for part in config["command"][1:] if part not in ("--run", folder.name)]),
         "data": source,
         "machine": machine(),
         "commit": config["commit"],
@@ -95,6 +108,11 @@ def keep(folder, kept, name, source):
         record["result"] = runs.read_json(folder / "result.json")
     kept.parent.mkdir(parents=True, exist_ok=True)
     runs.write_json(kept, record)
+
+
+def command_line(arguments):
+    """train.py's command line, without the folders of this machine."""
+    return " ".join(["python train.py", *(Path(part).name if "/" in part else part for part in arguments)])
 
 
 def groups():
@@ -115,7 +133,7 @@ def mean(values):
 
 def table():
     """Lines of Markdown: mean ± standard deviation over all nets, and over all runs' ensembles."""
-    columns = ["name", "data", "validation", "loss", "test", "n", "seconds a net", "ensembles", "n", "time a run"]
+    columns = ["name", "data", "validation", "loss", "test", "nets", "seconds a net", "ensemble", "runs", "time a run"]
     lines = [row(columns), row(["---"] * len(columns))]
     for (name, data), records in groups().items():
         nets = [net for record in records for net in record["nets"]]
@@ -125,8 +143,11 @@ def table():
             cells.append("" if not values else f"{statistics.mean(values):.4f}" if "loss" in key else mean(values))
         cells += [str(len(nets)), f"{statistics.median(net['seconds'] for net in nets):.0f}"]
         several = [record["result"] for record in records if len(record["nets"]) > 1]
-        part = "ensemble_test" if any("ensemble_test" in result for result in several) else "ensemble_validation"
-        cells += [mean([result[part]["accuracy"] for result in several]) if several else "", str(len(several) or "")]
+        for part in ("ensemble_test", "ensemble_validation"):
+            scores = [result[part]["accuracy"] for result in several if part in result]
+            if scores:
+                break
+        cells += [mean(scores) if scores else "", str(len(records))]
         cells.append(duration(statistics.median(record["result"]["seconds"] for record in records)))
         lines.append(row(cells))
     return lines
@@ -156,7 +177,7 @@ def plot():
 
     points = []  # name, accuracy, seconds, marker
     for (name, data), records in groups().items():
-        if name not in recipes.RECIPES:
+        if name not in recipes.RECIPES or data not in ("mnist", "kaggle", "digit-recognizer"):
             continue
         part = "ensemble_test" if data == "mnist" else "ensemble_validation"
         scores = [record["result"][part]["accuracy"] for record in records if part in record["result"]]

@@ -40,7 +40,7 @@ def main():
         "augment_engine": "batch",
         "precision": "float32",
     }
-    config["model_config"] = models.with_statistics(config["model"], config["model_config"], images.statistics)
+    config["model_config"] = models.all_arguments(config["model"], config["model_config"], images.statistics)
     if arguments.way == "ours":
         import layers
 

@@ -32,7 +32,7 @@ def main(recipe, batch_size, steps=30):
 
     config = recipes.resolve(recipe, [("batch_size", int(batch_size))]) | {"seed": 0}
     config["precision"] = layers.native_precision()
-    config["model_config"] = models.with_statistics(config["model"], config["model_config"], lambda: (0.13, 0.31))
+    config["model_config"] = models.all_arguments(config["model"], config["model_config"], lambda: (0.13, 0.31))
     model = fit.compiled_model(config, 1, steps)
     x = tf.random.uniform((int(batch_size), 28, 28, 1))
     y = tf.one_hot(np.arange(int(batch_size)) % 10, 10)

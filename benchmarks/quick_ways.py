@@ -40,7 +40,9 @@ def main():
 
     digits = dataset.load(arguments.data)
     train, test = digits.train, digits.test
-    if arguments.rows:
+    if arguments.rows is None and (test is None or test.y is None):
+        p.error(f"{train.origin} has no labelled test set: hold some of its rows out by --rows")
+    if arguments.rows is not None:
         order = dataset.rng("split", arguments.seed, 0).permutation(len(train.y))
         first, rest = np.split(order, [arguments.rows])
         train, test = (dataset.Images(train.x[part], train.y[part], "") for part in (first, rest))
@@ -54,6 +56,8 @@ def main():
 
 
 def ours(x, y, config):
+    import keras
+
     import fit
     import layers
     from augment import Augmentation
@@ -64,13 +68,12 @@ def ours(x, y, config):
     steps = steps_per_epoch(config, len(x))
     model = fit.compiled_model(config, 1, steps)
     batches, begin = training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
-    checkpoint = fit.Checkpoint(config, 1, Path())
-    for epoch in range(config["epochs"]):
-        begin(epoch)
-        schedule = fit.Schedule(config, checkpoint, steps)
-        schedule.set_model(model)
-        schedule.on_epoch_begin(epoch)
-        model.fit(batches, shuffle=False, verbose=0)
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
+        fit.Randomness(config["seed"], 1),
+        fit.Schedule(config, fit.Checkpoint(config, 1, Path()), steps),
+    ]
+    model.fit(batches, epochs=config["epochs"], callbacks=callbacks, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start
     return seconds, lambda images: fit.predict(model, images).argmax(1)
 
@@ -78,6 +81,7 @@ def ours(x, y, config):
 def pytorch(x, y, seed, precision):
     """tuomaso/train_mnist_fast's final notebook: its net, one epoch, batches of 256, one-cycle Adam."""
     import torch
+    import torch._dynamo  # what the first optimizer would import
     from torch import nn
     from torch.nn import functional
 

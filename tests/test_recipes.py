@@ -19,7 +19,7 @@ PARAMETERS = {
     "vgg-bn-dropout": (597_738, 596_330),
     "deotte": (327_242, 326_410),
     "quick": (217_706, 217_706),
-    "residual": (1_188_618, 1_186_698),
+    "residual": (1_095_178, 1_093_450),
 }
 # recipe: (architecture, optimizer, batch, steps, epochs, validation split)
 PUBLISHED = {
