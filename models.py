@@ -248,19 +248,22 @@ def deotte(dropout=0.4, momentum=0.99):
 
 
 @architecture
-def quick():
-    """The net of tuomaso/train_mnist_fast (GitHub), with 32 filters in its first layer: 217,706 parameters."""
+def quick(momentum=0.9):
+    """The net of tuomaso/train_mnist_fast (GitHub), with batch normalisation and fewer filters: 213,898 parameters."""
     return keras.Sequential(
         [
             images(),
-            Conv2D(32, 5),
+            Conv2D(16, 5),
             MaxPooling2D(),
             ReLU(),  # after the pooling, which leaves a quarter of the work
+            BatchNormalization(momentum=momentum),
             Conv2D(32, 3),
             MaxPooling2D(),
             ReLU(),
+            BatchNormalization(momentum=momentum),
             Flatten(),
             Dense(256, activation="relu"),
+            BatchNormalization(momentum=momentum),
             classes(),
         ]
     )

@@ -70,14 +70,14 @@ RECIPES = {
         epochs=7,
         source="this project",
     ),
-    # 99 % as fast as can be: one pass, after tuomaso/train_mnist_fast.
+    # 99 % as fast as can be: less than one pass over MNIST, after tuomaso/train_mnist_fast.
     "quick": dict(
         model="quick",
-        validation_split=0.0,
         optimizer_config=dict(beta_1=0.7, beta_2=0.9),
-        schedule=dict(name="one_cycle", learning_rate=0.01, warmup=0.3),
+        schedule=dict(name="one_cycle", learning_rate=0.02, warmup=0.3),
+        label_smoothing=0.1,
         batch_size=256,
-        min_steps_per_epoch=200,
+        steps_per_epoch=150,
         epochs=1,
         source="this project",
     ),

@@ -18,7 +18,7 @@ PARAMETERS = {
     "vgg-dropout": (594_922, 594_922),
     "vgg-bn-dropout": (597_738, 596_330),
     "deotte": (327_242, 326_410),
-    "quick": (217_706, 217_706),
+    "quick": (213_898, 213_290),
     "residual": (1_095_178, 1_093_450),
 }
 # recipe: (architecture, optimizer, batch, steps, epochs, validation split)
