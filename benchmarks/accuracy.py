@@ -192,7 +192,7 @@ def plot():
     for name, accuracy, images in (NOTEBOOK, NOTEBOOK_NET):
         seconds = images / notebook_rate()
         axes.plot(seconds, 1 - accuracy, "s", color=plots.ORANGE)
-        axes.annotate(name, (seconds, 1 - accuracy), xytext=(-5, 5), textcoords="offset points", ha="right")
+        axes.annotate(name, (seconds, 1 - accuracy), xytext=(4, -12), textcoords="offset points", ha="right")
     for i, (name, accuracy) in enumerate(COMMITTEES):
         axes.axhline(1 - accuracy, color=plots.GREY, linestyle=":", linewidth=1)
         offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=plots.GREY)
@@ -202,7 +202,9 @@ def plot():
     axes.yaxis.set_major_locator(FixedLocator([0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{1 - error:.1%}"))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: duration(seconds)))
+    axes.xaxis.set_major_locator(FixedLocator([1, 10, 60, 600, 3600, 36_000]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: duration(seconds).removesuffix(" 0 s")))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
     return plots.save(figure, HERE / "accuracy.png")
 
