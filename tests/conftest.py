@@ -64,6 +64,15 @@ def load(path):
         return {key: file[key] for key in file.files}
 
 
+@pytest.fixture(autouse=True)
+def same_environment():
+    """A script run in this process chooses its threads by an environment variable, which later ones would inherit."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def digits():
     """scikit-learn's digits in MNIST's form: a dataset.Digits."""
