@@ -304,16 +304,24 @@ def start_up(arguments):
     return [seconds_table("Start-up", times)]
 
 
+def answer(script, *arguments):
+    """What a script of this folder prints as JSON in its last line."""
+    command = [sys.executable, HERE / script, *map(str, arguments)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(told.strip().split("\n")[-1])
+
+
 def quick(arguments, times=10):
     """The recipe `quick` and tuomaso/train_mnist_fast in PyTorch: from arrays in memory to weights, in turn."""
+    test = dataset.load(arguments.data).test
+    if test is None or test.y is None or len(test.y) != 10_000:
+        return [{"title": "Only MNIST will do (--data mnist)", "columns": [], "rows": []}]
     found = {"PyTorch float32": [], "PyTorch bfloat16": [], "ours": []}
     if not importlib.util.find_spec("torch"):
         found = {"ours": []}
     for seed in range(times):
         for way, results in found.items():
-            command = [sys.executable, HERE / "quick_ways.py", way, str(seed), "--data", arguments.data]
-            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            results.append(json.loads(told.strip().split("\n")[-1]))
+            results.append(answer("quick_ways.py", way, seed, "--data", arguments.data))
     first = np.median([result["seconds"] for result in next(iter(found.values()))])
     rows = []
     for way, results in found.items():
@@ -329,9 +337,7 @@ def kernels(arguments):
     """Where a training step of ours spends its time: kernels side by side on all cores, so they add up to more."""
     tables = []
     for recipe, batch_size in (("deotte", 64), ("codeastar", 64), ("grenholm", 16)):
-        command = [sys.executable, HERE / "kernels.py", recipe, str(batch_size)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        profile = json.loads(told.strip().split("\n")[-1])
+        profile = answer("kernels.py", recipe, batch_size)
         rows = [[f"`{name}`", f"{time:.2f}"] for name, time in profile["kernels"].items()]
         title = f"`{recipe}`, batch {batch_size}: {profile['milliseconds']:.2f} ms a step"
         tables.append({"title": title, "columns": ["kernel", "ms a step"], "rows": rows})
