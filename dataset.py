@@ -38,7 +38,7 @@ KAGGLE_PAGE = "https://www.kaggle.com/c/digit-recognizer/data"
 KAGGLE_TEST_ROWS = 28_000
 PIXELS = [f"pixel{i}" for i in range(784)]
 LARGEST = 512 * 2**20  # bytes of one file, decompressed; Kaggle's train.csv has 77 million
-PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "test transform", "preview")
+PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "test transform", "preview", "update_bn")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -66,9 +66,15 @@ def fit_net(config, net, folder):
     )
     if config["weights"] == "best":
         checkpoint.use_best(model)
+    started = time.perf_counter()
+    if config["update_bn"]:
+        size = config["batch_size"]
+        some = dataset.rng("update_bn", seed, net).permutation(rows)[: config["update_bn"] * size]
+        parts = np.array_split(some, max(1, len(some) // size))
+        layers.update_bn(model, (x[part, ..., None] / np.float32(255) for part in parts))
     TRACED[_settings(config, steps)] = model
 
-    seconds = sum(row["seconds"] for row in checkpoint.log)
+    seconds = sum(row["seconds"] for row in checkpoint.log) + time.perf_counter() - started
     result = {
         "net": net,
         "parameters": model.count_params(),
@@ -85,15 +91,15 @@ def fit_net(config, net, folder):
     predictor = layers.fast(plain, config["precision"])  # as predict.py will have it
     arrays = {"validation_rows": validation_rows}
     if len(validation_rows):
-        arrays["validation"] = predict(predictor, x[validation_rows])
+        arrays["validation"] = predict(predictor, x[validation_rows], config["test_shift"])
         result |= _scored("validation", runs.score(arrays["validation"], y[validation_rows]))
     if digits.test is not None:
-        arrays["test"] = predict(predictor, digits.test.x)
+        arrays["test"] = predict(predictor, digits.test.x, config["test_shift"])
         if digits.test.y is not None:
             result |= _scored("test", runs.score(arrays["test"], digits.test.y))
             if config["score_augmented"]:
                 augmented = augmented_images(augmentation, digits.test.x, seed, net)
-                scores = runs.score(predict(predictor, augmented), digits.test.y)
+                scores = runs.score(predict(predictor, augmented, config["test_shift"]), digits.test.y)
                 result["test_accuracy_augmented"] = scores["accuracy"]
     runs.write_arrays(runs.net_file(folder, net, ".predictions.npz"), arrays)
     with whole_file(runs.net_file(folder, net, ".keras")) as temporary:
@@ -180,9 +186,19 @@ def augmented_images(augmentation, x, seed, net=0, purpose="test transform"):
     return transform(x[..., None] / np.float32(255), parameters, fields)[..., 0] * 255
 
 
-def predict(model, x):
-    """A net's probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255."""
-    return model.predict(evaluation_batches(x), verbose=0)
+def predict(model, x, test_shift=0):
+    """A net's probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
+
+    test_shift: pixels; above 0 the probabilities are the mean over the image and its shifts up, down, left and right.
+    """
+    size, by = x.shape[1], test_shift
+    padded = np.pad(x, ((0, 0), (by, by), (by, by)))
+    views = [(by, by)] if not by else [(by, by), (0, by), (2 * by, by), (by, 0), (by, 2 * by)]
+    predicted = [
+        model.predict(evaluation_batches(padded[:, top : top + size, left : left + size]), verbose=0)
+        for top, left in views
+    ]
+    return np.mean(predicted, axis=0)
 
 
 # Callbacks

@@ -123,6 +123,21 @@ def fast(model, precision="float32"):
     return _copy(model, FAST, lambda layer: "float32" if layer is model.layers[-1] else POLICIES[precision])
 
 
+def update_bn(model, batches):
+    """Sets batch normalisation's moving statistics to their means over `batches` of inputs, float32 (b, 28, 28, 1).
+
+    As torch.optim.swa_utils.update_bn: what a net has seen in training, augmented, is not what it is to predict.
+    """
+    normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in normalizations]
+    for i, batch in enumerate(batches):
+        for layer in normalizations:
+            layer.momentum = i / (i + 1)
+        model(batch, training=True)
+    for layer, momentum in zip(normalizations, momenta, strict=True):
+        layer.momentum = momentum
+
+
 def _copy(model, classes, dtype):
     def clone(layer):
         kind = classes.get(type(layer), type(layer))

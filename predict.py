@@ -129,7 +129,7 @@ def mean_probabilities(folders, x):
                 model = keras.saving.load_model(path, compile=False, safe_mode=True)
             except Exception as error:
                 raise UserError(f"{path} cannot be loaded ({str(error).splitlines()[0]})") from error
-            total += fit.predict(layers.fast(model, precision), x)
+            total += fit.predict(layers.fast(model, precision), x, config.get("test_shift", 0))
             nets += 1
     return total / nets
 

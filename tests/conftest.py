@@ -95,7 +95,8 @@ def kaggle_folder(tmp_path, digits):
 def trained(tmp_path_factory):
     """A folder in which two small nets of the bagging recipe `deotte` have been trained: runs/bag/."""
     folder = tmp_path_factory.mktemp("trained")
-    process = script("train.py", "deotte", "--nets", 2, *TINY, "--data", "digits", "--run", "bag", cwd=folder)
+    ends = ["--set", "update_bn=2", "--set", "test_shift=1"]
+    process = script("train.py", "deotte", "--nets", 2, *TINY, *ends, "--data", "digits", "--run", "bag", cwd=folder)
     assert process.returncode == 0, process.stderr
     (folder / "train.out").write_text(process.stdout)
     return folder

@@ -210,3 +210,19 @@ def test_a_net_is_saved_in_plain_float32_and_predicts_the_same_fast(precision, d
     again = layers.fast(plain, precision)
     assert type(again.layers[1]) is layers.BatchNormalization
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_statistics_taken_anew_are_the_means_over_the_batches_given(digits):
+    x = digits.train.x[:256, ..., None] / np.float32(255)
+    inputs = keras.Input((28, 28, 1))
+    hidden = keras.layers.AveragePooling2D(4)(layers.BatchNormalization(momentum=0.9)(inputs))
+    model = keras.Model(inputs, layers.BatchNormalization()(keras.layers.Flatten()(hidden)))
+    model(x[:8] + 5, training=True)  # statistics of other images
+    layers.update_bn(model, np.split(x, 4))
+    first, last = (layer for layer in model.layers if isinstance(layer, layers.BatchNormalization))
+    assert (first.momentum, last.momentum) == (0.9, 0.99)
+    np.testing.assert_allclose(first.moving_mean, [x.mean()], rtol=1e-4)
+    np.testing.assert_allclose(first.moving_variance, [np.mean([part.var() for part in np.split(x, 4)])], rtol=1e-4)
+    normalised = (x - x.mean()) / x.std()
+    pooled = normalised.reshape(256, 7, 4, 7, 4).mean((2, 4)).reshape(256, 49)
+    np.testing.assert_allclose(last.moving_mean, pooled.mean(0), atol=0.02)  # each batch is normalised by itself

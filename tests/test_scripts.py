@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, script, write_csv
 from PIL import Image
 
@@ -66,6 +67,18 @@ def test_predictions_are_the_mean_of_all_nets_and_the_csv_is_valid(trained, digi
     np.testing.assert_allclose(table[:, 1:], mean, atol=1e-5)
     with Image.open(trained / "submissions" / "bag.png") as picture:
         assert min(picture.size) > 500
+
+
+def test_a_test_shift_predicts_by_the_mean_over_an_image_and_its_four_shifts(trained, digits):
+    import keras
+
+    net = keras.saving.load_model(trained / "runs" / "bag" / "net-01.keras", compile=False)
+    shifts = [(0, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
+    views = [scipy.ndimage.shift(digits.test.x, by, order=0) for by in shifts]
+    expected = np.mean([net.predict(view[..., None] / np.float32(255), verbose=0) for view in views], axis=0)
+    found = load(trained / "runs" / "bag" / "predictions.npz")["test_01"]
+    np.testing.assert_allclose(found, expected, atol=0.02)  # by bfloat16 where the processor has it
+    assert np.abs(found - net.predict(views[0][..., None] / np.float32(255), verbose=0)).max() > 0.02
 
 
 def test_another_test_set_is_predicted_and_twenty_eight_thousand_rows_are_for_kaggle(trained, digits):
