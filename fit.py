@@ -19,6 +19,7 @@ import estimate
 import layers
 import models
 import optimizers
+import recipes
 import runs
 import schedules
 from augment import Augmentation
@@ -35,6 +36,7 @@ def fit_net(config, net, folder):
     result_file = runs.net_file(folder, net, ".json")
     if result_file.is_file():
         return runs.read_json(result_file)
+    config = recipes.member(config, net)
     digits = dataset.load(config["data"]["source"])
     if digits.train.fingerprint() != config["data"]["fingerprint"]:
         raise UserError(f"{digits.train.origin} has changed since run {folder.name} was started")

@@ -6,6 +6,7 @@ To add one, add an entry to RECIPES.
 """
 
 import copy
+import itertools
 import json
 
 import schedules
@@ -15,6 +16,7 @@ DEFAULTS = dict(
     model=None,  # a function of models.py
     model_config={},  # its keyword arguments; `mean` and `std`, where it takes them, are the training pixels'
     nets=1,  # how many nets, averaged
+    members=[],  # what sets them apart: so many objects of settings, each for its share of the nets, in turn
     validation_split=0.1,  # share of the labelled rows, 0 for none
     split_seed=None,  # scikit-learn's random_state, where the source states one; None: from the run's seed
     bagging=False,  # a split of its own for each net
@@ -36,10 +38,30 @@ DEFAULTS = dict(
     reported="",  # the figure its author gave
 )
 DESCRIPTIONS = {"source", "reported"}  # not settings: they change nothing
+MAY_DIFFER = {  # from net to net, by `members`
+    *("model", "model_config", "augmentation", "optimizer", "optimizer_config", "schedule", "label_smoothing"),
+    *("batch_size", "steps_per_epoch", "min_steps_per_epoch", "epochs", "update_bn"),
+}
 
 SHIFT_10 = dict(rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
 # Keras 1 took shear_range in radians, ImageDataGenerator takes degrees now: .3 rad = 17.19 degrees.
 SHIFT_8 = dict(rotation_range=8, width_shift_range=0.08, height_shift_range=0.08, zoom_range=0.08, shear_range=17.19)
+# Ours, tuned on tuning.npz (benchmarks/ACCURACY.md).
+SINGLE = dict(
+    model="residual",
+    augmentation=SHIFT_10 | dict(shear_range=10),
+    optimizer="muon",
+    # The last layer's weights are left to Adam, as is usual with Muon.
+    optimizer_config=dict(weight_decay=0.1, adam_weight_decay=None, exclude_layers=["classes"]),
+    schedule=dict(name="one_cycle", learning_rate=6e-3, warmup=0.2),
+    label_smoothing=0.1,
+    batch_size=256,
+    min_steps_per_epoch=30,
+    epochs=7,
+    update_bn=50,
+    test_shift=1,
+    source="this project",
+)
 # The lesson's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
 # recipe as run and the recipe as written ("-phases") are kept.
 AS_RUN = dict(name="constant", learning_rate=0.01)
@@ -58,21 +80,17 @@ LESSON_WRITTEN = LESSON | dict(
 AUGMENTED_FIGURE = "on augmented test images"
 
 RECIPES = {
-    # Ours, tuned on tuning.npz (benchmarks/ACCURACY.md).
-    "single": dict(
-        model="residual",
-        augmentation=SHIFT_10 | dict(shear_range=10),
-        optimizer="muon",
-        # The last layer's weights are left to Adam, as is usual with Muon.
-        optimizer_config=dict(weight_decay=0.1, adam_weight_decay=None, exclude_layers=["classes"]),
-        schedule=dict(name="one_cycle", learning_rate=6e-3, warmup=0.2),
-        label_smoothing=0.1,
-        batch_size=256,
-        min_steps_per_epoch=30,
-        epochs=7,
-        update_bn=50,
-        test_shift=1,
-        source="this project",
+    "single": SINGLE,
+    # Nets that err differently: committees of them gain more than those of one kind.
+    "ensemble": SINGLE
+    | dict(
+        nets=16,
+        members=[
+            {},
+            {"augmentation.elastic_alpha": 20},
+            {"model_config.kernel_size": 7, "augmentation.elastic_alpha": 8},
+            {"model": "deotte", "model_config": {"dropout": 0.25}, "batch_size": 128, "epochs": 12},
+        ],
     ),
     # 99 % as fast as can be: less than one pass over MNIST, after tuomaso/train_mnist_fast.
     "quick": dict(
@@ -168,16 +186,40 @@ def resolve(name, overrides=()):
     choose("recipe", name, RECIPES)
     config = copy.deepcopy(DEFAULTS | RECIPES[name])
     for key, value in overrides:
-        outer, _, inner = key.partition(".")
-        choose("setting", outer, DEFAULTS.keys() - DESCRIPTIONS)
-        if not inner:
-            config[outer] = value
-        elif isinstance(config[outer], dict):
-            config[outer][inner] = value
-        else:
-            raise UserError(f"setting {outer!r} has no parts, so {key!r} cannot be set")
+        _override(config, key, value, DEFAULTS.keys() - DESCRIPTIONS)
     check(config)
+    for settings, _ in kinds(config):
+        check(settings)
     return config
+
+
+def _override(config, key, value, valid):
+    outer, _, inner = key.partition(".")
+    choose("setting", outer, valid)
+    if not inner:
+        config[outer] = value
+    elif isinstance(config[outer], dict):
+        config[outer][inner] = value
+    else:
+        raise UserError(f"setting {outer!r} has no parts, so {key!r} cannot be set")
+
+
+def member(config, net):
+    """Returns the settings that net `net` (from 1) of a run is trained by: the run's, as its one of `members` has them.
+
+    Nets of a kind follow one another: of 4 nets and 2 members, the first two nets are of the first kind.
+    """
+    config = copy.deepcopy(config)
+    members = config["members"] or [{}]
+    for key, value in members[(net - 1) * len(members) // config["nets"]].items():
+        _override(config, key, value, MAY_DIFFER)
+    return config
+
+
+def kinds(config):
+    """Returns [(settings, how many nets have them)] of a run, in the nets' order."""
+    all_members = [member(config, net) for net in range(1, config["nets"] + 1)]
+    return [(settings, len(list(nets))) for settings, nets in itertools.groupby(all_members)]
 
 
 def parse_override(text):
@@ -226,6 +268,11 @@ def _steps(key, value):
         _number(1, whole=True, optional=True)(f'{key} (when neither null nor "full")', value)
 
 
+def _members(key, value):
+    if not isinstance(value, list) or not all(isinstance(member, dict) for member in value):
+        raise UserError(f"{key} must be a list of objects of settings, not {value!r}")
+
+
 def _one_of(*valid):
     return lambda key, value: choose(f"value for {key}:", value, valid)
 
@@ -234,6 +281,7 @@ CHECKS = dict(
     model=_kind(str, "the name of an architecture"),
     model_config=_kind(dict, "an object of keyword arguments"),
     nets=_number(1, whole=True),
+    members=_members,
     validation_split=_number(0, 1),
     split_seed=_number(0, 2**32, whole=True, optional=True),
     bagging=_kind(bool, "true or false"),

@@ -133,13 +133,18 @@ def started(arguments):
 
     precision = arguments.precision or "auto"
     config["precision"] = layers.native_precision() if precision == "auto" else precision
-    config["model_config"] = models.all_arguments(config["model"], config["model_config"], digits.train.statistics)
-    transforms = augment.Augmentation(**config["augmentation"])
-    if config["augment_engine"] == "batch":
-        transforms.check_batch()
+    for part in (config, *config["members"]):
+        if "model" in part:
+            arguments_given = part.get("model_config", {})
+            part["model_config"] = models.all_arguments(part["model"], arguments_given, digits.train.statistics)
     rows = len(fit.split_rows(config, 1, len(digits.train.x))[0])
-    steps = batches.steps_per_epoch(config, rows)
-    model = fit.compiled_model(config, 1, steps)
+    plan = []
+    for settings, nets in recipes.kinds(config):
+        transforms = augment.Augmentation(**settings["augmentation"])
+        if settings["augment_engine"] == "batch":
+            transforms.check_batch()
+        steps = batches.steps_per_epoch(settings, rows)
+        plan.append((settings | {"nets": nets}, steps, fit.compiled_model(settings, 1, steps)))
     config["data"] = {
         "source": digits.source,
         "origin": digits.train.origin,
@@ -150,7 +155,7 @@ def started(arguments):
     config["versions"] = versions()
     config["commit"] = commit()
     config["command"] = ["train.py", *sys.argv[1:]]
-    print_plan(config, model, rows, steps)
+    print_plan(config, plan, rows)
     return config, runs.create(arguments.run, arguments.recipe or arguments.model or name, config)
 
 
@@ -209,16 +214,21 @@ def print_data(digits):
         print(f"        {digits.hint}")
 
 
-def print_plan(config, model, rows, steps):
+def print_plan(config, plan, rows):
+    """plan: for each kind of net, its settings, steps an epoch and model."""
     import estimate
 
-    nets = f"{config['nets']} nets" if config["nets"] > 1 else "1 net"
-    print(f"Recipe: {config['recipe']}, {nets} of {model.count_params():,} parameters ({config['model']})")
-    seconds = estimate.training_seconds(model, config, steps)
-    print(
-        f"        {config['epochs']} epochs of {steps:,} steps of {config['batch_size']} images, "
-        f"{rows:,} rows to train on{f'; about {duration(seconds)}' if seconds else ''}"
-    )
+    print(f"Recipe: {config['recipe']}, {rows:,} rows to train on")
+    times = []
+    for settings, steps, model in plan:
+        nets = f"{settings['nets']} nets" if settings["nets"] > 1 else "1 net"
+        print(
+            f"        {nets} of {model.count_params():,} parameters ({settings['model']}), "
+            f"{settings['epochs']} epochs of {steps:,} steps of {settings['batch_size']} images"
+        )
+        times.append(estimate.training_seconds(model, settings, steps))
+    if None not in times:
+        print(f"        about {duration(sum(times))}")
 
 
 def print_net(config, result):
@@ -262,12 +272,15 @@ def list_all():
     speed = estimate.machine_speed()
     for name in recipes.RECIPES:
         config = recipes.resolve(name) | {"precision": layers.native_precision()}
-        model = models.build(config["model"], **config["model_config"])
         rows = round(estimate.ROWS * (1 - config["validation_split"]))
-        seconds = estimate.training_seconds(model, config, batches.steps_per_epoch(config, rows), speed)
+        kinds = [settings | {"nets": nets} for settings, nets in recipes.kinds(config)]
+        built = [models.build(settings["model"], **settings["model_config"]) for settings in kinds]
+        steps = [batches.steps_per_epoch(settings, rows) for settings in kinds]
+        times = [estimate.training_seconds(*kind, speed) for kind in zip(built, kinds, steps, strict=True)]
+        seconds = None not in times and sum(times)
         figure = f"; {config['reported']}" if config["reported"] else ""
         print(
-            f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{model.count_params():>12,}"
+            f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{built[0].count_params():>12,}"
             f"{duration(seconds) if seconds else '-':>13}  {config['source']}{figure}"
         )
     print(f"(time on {estimate.ROWS:,} labelled rows, by estimate; a run says its own before it starts)\n")

@@ -116,12 +116,26 @@ def test_one_cycle_rises_to_its_peak_and_ends_at_nothing():
         ([("weights", "bset")], "did you mean 'best'"),
         ([("weights", "best"), ("validation_split", 0)], "set validation_split above 0"),
         ([("source", "me")], "no setting 'source'"),
+        ([("members", {"epochs": 3})], "members must be a list"),
+        ([("members", [{"epocs": 3}])], "did you mean 'epochs'"),
+        ([("members", [{"epochs": 0}])], "epochs must be a whole number"),
+        ([("members", [{"nets": 2}])], "no setting 'nets'"),
     ],
 )
 def test_a_mistyped_setting_or_value_is_told_with_the_valid_ones(overrides, told):
     with pytest.raises(UserError) as error:
         recipes.resolve("grenholm", overrides)
     assert told in str(error.value)
+
+
+def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
+    members = [{}, {"epochs": 3, "augmentation.shear_range": 20}]
+    config = recipes.resolve("grenholm", [("nets", 5), ("members", members)])
+    nets = [recipes.member(config, net) for net in range(1, 6)]
+    assert [net["epochs"] for net in nets] == [20, 20, 20, 3, 3]
+    assert [net["augmentation"].get("shear_range") for net in nets] == [None, None, None, 20, 20]
+    assert nets[3] | {"epochs": 20, "augmentation": config["augmentation"]} == config
+    assert [(settings["epochs"], n) for settings, n in recipes.kinds(config)] == [(20, 3), (3, 2)]
 
 
 def test_initial_weights_follow_from_the_seed_and_leave_global_randomness_alone():

@@ -229,6 +229,7 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch):
         ["--set", "augmentation.elastic_alpha=34"],
         ["--weights", "best"],
         ["--nets", "2", "--shared-split"],
+        ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
         ["--validation-split", "0"],
     ],
     ids=" ".join,
@@ -262,6 +263,10 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch):
         predictions = load(run / "predictions.npz")
         np.testing.assert_array_equal(predictions["validation_rows_01"], predictions["validation_rows_02"])
         assert not np.array_equal(predictions["test_01"], predictions["test_02"])
+    if any("members" in option for option in options):
+        other = json.loads((run / "net-02.json").read_text())
+        assert (net["epochs"], other["epochs"]) == (2, 1)
+        assert (net["parameters"], other["parameters"]) == (327_242, 814_970)
     if "--validation-split" in options:
         assert net["training_rows"] == 1437
         assert "validation_accuracy" not in result
