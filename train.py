@@ -169,7 +169,7 @@ def resumed(arguments):
     folder = runs.find(arguments.run) if arguments.run else runs.newest(finished=False)
     if runs.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
-    config = runs.read_json(folder / "config.json")
+    config = recipes.DEFAULTS | runs.read_json(folder / "config.json")  # settings that are newer than the run
     console.choose_threads(config["batch_size"])
     console.import_keras()
     return config, folder
