@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 import console
 import recipes
@@ -70,7 +70,7 @@ def curves(logs, title):
     errors = [1 - row[key] for log in logs for row in log for key in ("accuracy", "val_accuracy") if key in row]
     loss.set(ylabel="loss (log scale)", yscale="log")
     accuracy.set(ylabel="accuracy", ylim=(1 - min(1, 3 * float(np.median(errors)) + 1e-3), 1))
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
     rate.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
     rate.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (loss, accuracy, rate):
