@@ -19,10 +19,18 @@ PRICES = {  # seconds for each of what `costs` counts
 REFERENCE = 0.0042  # seconds of `_matrices` on the machine that the prices are from
 
 
-def training_seconds(model, config, steps, speed=None):
-    """Seconds to train all nets of `config`, `steps` an epoch; None on a GPU, where nothing was measured."""
-    step = step_seconds(model, config, speed)
-    return step and config["nets"] * config["epochs"] * steps * step
+def training_seconds(plan, speed=None):
+    """Seconds to train all nets of a run; None on a GPU, where nothing was measured.
+
+    plan: for each of recipes.kinds, (model, settings, steps an epoch).
+    """
+    seconds = 0.0
+    for model, config, steps in plan:
+        step = step_seconds(model, config, speed)
+        if step is None:
+            return None
+        seconds += config["nets"] * config["epochs"] * steps * step
+    return seconds
 
 
 def step_seconds(model, config, speed=None):

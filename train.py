@@ -133,18 +133,25 @@ def started(arguments):
 
     precision = arguments.precision or "auto"
     config["precision"] = layers.native_precision() if precision == "auto" else precision
-    for part in (config, *config["members"]):
-        if "model" in part:
-            arguments_given = part.get("model_config", {})
-            part["model_config"] = models.all_arguments(part["model"], arguments_given, digits.train.statistics)
+
+    def all_arguments(settings):
+        return models.all_arguments(settings["model"], settings["model_config"], digits.train.statistics)
+
+    config["model_config"] = all_arguments(config)
+    for i, own in enumerate(config["members"], 1):
+        if "model" in own:
+            settings = recipes.member(config | {"nets": len(config["members"])}, i)
+            for key in [key for key in own if key.startswith("model_config.")]:
+                del own[key]
+            own["model_config"] = all_arguments(settings)
     rows = len(fit.split_rows(config, 1, len(digits.train.x))[0])
     plan = []
-    for settings, nets in recipes.kinds(config):
+    for settings in recipes.kinds(config):
         transforms = augment.Augmentation(**settings["augmentation"])
         if settings["augment_engine"] == "batch":
             transforms.check_batch()
         steps = batches.steps_per_epoch(settings, rows)
-        plan.append((settings | {"nets": nets}, steps, fit.compiled_model(settings, 1, steps)))
+        plan.append((fit.compiled_model(settings, 1, steps), settings, steps))
     config["data"] = {
         "source": digits.source,
         "origin": digits.train.origin,
@@ -215,20 +222,19 @@ def print_data(digits):
 
 
 def print_plan(config, plan, rows):
-    """plan: for each kind of net, its settings, steps an epoch and model."""
+    """plan: as estimate.training_seconds has it."""
     import estimate
 
     print(f"Recipe: {config['recipe']}, {rows:,} rows to train on")
-    times = []
-    for settings, steps, model in plan:
+    for model, settings, steps in plan:
         nets = f"{settings['nets']} nets" if settings["nets"] > 1 else "1 net"
         print(
             f"        {nets} of {model.count_params():,} parameters ({settings['model']}), "
             f"{settings['epochs']} epochs of {steps:,} steps of {settings['batch_size']} images"
         )
-        times.append(estimate.training_seconds(model, settings, steps))
-    if None not in times:
-        print(f"        about {duration(sum(times))}")
+    seconds = estimate.training_seconds(plan)
+    if seconds is not None:
+        print(f"        about {duration(seconds)}")
 
 
 def print_net(config, result):
@@ -273,14 +279,14 @@ def list_all():
     for name in recipes.RECIPES:
         config = recipes.resolve(name) | {"precision": layers.native_precision()}
         rows = round(estimate.ROWS * (1 - config["validation_split"]))
-        kinds = [settings | {"nets": nets} for settings, nets in recipes.kinds(config)]
-        built = [models.build(settings["model"], **settings["model_config"]) for settings in kinds]
-        steps = [batches.steps_per_epoch(settings, rows) for settings in kinds]
-        times = [estimate.training_seconds(*kind, speed) for kind in zip(built, kinds, steps, strict=True)]
-        seconds = None not in times and sum(times)
+        plan = [
+            (models.build(kind["model"], **kind["model_config"]), kind, batches.steps_per_epoch(kind, rows))
+            for kind in recipes.kinds(config)
+        ]
+        seconds = estimate.training_seconds(plan, speed)
         figure = f"; {config['reported']}" if config["reported"] else ""
         print(
-            f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{built[0].count_params():>12,}"
+            f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{plan[0][0].count_params():>12,}"
             f"{duration(seconds) if seconds else '-':>13}  {config['source']}{figure}"
         )
     print(f"(time on {estimate.ROWS:,} labelled rows, by estimate; a run says its own before it starts)\n")

@@ -135,7 +135,7 @@ def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
     assert [net["epochs"] for net in nets] == [20, 20, 20, 3, 3]
     assert [net["augmentation"].get("shear_range") for net in nets] == [None, None, None, 20, 20]
     assert nets[3] | {"epochs": 20, "augmentation": config["augmentation"]} == config
-    assert [(settings["epochs"], n) for settings, n in recipes.kinds(config)] == [(20, 3), (3, 2)]
+    assert [(settings["epochs"], settings["nets"]) for settings in recipes.kinds(config)] == [(20, 3), (3, 2)]
 
 
 def test_initial_weights_follow_from_the_seed_and_leave_global_randomness_alone():

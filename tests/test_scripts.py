@@ -230,6 +230,7 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch):
         ["--weights", "best"],
         ["--nets", "2", "--shared-split"],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
+        ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
         ["--validation-split", "0"],
     ],
     ids=" ".join,
@@ -266,7 +267,13 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch):
     if any("members" in option for option in options):
         other = json.loads((run / "net-02.json").read_text())
         assert (net["epochs"], other["epochs"]) == (2, 1)
-        assert (net["parameters"], other["parameters"]) == (327_242, 814_970)
+        vgg = "vgg" in options[-1]
+        assert (net["parameters"], other["parameters"]) == (327_242, 594_922 if vgg else 814_970)
+        if vgg:
+            own = recipes.member(json.loads((run / "config.json").read_text()), 2)["model_config"]
+            assert own["dropout"] == 0.2
+            assert own["mean"] == pytest.approx(0.13, abs=0.1)  # the training pixels', not the default 0
+            assert own["mean"] != 0
     if "--validation-split" in options:
         assert net["training_rows"] == 1437
         assert "validation_accuracy" not in result
