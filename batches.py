@@ -28,9 +28,9 @@ def steps_per_epoch(config, n):
 
 
 def images_per_epoch(config, n):
-    """Images of an epoch over `n` training rows: all of them once, where that is what its steps come to."""
+    """Images of an epoch over `n` training rows: all of them once where no steps are asked for, else full batches."""
     steps = steps_per_epoch(config, n)
-    if steps == math.ceil(n / config["batch_size"]):
+    if config["steps_per_epoch"] is None and steps == math.ceil(n / config["batch_size"]):
         return n
     return steps * config["batch_size"]
 

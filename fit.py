@@ -73,7 +73,7 @@ def fit_net(config, net, folder):
         size = config["batch_size"]
         some = dataset.rng("update_bn", seed, net).permutation(rows)[: config["update_bn"] * size]
         parts = np.array_split(some, max(1, len(some) // size))
-        layers.update_bn(model, (x[part, ..., None] / np.float32(255) for part in parts))
+        layers.update_bn(model.net, (x[part, ..., None] / np.float32(255) for part in parts))
     TRACED[_settings(config, steps)] = model
 
     seconds = sum(row["seconds"] for row in checkpoint.log) + time.perf_counter() - started
@@ -89,7 +89,7 @@ def fit_net(config, net, folder):
         "seconds": seconds,
         "images_per_second": images_per_epoch(config, len(rows)) * config["epochs"] / seconds,
     }
-    plain = layers.plain(model)
+    plain = layers.plain(model.net)
     predictor = layers.fast(plain, config["precision"])  # as predict.py will have it
     arrays = {"validation_rows": validation_rows}
     if len(validation_rows):
@@ -150,16 +150,17 @@ def _settings(config, steps):
 
 
 def compiled_model(config, net, steps):
-    """The net before its first step, compiled for epochs of `steps` steps."""
+    """The net before its first step, as layers.Replicas, compiled for epochs of `steps` steps."""
     seed = int(dataset.rng("weights", config["seed"], net).integers(2**32))
-    model = models.build(config["model"], seed, config["precision"], **config["model_config"])
+    net = models.build(config["model"], seed, config["precision"], **config["model_config"])
+    model = layers.Replicas(net, config["replicas"])
     optimizer = optimizers.make(config["optimizer"], steps, **config["optimizer_config"])
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
     model.compile(
         optimizer=optimizer,
         loss=loss,
         metrics=["accuracy"],
-        steps_per_execution=steps_per_execution(model, config, steps),
+        steps_per_execution=steps_per_execution(net, config, steps),
     )
     optimizer.build(model.trainable_variables)
     # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.

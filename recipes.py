@@ -27,6 +27,7 @@ DEFAULTS = dict(
     schedule=dict(name="constant", learning_rate=1e-3),  # schedules.py
     label_smoothing=0.0,
     batch_size=64,
+    replicas=1,  # parts of a batch that are trained on side by side, a core each: layers.Replicas
     steps_per_epoch=None,  # None: every row once; "full": full batches only; a number: as many, reshuffling
     min_steps_per_epoch=1,  # so that a small data set is not left with a handful of steps
     epochs=10,
@@ -56,6 +57,8 @@ SINGLE = dict(
     schedule=dict(name="one_cycle", learning_rate=6e-3, warmup=0.2),
     label_smoothing=0.1,
     batch_size=256,
+    replicas=2,
+    steps_per_epoch="full",
     min_steps_per_epoch=30,
     epochs=7,
     update_bn=50,
@@ -122,6 +125,7 @@ RECIPES = {
         optimizer="rmsprop",
         schedule=dict(name="plateau", learning_rate=1e-3, factor=0.3, patience=3, min_lr=1e-4, monitor="val_accuracy"),
         batch_size=64,
+        replicas=2,
         steps_per_epoch=640,
         epochs=30,
         source="codeastar, 'Convolutional Neural Network 99.47%', Kaggle",
@@ -296,6 +300,7 @@ CHECKS = dict(
     schedule=_kind(dict, "an object with a name"),
     label_smoothing=_number(0, 1),
     batch_size=_number(1, whole=True),
+    replicas=_number(1, whole=True),
     steps_per_epoch=_steps,
     min_steps_per_epoch=_number(1, whole=True),
     epochs=_number(1, whole=True),
@@ -311,5 +316,11 @@ def check(config):
     for key, check_value in CHECKS.items():
         check_value(key, config[key])
     schedules.check(config["schedule"])
+    replicas, size = config["replicas"], config["batch_size"]
+    if replicas > 1 and (size % replicas or config["steps_per_epoch"] is None):
+        raise UserError(
+            f'replicas {replicas} share full batches equally: set replicas to 1, or steps_per_epoch to "full" or a '
+            f"number, and batch_size (now {size}) to a multiple of {replicas}"
+        )
     if config["weights"] == "best" and not config["validation_split"]:
         raise UserError("weights 'best' are chosen on a validation split: set validation_split above 0")

@@ -113,7 +113,7 @@ def started(arguments):
     if not 0 <= config["seed"] < 2**32:
         raise UserError(f"--seed must be from 0 to 2^32 - 1, not {config['seed']}")
 
-    console.choose_threads(config["batch_size"])
+    console.choose_threads(config)
     import dataset
     import runs
 
@@ -151,7 +151,7 @@ def started(arguments):
         if settings["augment_engine"] == "batch":
             transforms.check_batch()
         steps = batches.steps_per_epoch(settings, rows)
-        plan.append((fit.compiled_model(settings, 1, steps), settings, steps))
+        plan.append((fit.compiled_model(settings, 1, steps).net, settings, steps))
     config["data"] = {
         "source": digits.source,
         "origin": digits.train.origin,
@@ -177,7 +177,7 @@ def resumed(arguments):
     if runs.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
     config = recipes.DEFAULTS | runs.read_json(folder / "config.json")  # settings that are newer than the run
-    console.choose_threads(config["batch_size"])
+    console.choose_threads(config)
     console.import_keras()
     return config, folder
 

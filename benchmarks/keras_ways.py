@@ -13,39 +13,43 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from clock import Clock
 
 import console
+import recipes
+
+OURS = ("ours", "ours, 2 replicas", "ours float32")
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("what", choices=("train", "augment", "predict"))
-    p.add_argument("way", choices=("notebook", "tensors", "ours", "ours float32"))
+    p.add_argument("way", choices=("notebook", "tensors", *OURS))
     p.add_argument("recipe")
     p.add_argument("batch_size", type=int)
     p.add_argument("--data", default="auto")
     p.add_argument("--rows", type=int)
     p.add_argument("--window", type=float, default=3)
     arguments = p.parse_args()
-    if arguments.way.startswith("ours"):
-        console.choose_threads(arguments.batch_size)
-    console.import_keras()
-    import dataset
-    import models
-    import recipes
-
-    images = dataset.load(arguments.data).train
-    x, y = images.x[: arguments.rows], images.y[: arguments.rows]
     overrides = [("batch_size", arguments.batch_size), ("augmentation", recipes.SHIFT_10)]
+    if arguments.way == "ours, 2 replicas":
+        overrides += [("replicas", 2), ("steps_per_epoch", "full")]
     config = recipes.resolve(arguments.recipe, overrides) | {
         "seed": 0,
         "augment_engine": "batch",
         "precision": "float32",
     }
+    if arguments.way in OURS:
+        console.choose_threads(config)
+    console.import_keras()
+    import dataset
+    import models
+
+    images = dataset.load(arguments.data).train
+    x, y = images.x[: arguments.rows], images.y[: arguments.rows]
     config["model_config"] = models.all_arguments(config["model"], config["model_config"], images.statistics)
-    if arguments.way == "ours":
+    if arguments.way in ("ours", "ours, 2 replicas"):
         import layers
 
         config["precision"] = layers.native_precision()
-    way = WAYS[arguments.what][arguments.way.removesuffix(" float32")]
+    way = WAYS[arguments.what]["ours" if arguments.way in OURS else arguments.way]
     way(config, x, y, Clock(arguments.window))
 
 

@@ -15,12 +15,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import console
+import recipes
 
 RUNTIME = ("FunctionRun", "TraceContext", "ExecutorState", "ExecutorDoneCallback")
 
 
 def main(recipe, batch_size, steps=30):
-    console.choose_threads(int(batch_size))
+    config = recipes.resolve(recipe, [("batch_size", int(batch_size))]) | {"seed": 0}
+    console.choose_threads(config)
     console.import_keras()
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -28,9 +30,7 @@ def main(recipe, batch_size, steps=30):
     import fit
     import layers
     import models
-    import recipes
 
-    config = recipes.resolve(recipe, [("batch_size", int(batch_size))]) | {"seed": 0}
     config["precision"] = layers.native_precision()
     config["model_config"] = models.all_arguments(config["model"], config["model_config"], lambda: (0.13, 0.31))
     model = fit.compiled_model(config, 1, steps)

@@ -34,7 +34,7 @@ def main():
         import recipes
 
         config = recipes.resolve("quick", map(recipes.parse_override, arguments.set))
-        console.choose_threads(config["batch_size"])
+        console.choose_threads(config)
         console.import_keras()
     import dataset
 

@@ -361,7 +361,7 @@ import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import console, runs
 config = runs.read_json(Path(sys.argv[2], "config.json"))
-console.choose_threads(config["batch_size"])
+console.choose_threads(config)
 import fit
 fit.fit_net(config, 2, Path.cwd())
 """
