@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 import dataset
+import recipes
 import runs
 from console import whole_file
 
@@ -34,7 +35,8 @@ NETS = {"grenholm": (16, 256), "codeastar": (64, 256), "deotte": (64, 256), "vgg
 KERAS_WAYS = {
     "notebook": "the notebook's way",
     "tensors": "Keras on tensors",
-    "ours": "ours",
+    "ours": "ours",  # as the recipe has it
+    "ours, 2 replicas": "ours, 2 replicas",
     "ours float32": "ours, float32",
 }
 TORCH_WAYS = ("float32", "bfloat16", "float32 compile", "bfloat16 compile")
@@ -159,15 +161,19 @@ def training(arguments):
     tables = []
     for recipe, sizes in NETS.items():
         for batch_size in sizes:
-            workers = ways("train", recipe, batch_size, arguments, KERAS_WAYS, TORCH_WAYS)
-            rates = in_turn(workers, arguments.rounds)
+            replicated = recipes.resolve(recipe)["replicas"] > 1
+            kinds = [kind for kind in KERAS_WAYS if not (replicated and kind == "ours, 2 replicas")]
+            rates = in_turn(ways("train", recipe, batch_size, arguments, kinds, TORCH_WAYS), arguments.rounds)
             median = {name: float(np.median(r)) for name, r in rates.items()}
-            note = f"ours / the notebook's way: {median['ours'] / median[KERAS_WAYS['notebook']]:.2f}"
             peers = {name: value for name, value in median.items() if name.startswith("PyTorch")}
-            if peers:
-                best = max(peers, key=peers.get)
-                note += f"; ours / the best PyTorch ({best}): {median['ours'] / peers[best]:.2f}"
-            tables.append(rate_table(f"`{recipe}`, batch {batch_size}", rates, note))
+            notes = []
+            for own in [name for name in ("ours", "ours, 2 replicas") if name in median]:
+                notes.append(f"{own} / the notebook's way: {median[own] / median[KERAS_WAYS['notebook']]:.2f}")
+                if peers:
+                    best = max(peers, key=peers.get)
+                    notes.append(f"{own} / the best PyTorch ({best}): {median[own] / peers[best]:.2f}")
+            title = f"`{recipe}`, batch {batch_size}" + ", 2 replicas in the recipe" * replicated
+            tables.append(rate_table(title, rates, "; ".join(notes)))
     return tables
 
 

@@ -226,3 +226,24 @@ def test_statistics_taken_anew_are_the_means_over_the_batches_given(digits):
     normalised = (x - x.mean()) / x.std()
     pooled = normalised.reshape(256, 7, 4, 7, 4).mean((2, 4)).reshape(256, 49)
     np.testing.assert_allclose(last.moving_mean, pooled.mean(0), atol=0.02)  # each batch is normalised by itself
+
+
+def test_replicas_have_the_gradients_of_the_whole_batch_and_normalise_each_part_by_itself(digits):
+    x = digits.train.x[:64, ..., None] / np.float32(255)
+    y = tf.one_hot(digits.train.y[:64], 10)
+
+    def gradients(model):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(keras.losses.categorical_crossentropy(y, model(x, training=True)))
+        return tape.gradient(loss, model.trainable_weights)
+
+    net = models.build("vgg", seed=1)
+    for whole, parts in zip(gradients(net), gradients(layers.Replicas(net, 4)), strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
+
+    net = models.build("deotte", seed=1, dropout=0.0)
+    expected = np.concatenate(
+        [models.build("deotte", seed=1, dropout=0.0)(part, training=True) for part in (x[:32], x[32:])]
+    )
+    np.testing.assert_allclose(layers.Replicas(net, 2)(x, training=True), expected, atol=1e-5)
+    np.testing.assert_array_equal(layers.Replicas(net, 2)(x), net(x, training=False))

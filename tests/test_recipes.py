@@ -120,6 +120,9 @@ def test_one_cycle_rises_to_its_peak_and_ends_at_nothing():
         ([("members", [{"epocs": 3}])], "did you mean 'epochs'"),
         ([("members", [{"epochs": 0}])], "epochs must be a whole number"),
         ([("members", [{"nets": 2}])], "no setting 'nets'"),
+        ([("replicas", 0)], "replicas must be a whole number"),
+        ([("replicas", 3)], "batch_size (now 16) to a multiple of 3"),
+        ([("replicas", 2), ("steps_per_epoch", None)], 'steps_per_epoch to "full"'),
     ],
 )
 def test_a_mistyped_setting_or_value_is_told_with_the_valid_ones(overrides, told):
