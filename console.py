@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import importlib.util
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -98,18 +99,46 @@ def _installed(package):
 def whole_file(path):
     """Gives a temporary path beside `path`; renamed to `path` when the block ends well, else removed.
 
-    So `path` is written whole or not at all. The bytes are on the disk before the name is.
+    So `path` is written whole or not at all. The bytes are on the disk before the name is. A disk that is full, a
+    folder that is not there or not writable: UserError.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({reason(error)}): what was there is as it was") from error
+
+
+def _sync(path):
+    """Returns when a file's bytes, or a folder's names, are on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows keeps names by itself
+    file = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(file)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(file)
+
+
+def remove_temporaries(folder):
+    """Removes what `whole_file` left in a folder where a process died. No other process may be writing there."""
+    for path in Path(folder).glob(".*"):
+        if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):
+            path.unlink(missing_ok=True)
+
+
+def reason(error):
+    """An exception in a line: the system's own words for an OSError, else the first line of its text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _terminate(signum, frame):
@@ -128,6 +157,10 @@ def run(main):
     except BrokenPipeError:  # the reader, `head` say, has gone
         sys.stdout = None
         code = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {where}{reason(error)}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt as interrupt:
         print(f"\n{program}: {interrupt or 'interrupted'}", file=sys.stderr)
         code = 130

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 import console
-from console import UserError, whole_file
+from console import UserError, reason, whole_file
 
 SOURCES = ("auto", "kaggle", "mnist", "digits")
 KAGGLE_FOLDERS = (Path("data"), Path("/kaggle/input/digit-recognizer"))
@@ -62,6 +62,11 @@ class Images:
         values = np.arange(256) / 255
         mean = float(counts @ values)
         return mean, float(np.sqrt(counts @ (values - mean) ** 2))
+
+    def image_hashes(self):
+        """A number for each image, from its exact pixels: uint64 (n,). Images that differ have, in effect, others."""
+        digests = (hashlib.blake2b(image, digest_size=8).digest() for image in np.ascontiguousarray(self.x))
+        return np.frombuffer(b"".join(digests), np.uint64)
 
     def fingerprint(self):
         """16 hexadecimal digits of the SHA-256 of pixels and labels."""
@@ -221,9 +226,8 @@ def _mnist_download():
         with contextlib.redirect_stdout(io.StringIO()):
             keras.datasets.mnist.load_data()
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"MNIST could not be downloaded ({reason}): put mnist.npz into data/, or use --data digits"
+            f"MNIST could not be downloaded ({reason(error)}): put mnist.npz into data/, or use --data digits"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
@@ -243,7 +247,7 @@ def _from_npz(path):
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(f"{path} is damaged or not an mnist.npz ({_first_line(error)})") from error
+        raise UserError(f"{path} is damaged or not an mnist.npz ({reason(error)})") from error
 
     def part(x, y, origin):
         if x not in arrays or y not in arrays:
@@ -312,13 +316,7 @@ def _reading(name):
     try:
         yield
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{name} cannot be read, damaged or cut short? ({_first_line(error)})") from error
-
-
-def _first_line(error):
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{name} cannot be read, damaged or cut short? ({reason(error)})") from error
 
 
 def _kind_of(path):
@@ -533,10 +531,11 @@ def _write_cache(file, member, digest, x, y):
             # A folder marked read-only is left alone even where the user, root say, could write to it.
             if path.parent.exists() and not path.parent.stat().st_mode & 0o222:
                 continue
+            path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as temporary:
                 np.savez(temporary, **arrays)
             return
-        except OSError:
+        except (OSError, UserError):  # then without
             continue
 
 
@@ -560,7 +559,7 @@ def _image_table(data, header, start, file, member, name, part):
     try:
         table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{name} cannot be read ({_first_line(error)})") from error
+        raise UserError(f"{name} cannot be read ({reason(error)})") from error
     if table.empty:
         raise UserError(f"{name} has a header and no rows")
     inside = {}
@@ -607,7 +606,7 @@ def read_image(path):
                     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
                 gray = np.asarray(image.convert("L"), np.float32)
     except (OSError, ValueError, SyntaxError, zlib.error, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{path} is not an image that can be read ({_first_line(error)})") from error
+        raise UserError(f"{path} is not an image that can be read ({reason(error)})") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} unpacks to far more than a picture of a digit: it was not read") from error
     border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])

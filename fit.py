@@ -7,6 +7,7 @@ its weights and dropout, are functions of (seed, net, epoch).
 
 import functools
 import json
+import math
 import shutil
 import sys
 import time
@@ -24,7 +25,7 @@ import runs
 import schedules
 from augment import Augmentation
 from batches import evaluation_batches, images_per_epoch, steps_per_epoch, training_batches
-from console import UserError, duration, whole_file
+from console import UserError, duration, reason, whole_file
 
 
 def fit_net(config, net, folder):
@@ -51,26 +52,40 @@ def fit_net(config, net, folder):
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(model)
     batches, begin = training_batches(config, net, x, y, rows, augmentation)
-    model.fit(
-        batches,
-        initial_epoch=checkpoint.epoch,
-        epochs=config["epochs"],
-        validation_data=evaluation_batches(x[watched], y[watched]) if len(watched) else None,
-        callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
-            Randomness(seed, net),
-            Schedule(config, checkpoint, steps),
-            checkpoint,
-            Progress(config, net, checkpoint, steps),
-        ],
-        shuffle=False,  # the batches come in their order
-        verbose=0,
-    )
+    try:
+        model.fit(
+            batches,
+            initial_epoch=checkpoint.epoch,
+            epochs=config["epochs"],
+            validation_data=evaluation_batches(x[watched], y[watched]) if len(watched) else None,
+            callbacks=[
+                keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
+                FiniteLoss(),
+                Randomness(seed, net),
+                Schedule(config, checkpoint, steps),
+                checkpoint,
+                Progress(config, net, checkpoint, steps),
+            ],
+            shuffle=False,  # the batches come in their order
+            verbose=0,
+        )
+    except NotFinite as error:
+        kept = "no epoch was finished before it"
+        if checkpoint.epoch:
+            checkpoint.restore(model)
+            path = runs.net_file(folder, net, ".keras")
+            save(layers.plain(model.net), path)
+            kept = f"the weights after epoch {checkpoint.epoch} are in {path}"
+        raise UserError(
+            f"net {net} of run {folder.name!r}: {error} in epoch {checkpoint.epoch + 1}, so training was stopped; "
+            f"{kept}. Try a lower --learning-rate"
+        ) from None
     if config["weights"] == "best":
         checkpoint.use_best(model)
     started = time.perf_counter()
     if config["update_bn"]:
         size = config["batch_size"]
+        seed_dropout(model, seed, net, config["epochs"])
         some = dataset.rng("update_bn", seed, net).permutation(rows)[: config["update_bn"] * size]
         parts = np.array_split(some, max(1, len(some) // size))
         layers.update_bn(model.net, (x[part, ..., None] / np.float32(255) for part in parts))
@@ -104,11 +119,19 @@ def fit_net(config, net, folder):
                 scores = runs.score(predict(predictor, augmented, config["test_shift"]), digits.test.y)
                 result["test_accuracy_augmented"] = scores["accuracy"]
     runs.write_arrays(runs.net_file(folder, net, ".predictions.npz"), arrays)
-    with whole_file(runs.net_file(folder, net, ".keras")) as temporary:
-        plain.save(temporary)
+    save(plain, runs.net_file(folder, net, ".keras"))
     runs.write_json(result_file, result)
-    checkpoint.path.unlink(missing_ok=True)
+    runs.remove_checkpoint(checkpoint.path)
     return result
+
+
+def save(model, path):
+    """Saves a model as a .keras file, whole or not at all."""
+    with whole_file(path) as temporary:
+        try:
+            model.save(temporary)
+        except (RuntimeError, ValueError) as error:  # what HDF5 says of a full disk
+            raise OSError(reason(error)) from error
 
 
 def _scored(part, scores):
@@ -154,7 +177,8 @@ def compiled_model(config, net, steps):
     seed = int(dataset.rng("weights", config["seed"], net).integers(2**32))
     net = models.build(config["model"], seed, config["precision"], **config["model_config"])
     model = layers.Replicas(net, config["replicas"])
-    optimizer = optimizers.make(config["optimizer"], steps, **config["optimizer_config"])
+    averaged = {"use_ema": True} if config["weights"] == "averaged" else {}
+    optimizer = optimizers.make(config["optimizer"], steps, **averaged | config["optimizer_config"])
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
     model.compile(
         optimizer=optimizer,
@@ -207,6 +231,18 @@ def predict(model, x, test_shift=0):
 # Callbacks
 
 
+class NotFinite(Exception):
+    """The loss is infinite or no number."""
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stops training by NotFinite as soon as the loss of an epoch is no finite number."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise NotFinite(f"the loss became {logs['loss']}")
+
+
 class Randomness(keras.callbacks.Callback):
     """Seeds dropout anew each epoch, from (seed, net, epoch)."""
 
@@ -215,11 +251,15 @@ class Randomness(keras.callbacks.Callback):
         self.seed, self.net = seed, net
 
     def on_epoch_begin(self, epoch, logs=None):
-        weights = {id(weight) for weight in self.model.weights}
-        generators = [variable for variable in self.model.variables if id(variable) not in weights]
-        rng = dataset.rng("dropout", self.seed, self.net, epoch)
-        for state in generators:  # keras.random.SeedGenerator's [seed, draws so far]
-            state.assign(np.array([rng.integers(2**32), 0], np.uint32))
+        seed_dropout(self.model, self.seed, self.net, epoch)
+
+
+def seed_dropout(model, seed, net, epoch):
+    weights = {id(weight) for weight in model.weights}
+    generators = [variable for variable in model.variables if id(variable) not in weights]
+    rng = dataset.rng("dropout", seed, net, epoch)
+    for state in generators:  # keras.random.SeedGenerator's [seed, draws so far]
+        state.assign(np.array([rng.integers(2**32), 0], np.uint32))
 
 
 class Schedule(keras.callbacks.Callback):
@@ -257,16 +297,23 @@ class Checkpoint(keras.callbacks.Callback):
 
     def restore(self, model):
         """Sets the model, and this object, to the last finished epoch's."""
-        found = runs.read_arrays(self.path)
+        found = runs.read_checkpoint(self.path)
         if found is None:
             return
         arrays, state = found
-        self.epoch, self.log = state["epoch"], state["log"]
-        self.schedule_state, self.best = state["schedule"], state["best"]
-        for i, variable in enumerate([*model.weights, *model.optimizer.variables]):
-            variable.assign(arrays[f"variable_{i:04d}"])
-        if self.best:
-            self.best_weights = [arrays[f"best_{i:04d}"] for i in range(len(model.weights))]
+        try:
+            self.epoch, self.log = state["epoch"], state["log"]
+            self.schedule_state, self.best = state["schedule"], state["best"]
+            for i, variable in enumerate([*model.weights, *model.optimizer.variables]):
+                variable.assign(arrays[f"variable_{i:04d}"])
+            if self.best:
+                self.best_weights = [arrays[f"best_{i:04d}"] for i in range(len(model.weights))]
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"{self.path} is of another net ({reason(error)}): undo what changed in models.py since, or remove it"
+            ) from error
+        if self.log:
+            runs.write_rows(self.log_path, self.log)  # what died after the checkpoint and before its log
 
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
@@ -283,7 +330,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays = {f"variable_{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
         arrays |= {f"best_{i:04d}": weight for i, weight in enumerate(self.best_weights)}
         state = {"epoch": self.epoch, "log": self.log, "schedule": self.schedule_state, "best": self.best}
-        runs.write_arrays(self.path, arrays, state)
+        runs.write_checkpoint(self.path, arrays, state)
         runs.write_rows(self.log_path, self.log)
 
     def use_best(self, model):

@@ -18,6 +18,7 @@ import keras
 from keras.layers import Add, Dense, Flatten, GlobalAveragePooling2D, Input, MaxPooling2D, ReLU, Rescaling
 
 import layers
+import nets
 from console import UserError, choose
 from layers import BatchNormalization, Conv2D, Dropout
 
@@ -51,7 +52,8 @@ def build(name, seed=None, precision="float32", **arguments):
         model = function(**arguments)
         if not model.built:
             model.build((None, 28, 28, 1))
-        layers.plain(model)  # as it is to be saved: what cannot be is found now, not after training
+        # As it is to be saved: what cannot be is found now, not after training.
+        nets.check_classes(keras.saving.serialize_keras_object(layers.plain(model)))
     except (TypeError, ValueError) as error:
         raise UserError(f"architecture {name!r} cannot be built: {str(error).splitlines()[0]}") from error
     finally:

@@ -33,11 +33,11 @@ def run_pictures(folder, train, test):
     train, test: dataset.Images (test may be None). The digits shown are the validation rows (of several nets: each
     row judged by the nets that did not train on it), or the test rows of a run that has no validation split.
     """
-    config = runs.read_json(folder / "config.json")
+    config = runs.read_config(folder)
     nets = range(1, config["nets"] + 1)
     logs = [runs.read_rows(runs.net_file(folder, net, ".csv")) for net in nets]
     pictures = [save(curves(logs, folder.name), folder / "curves.png")]
-    predictions, _ = runs.read_arrays(folder / "predictions.npz")
+    predictions = runs.read_arrays(folder / "predictions.npz")
     rows, probabilities = runs.out_of_bag(predictions, len(train.y), nets)
     if len(rows):
         x, y, part = train.x[rows], train.y[rows], "validation"
@@ -161,6 +161,7 @@ def main(argv=None):
     settings = config["augmentation"]
     told = ", ".join(f"{key} {value}" for key, value in settings.items()) or "no augmentation"
     figure = augmented(Augmentation(**settings), digits.train, arguments.seed, f"{arguments.recipe}: {told}")
+    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     print(save(figure, arguments.out))
 
 

@@ -5,6 +5,8 @@
     python predict.py --test kaggle            another test set: a source, or a CSV of pixels
     python predict.py --images photo.png scans/    image files of any size, light on dark or dark on light
 
+Test images whose labels a run has seen in training are refused, since their accuracy would say nothing.
+
 Hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import console
+import dataset
 import runs
 from console import UserError, whole_file
 
@@ -22,13 +25,20 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 def parser():
     p = console.Parser(
-        prog="predict.py", description=__doc__, epilog="Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."
+        prog="predict.py",
+        description=__doc__,
+        epilog="Exit codes: 0 done, 1 failed, 2 to be mended (one line says how), 130 interrupted, 143 terminated.",
     )
     p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
     what = p.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
     what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders of them, instead")
     p.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv")
+    p.add_argument(
+        "--allow-leak",
+        action="store_true",
+        help="predict images whose labels a run has seen all the same, into a file whose name ends in -leak",
+    )
     p.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
     return p
 
@@ -39,23 +49,35 @@ def main(argv=None):
     for folder in folders:
         if not runs.is_finished(folder):
             raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
+    configs = [runs.read_config(folder) for folder in folders]
     name = "+".join(folder.name for folder in folders)
     suffix = "-images" if arguments.images else ""
     out = arguments.out or SUBMISSIONS / f"{name}{suffix}.csv"
+    check_out(out)
+
+    paths = None
+    if arguments.images:
+        paths, x = read_images(arguments.images)
+        test = dataset.Images(x, None, "image files")
+    else:
+        test = test_set(arguments.test, configs)
+    x, y, origin = test.x, test.y, test.origin
+    leaked = leaks(folders, test)
+    if leaked and not arguments.allow_leak:
+        raise UserError(
+            f"{leaked:,} of these {len(x):,} test images ({origin}) were among the labelled ones that {name} had: "
+            "predict others, or train on data without them (--allow-leak predicts them, in a file marked -leak)"
+        )
+    if leaked:
+        out = out.with_name(f"{out.stem}-leak.csv")
     table = out.with_name(f"{out.stem}-probabilities.csv")
     for path in [out, table] if arguments.probabilities else [out]:
         check_out(path)
-
-    if arguments.images:
-        paths, x, y, origin, kaggle = *read_images(arguments.images), None, "image files", False
-    else:
-        paths = None
-        test = test_set(arguments.test, folders)
-        x, y, origin, kaggle = test.x, test.y, test.origin, test.kaggle
+    out.parent.mkdir(parents=True, exist_ok=True)
     console.import_keras()
     import plots
 
-    probabilities = mean_probabilities(folders, x)
+    probabilities = mean_probabilities(folders, configs, x)
     predicted = probabilities.argmax(1)
     if paths is None:
         write_submission(out, predicted)
@@ -75,69 +97,72 @@ def main(argv=None):
     print(f"Predicted {len(x):,} images ({origin}) with {name}; the first of them: {picture}")
     if y is not None:
         wrong = int((predicted != y).sum())
-        print(f"Test accuracy: {1 - wrong / len(y):.2%} ({wrong:,} of {len(y):,} wrong)")
+        told = f"; {leaked:,} of them were trained on, so this is no measure of anything" if leaked else ""
+        print(f"Test accuracy: {1 - wrong / len(y):.2%} ({wrong:,} of {len(y):,} wrong{told})")
     else:
-        for folder in folders:
-            print_validation(folder)
+        for folder, config in zip(folders, configs, strict=True):
+            print_validation(folder, config)
     if paths is not None:
         print(f"Predictions: {out}")
     else:
-        print(f"Submission: {out}" + ("" if kaggle else " (not for Kaggle: these are not the rows it asks for)"))
+        note = "" if test.kaggle else " (not for Kaggle: these are not the rows it asks for)"
+        if leaked:
+            note = f" (not for Kaggle: {leaked:,} of its images were trained on with their labels)"
+        print(f"Submission: {out}{note}")
 
 
-def print_validation(folder):
+def leaks(folders, test):
+    """How many images of a test set were among the labelled ones that any of the runs had, by their exact pixels."""
+    hashes = test.image_hashes()
+    return int(np.any([np.isin(hashes, runs.read_seen(folder)) for folder in folders], axis=0).sum())
+
+
+def print_validation(folder, config):
     part = runs.read_json(folder / "result.json").get("ensemble_validation")
     if part:
         from scipy.stats import binomtest
 
         right = round(part["accuracy"] * part["rows"])
         low, high = binomtest(right, part["rows"]).proportion_ci(method="wilson")
-        origin = runs.read_json(folder / "config.json")["data"]["origin"]
+        origin = config["data"]["origin"]
         print(
             f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} on {part['rows']:,} rows of {origin} "
             f"(95 % interval {low:.2%} to {high:.2%})"
         )
 
 
-def test_set(source, folders):
+def test_set(source, configs):
     """The test set to predict: `source`, or that of the runs' own data."""
-    import dataset
-
     if source is not None:
         return dataset.load_test(source)
-    data = [runs.read_json(folder / "config.json")["data"] for folder in folders]
+    data = [config["data"] for config in configs]
     if len({d["fingerprint"] for d in data}) > 1:
         raise UserError("these runs were trained on different data: say by --test which test set to predict")
     return dataset.load_test(data[0]["source"])
 
 
-def mean_probabilities(folders, x):
+def mean_probabilities(folders, configs, x):
     """The mean probabilities of every net of the runs, float64 (n, 10), for images uint8 (n, 28, 28)."""
     import keras
 
     import fit
     import layers
+    import nets
 
-    total, nets = np.zeros((len(x), 10)), 0
-    for folder in folders:
-        config = runs.read_json(folder / "config.json")
-        precision = layers.native_precision(config.get("precision", "float32"))
+    total, n = np.zeros((len(x), 10)), 0
+    for folder, config in zip(folders, configs, strict=True):
+        precision = layers.native_precision(config["precision"])
         for net in range(1, config["nets"] + 1):
             keras.backend.clear_session()
-            path = runs.net_file(folder, net, ".keras")
-            try:
-                model = keras.saving.load_model(path, compile=False, safe_mode=True)
-            except Exception as error:
-                raise UserError(f"{path} cannot be loaded ({str(error).splitlines()[0]})") from error
-            total += fit.predict(layers.fast(model, precision), x, config.get("test_shift", 0))
-            nets += 1
-    return total / nets
+            result = runs.read_json(runs.net_file(folder, net, ".json"))
+            model = nets.read_net(runs.net_file(folder, net, ".keras"), result.get("parameters"))
+            total += fit.predict(layers.fast(model, precision), x, config["test_shift"])
+            n += 1
+    return total / n
 
 
 def read_images(paths):
     """Returns (file names, uint8 (n, 28, 28)) of image files and folders of them, in order."""
-    import dataset
-
     files = []
     for path in map(Path, paths):
         if path.is_dir():

@@ -31,7 +31,9 @@ DEFAULTS = dict(
     steps_per_epoch=None,  # None: every row once; "full": full batches only; a number: as many, reshuffling
     min_steps_per_epoch=1,  # so that a small data set is not left with a handful of steps
     epochs=10,
-    weights="last",  # which weights count: "last", or "best" (epoch on validation: a figure biased upward)
+    # Which weights count: "last"; "averaged", Keras's moving average over the steps (optimizer_config.ema_momentum), to
+    # be had with update_bn; or "best" (epoch on validation: a figure biased upward).
+    weights="last",
     update_bn=0,  # batches of training images, not augmented, to take batch normalisation's statistics from at the end
     test_shift=0,  # pixels: predict an image as the mean over itself and its shifts by so many, each of four ways
     score_augmented=False,  # score the test images augmented as well, as the source did
@@ -304,7 +306,7 @@ CHECKS = dict(
     steps_per_epoch=_steps,
     min_steps_per_epoch=_number(1, whole=True),
     epochs=_number(1, whole=True),
-    weights=_one_of("last", "best"),
+    weights=_one_of("last", "averaged", "best"),
     update_bn=_number(0, whole=True),
     test_shift=_number(0, 28, whole=True),
     score_augmented=_kind(bool, "true or false"),

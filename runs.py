@@ -1,45 +1,122 @@
 """A run's folder, runs/NAME/: its settings, each net's log, checkpoint and result, and what is gathered at the end.
 
     config.json        every resolved setting, the seed, versions, git commit, the data's fingerprint
+    seen.npy           a hash of each labelled image that the run had, for predict.py's leak guard
     net-01.csv         a row an epoch
     net-01.json        the net's result; there once the net is finished
     net-01.keras       the net, as Keras saves it
-    net-01.checkpoint.npz, net-01.predictions.npz    while unfinished
+    net-01.checkpoint.npz, net-01.checkpoint.before.npz, net-01.predictions.npz    while unfinished
     log.csv, result.json, predictions.npz, pictures  when all nets are finished
 
 Every file is written whole or not at all. Nets share no file, so they can be trained apart and gathered after.
 """
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
+import os
 import re
+import shutil
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from console import UserError, whole_file
+import recipes
+from console import UserError, reason, remove_temporaries, whole_file
 
 RUNS = Path("runs")
 
 
-def create(name, recipe, config):
-    """Makes a new run's folder and its config.json; returns the folder (Path).
+def create(name, recipe, config, seen):
+    """Makes a new run's folder, its config.json and seen.npy; returns the folder (Path).
 
-    name: None for `recipe` and the next free number. Raises UserError if the name is taken or no name for a folder.
+    name: None for `recipe` and the next free number. seen: uint64, dataset.Images.image_hashes of the labelled images.
+    Raises UserError if the name is taken or no name for a folder.
     """
     if name is not None:
         folder = named(name)
         if folder.exists():
             raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
     else:
-        taken = [path.name for path in RUNS.glob(f"{recipe}-*")]
-        numbers = [int(n.rsplit("-", 1)[1]) for n in taken if re.fullmatch(rf"{re.escape(recipe)}-\d+", n)]
-        folder = RUNS / f"{recipe}-{max(numbers, default=0) + 1}"
-    folder.mkdir(parents=True)  # fails if another process has just made it
-    write_json(folder / "config.json", config)
+        numbers = [re.fullmatch(rf"{re.escape(recipe)}-(\d+)", path.name) for path in RUNS.glob("*")]
+        folder = RUNS / f"{recipe}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
+    new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run has its settings from the first
+    try:
+        new.mkdir(parents=True, exist_ok=True)
+        with whole_file(new / "seen.npy") as temporary:
+            np.save(temporary, np.unique(seen))
+        write_json(new / "config.json", config)
+        new.rename(folder)  # fails if another process has just made it
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({reason(error)})") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return folder
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Keeps a run to this process while the block lasts; UserError if another process has it.
+
+    The system frees the lock however the process ends. What a dead one left half-written is removed.
+    """
+    path = folder / "config.json"
+    try:
+        file = open(path, "rb+")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened for writing ({reason(error)})") from error
+    with file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                file.seek(2**30)  # past the end, so that others can read the file
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise UserError(f"run {folder.name!r} is being trained by another process") from None
+        remove_temporaries(folder)
+        yield
+
+
+def read_config(folder):
+    """A run's config.json, checked as it may come from elsewhere; settings that are newer than the run are added."""
+    path = folder / "config.json"
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is no run's: an object of settings is needed")
+    config = recipes.DEFAULTS | config
+    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
+    for key, kind in kinds.items():
+        if not isinstance(config.get(key), kind):
+            raise UserError(f"{path}: {key} is missing or no {kind.__name__}: this is no run's")
+    for key in ("source", "origin", "fingerprint"):
+        if not isinstance(config["data"].get(key), str):
+            raise UserError(f"{path}: data.{key} is missing or no text: this is no run's")
+    try:
+        recipes.check(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return config
+
+
+def read_seen(folder):
+    """The hashes of the labelled images that a run had: uint64, sorted."""
+    path = folder / "seen.npy"
+    try:
+        seen = np.load(path, allow_pickle=False, mmap_mode="r")  # no more than the file's own size
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)})") from error
+    if seen.dtype != np.uint64 or seen.ndim != 1:
+        raise UserError(f"{path} is {seen.dtype} {seen.shape}, where uint64 (n,) is needed")
+    return seen
 
 
 def named(name):
@@ -54,18 +131,23 @@ def find(name):
     """The folder of an existing run."""
     folder = named(name)
     if not (folder / "config.json").is_file():
-        known = sorted(path.parent.name for path in RUNS.glob("*/config.json"))
+        known = sorted(folder.name for folder in all_runs())
         raise UserError(f"no run {name!r} in {RUNS}/; there are: {', '.join(known) or 'none'}")
     return folder
 
 
+def all_runs():
+    """The folders of all runs."""
+    return [path.parent for path in RUNS.glob("[!.]*/config.json")]
+
+
 def newest(finished):
     """The folder of the run started last that is (or is not) finished; UserError if there is none."""
-    found = [path.parent for path in RUNS.glob("*/config.json") if is_finished(path.parent) == finished]
+    found = [folder for folder in all_runs() if is_finished(folder) == finished]
     if not found:
         what = "finished" if finished else "unfinished"
         raise UserError(f"there is no {what} run in {RUNS}/: python train.py makes one")
-    return max(found, key=lambda folder: read_json(folder / "config.json")["created"])
+    return max(found, key=lambda folder: read_config(folder)["created"])
 
 
 def is_finished(folder):
@@ -106,24 +188,105 @@ def read_rows(path):
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def write_arrays(path, arrays, state=None):
-    """Writes a dict of arrays, and `state` (JSON-able) with them, as an .npz."""
-    extra = {} if state is None else {"state": np.array(json.dumps(state))}
+def write_arrays(path, arrays):
+    """Writes a dict of arrays as an .npz."""
     with whole_file(path) as temporary:
-        np.savez(temporary, **arrays, **extra)
+        np.savez(temporary, **arrays)
 
 
 def read_arrays(path):
-    """Returns (arrays, state) of `write_arrays`; None where there is no such file. UserError if it is damaged."""
-    if not path.is_file():
-        return None
+    """Returns the arrays of an .npz as a dict. Raises UserError if it is damaged."""
     try:
+        with zipfile.ZipFile(path) as file:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
+                raise ValueError("it is packed, which these files are not")
         with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}): remove it to train this net anew") from error
-    state = arrays.pop("state", None)
-    return arrays, None if state is None else json.loads(state.item())
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged ({reason(error)})") from error
+
+
+def write_checkpoint(path, arrays, state):
+    """Writes a dict of arrays and `state` (JSON-able) with a checksum; the checkpoint that was there is kept, too."""
+    arrays = arrays | {"state": np.array(json.dumps(state))}
+    arrays["checksum"] = np.array(_checksum(arrays))
+    with whole_file(path) as temporary:
+        np.savez(temporary, **arrays)
+        if path.is_file():
+            os.replace(path, _before(path))
+
+
+def read_checkpoint(path):
+    """Returns (arrays, state) of the last `write_checkpoint` that is sound; None where there is none.
+
+    One that is damaged is told of on stderr.
+    """
+    for generation in (path, _before(path)):
+        if not generation.is_file():
+            continue
+        try:
+            arrays = read_arrays(generation)
+            if arrays.pop("checksum", np.array("")).item() != _checksum(arrays):
+                raise UserError(f"{generation} is damaged (its checksum is another)")
+            return arrays, json.loads(arrays.pop("state").item())
+        except UserError as error:
+            print(f"{error}: going on from the checkpoint before it", file=sys.stderr)
+    return None
+
+
+def remove_checkpoint(path):
+    for generation in (path, _before(path)):
+        generation.unlink(missing_ok=True)
+
+
+def _before(path):
+    return path.with_name(f"{path.stem}.before{path.suffix}")
+
+
+def _checksum(arrays):
+    digest = hashlib.sha256()
+    for key in sorted(arrays):
+        array = np.asarray(arrays[key])
+        digest.update(f"{key} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8))
+    return digest.hexdigest()
+
+
+def differences(first, second):
+    """Lines that say whether two finished runs of the same settings ended alike, and what was different around them."""
+    import nets
+
+    configs = [read_config(folder) for folder in (first, second)]
+    around = [
+        {"data": config["data"]["fingerprint"], "commit": config.get("commit")} | (config.get("versions") or {})
+        for config in configs
+    ]
+    changed = [
+        f"{key} {around[0].get(key)} then, {around[1].get(key)} now"
+        for key in around[0] | around[1]
+        if around[0].get(key) != around[1].get(key)
+    ]
+    lines = [f"Different from {first.name}: {'; '.join(changed) or 'nothing'}"]
+    if not is_finished(first):
+        return [*lines, f"Run {first.name} is not finished: its nets cannot be compared"]
+    ours, theirs = (read_arrays(folder / "predictions.npz") for folder in (first, second))
+    for net in range(1, configs[0]["nets"] + 1):
+        weights = [nets.read_weights(net_file(folder, net, ".keras")) for folder in (first, second)]
+        predictions = [
+            {key: value for key, value in arrays.items() if key.endswith(f"_{net:02d}")} for arrays in (ours, theirs)
+        ]
+        if all(identical(*pair) for pair in (weights, predictions)):
+            lines.append(f"Net {net}: weights and predictions identical, bit for bit")
+            continue
+        gaps = [np.abs(a[key] - b[key]).max() for a, b in (predictions,) for key in a if f"test_{net:02d}" == key]
+        largest = f", at most {gaps[0]:.2g} in the test set's probabilities" if gaps else ""
+        lines.append(f"Net {net}: weights or predictions are different{largest}")
+    return lines
+
+
+def identical(first, second):
+    """Whether two dicts of arrays are the same, bit for bit."""
+    return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
 
 
 def score(probabilities, labels):
@@ -136,7 +299,7 @@ def score(probabilities, labels):
 
 
 def gather(folder, config, train_labels, test_labels):
-    """When every net is finished: writes log.csv, predictions.npz and result.json; returns the result.
+    """When every net is finished: writes log.csv and predictions.npz, and returns the result for `finish`.
 
     train_labels: uint8 of all labelled rows. test_labels: uint8, or None where they are not known.
     predictions.npz holds validation_rows_01 (row numbers of the labelled data, from 0), validation_01 and test_01
@@ -144,10 +307,11 @@ def gather(folder, config, train_labels, test_labels):
     """
     nets = range(1, config["nets"] + 1)
     results = [read_json(net_file(folder, net, ".json")) for net in nets]
-    predictions = {}
+    gathered = folder / "predictions.npz"
+    predictions = read_arrays(gathered) if gathered.is_file() else {}
     for net in nets:
-        arrays, _ = read_arrays(net_file(folder, net, ".predictions.npz"))
-        predictions |= {f"{key}_{net:02d}": value for key, value in arrays.items()}
+        if (path := net_file(folder, net, ".predictions.npz")).is_file():
+            predictions |= {f"{key}_{net:02d}": value for key, value in read_arrays(path).items()}
     rows = []
     for net in nets:
         with open(net_file(folder, net, ".csv"), newline="", encoding="utf-8") as file:
@@ -176,12 +340,16 @@ def gather(folder, config, train_labels, test_labels):
     test = [predictions[f"test_{net:02d}"] for net in nets if f"test_{net:02d}" in predictions]
     if test and test_labels is not None:
         result["ensemble_test"] = score(np.mean(test, axis=0), test_labels) | {"rows": len(test_labels)}
-    write_arrays(folder / "predictions.npz", predictions)
-    write_json(folder / "result.json", result)
-    for net in nets:
-        net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)
-        net_file(folder, net, ".checkpoint.npz").unlink(missing_ok=True)
+    write_arrays(gathered, predictions)
     return result
+
+
+def finish(folder, config, result):
+    """Removes what was needed until now, and writes result.json, by which a run is finished."""
+    for net in range(1, config["nets"] + 1):
+        net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)
+        remove_checkpoint(net_file(folder, net, ".checkpoint.npz"))
+    write_json(folder / "result.json", result)
 
 
 def out_of_bag(predictions, n, nets):

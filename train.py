@@ -5,6 +5,7 @@
     python train.py deotte --nets 3 --epochs 10  an ensemble, each net with a validation split of its own
     python train.py --model mine                 your own function in models.py
     python train.py --resume                     go on with the newest unfinished run
+    python train.py --repeat single-1            that run again, and what is different then
     python train.py --list                       every recipe and architecture
 
 Then: python predict.py
@@ -24,7 +25,9 @@ from console import UserError, duration
 
 def parser():
     p = console.Parser(
-        prog="train.py", description=__doc__, epilog="Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted."
+        prog="train.py",
+        description=__doc__,
+        epilog="Exit codes: 0 done, 1 failed, 2 to be mended (one line says how), 130 interrupted, 143 terminated.",
     )
     p.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name from --list (default: single)")
     p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
@@ -44,7 +47,7 @@ def parser():
     group.add_argument("--batch-size", type=int, metavar="B")
     group.add_argument("--learning-rate", type=float, metavar="R", help="the schedule's (its peak, or where it begins)")
     group.add_argument("--model", metavar="NAME", help="an architecture of models.py")
-    group.add_argument("--weights", metavar="WHICH", help="which count: last, or best (epoch on validation)")
+    group.add_argument("--weights", metavar="WHICH", help="which count: last, averaged (over steps), or best (epoch)")
     group.add_argument(
         "--augment-engine",
         choices=("batch", "keras"),
@@ -66,6 +69,7 @@ def parser():
     group = p.add_argument_group("run")
     group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ...)")
     group.add_argument("--resume", action="store_true", help="go on with run NAME, or with the newest unfinished one")
+    group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
     return p
 
 
@@ -73,7 +77,10 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     if arguments.list:
         return list_all()
-    config, folder = resumed(arguments) if arguments.resume else started(arguments)
+    if arguments.resume:
+        config, folder = resumed(arguments)
+    else:
+        config, folder = started(arguments, *(recorded(arguments) if arguments.repeat else chosen(arguments)))
 
     import dataset
     import fit
@@ -81,20 +88,25 @@ def main(argv=None):
     import runs
 
     print(f"Run:    {folder}, {where()}, {config['precision']}")
-    try:
-        for net in range(1, config["nets"] + 1):
-            print_net(config, fit.fit_net(config, net, folder))
-    except (KeyboardInterrupt, console.Terminated) as interrupt:
-        name = folder.name
-        raise type(interrupt)(f"stopped; go on with: python train.py --run {name} --resume") from None
-    digits = dataset.load(config["data"]["source"])
-    result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
-    pictures = plots.run_pictures(folder, digits.train, digits.test)
+    with runs.locked(folder):
+        try:
+            for net in range(1, config["nets"] + 1):
+                print_net(config, fit.fit_net(config, net, folder))
+        except (KeyboardInterrupt, console.Terminated) as interrupt:
+            name = folder.name
+            raise type(interrupt)(f"stopped; go on with: python train.py --run {name} --resume") from None
+        digits = dataset.load(config["data"]["source"])
+        result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
+        pictures = plots.run_pictures(folder, digits.train, digits.test)
+        runs.finish(folder, config, result)
     report(folder, result, pictures)
+    if arguments.repeat:
+        for line in runs.differences(runs.find(arguments.repeat), folder):
+            print(line)
 
 
-def started(arguments):
-    """Checks the arguments and the data, and makes the folder of a new run: returns (config, folder)."""
+def chosen(arguments):
+    """Returns (settings, data source, the name to number the run by) as the arguments have them."""
     name = arguments.recipe or "single"
     overrides = []
     if arguments.model:
@@ -109,17 +121,33 @@ def started(arguments):
     overrides += map(recipes.parse_override, arguments.set or [])
     config = {"recipe": name} | recipes.resolve(name, overrides)
     config["augment_engine"] = arguments.augment_engine or "batch"
+    config["precision"] = arguments.precision or "auto"
     config["seed"] = arguments.seed or 0
     if not 0 <= config["seed"] < 2**32:
         raise UserError(f"--seed must be from 0 to 2^32 - 1, not {config['seed']}")
+    return config, arguments.data or "auto", arguments.recipe or arguments.model or name
 
+
+def recorded(arguments):
+    """As `chosen`, of the run that is to be repeated."""
+    import runs
+
+    refuse_others(arguments, "repeat", "is")
+    folder = runs.find(arguments.repeat)
+    config = runs.read_config(folder)
+    settings = {key: config[key] for key in ("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed")}
+    return settings, config["data"]["source"], f"{folder.name}-repeat"
+
+
+def started(arguments, config, source, name):
+    """Checks the settings and the data, and makes the folder of a new run: returns (config, folder)."""
     console.choose_threads(config)
     import dataset
     import runs
 
     if arguments.run and runs.named(arguments.run).exists():
         raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
-    digits = dataset.load(arguments.data or "auto")
+    digits = dataset.load(source)
     print_data(digits)
     if digits.test is None:
         print("        without a test set: predict.py will need --test")
@@ -131,8 +159,8 @@ def started(arguments):
     import layers
     import models
 
-    precision = arguments.precision or "auto"
-    config["precision"] = layers.native_precision() if precision == "auto" else precision
+    if config["precision"] == "auto":
+        config["precision"] = layers.native_precision()
 
     def all_arguments(settings):
         return models.all_arguments(settings["model"], settings["model_config"], digits.train.statistics)
@@ -144,13 +172,15 @@ def started(arguments):
             for key in [key for key in own if key.startswith("model_config.")]:
                 del own[key]
             own["model_config"] = all_arguments(settings)
-    rows = len(fit.split_rows(config, 1, len(digits.train.x))[0])
+    rows, validation_rows = fit.split_rows(config, 1, len(digits.train.x))
+    seen = digits.train.image_hashes()
+    print_copies(seen, rows, validation_rows)
     plan = []
     for settings in recipes.kinds(config):
         transforms = augment.Augmentation(**settings["augmentation"])
         if settings["augment_engine"] == "batch":
             transforms.check_batch()
-        steps = batches.steps_per_epoch(settings, rows)
+        steps = batches.steps_per_epoch(settings, len(rows))
         plan.append((fit.compiled_model(settings, 1, steps).net, settings, steps))
     config["data"] = {
         "source": digits.source,
@@ -162,24 +192,28 @@ def started(arguments):
     config["versions"] = versions()
     config["commit"] = commit()
     config["command"] = ["train.py", *sys.argv[1:]]
-    print_plan(config, plan, rows)
-    return config, runs.create(arguments.run, arguments.recipe or arguments.model or name, config)
+    print_plan(config, plan, len(rows))
+    return config, runs.create(arguments.run, name, config, seen)
 
 
 def resumed(arguments):
     """Returns (config, folder) of the run to go on with."""
     import runs
 
-    given = [key for key in vars(arguments) if getattr(arguments, key) and key not in ("run", "resume")]
-    if given:
-        raise UserError(f"--resume goes on with a run's own settings: leave out {', '.join(given)}")
+    refuse_others(arguments, "resume", "goes on with")
     folder = runs.find(arguments.run) if arguments.run else runs.newest(finished=False)
     if runs.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
-    config = recipes.DEFAULTS | runs.read_json(folder / "config.json")  # settings that are newer than the run
+    config = runs.read_config(folder)
     console.choose_threads(config)
     console.import_keras()
     return config, folder
+
+
+def refuse_others(arguments, option, does):
+    given = [key for key in vars(arguments) if getattr(arguments, key) and key not in ("run", option)]
+    if given:
+        raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")
 
 
 def versions():
@@ -188,7 +222,8 @@ def versions():
     import keras
 
     names = ("keras", keras.backend.backend(), "numpy", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    here = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    return here | {name: version(name) for name in names}
 
 
 def commit():
@@ -219,6 +254,24 @@ def print_data(digits):
     print(f"; {digits.test.origin}: {len(digits.test.x):,} to predict" if digits.test else "")
     if digits.hint:
         print(f"        {digits.hint}")
+
+
+def print_copies(hashes, rows, validation_rows):
+    """Tells of labelled images that stand more than once. hashes: dataset.Images.image_hashes of all labelled rows."""
+    import numpy as np
+
+    different, first, count = np.unique(hashes, return_index=True, return_counts=True)
+    if len(different) == len(hashes):
+        return
+    row = first[count > 1].min()
+    copy = np.flatnonzero(hashes == hashes[row])[1]
+    copies = len(hashes) - len(different)
+    print(f"        {copies:,} labelled images are copies of others (rows {row + 1} and {copy + 1})")
+    seen = int(np.isin(hashes[validation_rows], hashes[rows]).sum())
+    if seen:
+        print(
+            f"        {seen:,} of net 1's {len(validation_rows):,} validation images are also among its training images"
+        )
 
 
 def print_plan(config, plan, rows):

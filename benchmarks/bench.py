@@ -369,6 +369,51 @@ def scaling(arguments):
     return tables
 
 
+TIMED_RUN = """
+import sys, time; sys.path.insert(0, sys.argv[1])
+import dataset, runs, train
+spent = {}
+def timed(owner, name):
+    function = getattr(owner, name)
+    def call(*arguments):
+        start = time.perf_counter()
+        result = function(*arguments)
+        spent[name] = spent.get(name, 0) + time.perf_counter() - start
+        return result
+    setattr(owner, name, call)
+for name in ("write_checkpoint", "write_rows", "create"):
+    timed(runs, name)
+timed(dataset.Images, "image_hashes")
+train.main(["single", "--data", sys.argv[2], "--epochs", "3", "--run", "r"])
+import json
+print(json.dumps(spent))
+"""
+
+
+def safety(arguments):
+    """What checkpoints and fingerprints cost: the time of every call of theirs in three epochs of `single`."""
+    rounds = []
+    for _ in range(arguments.rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            source = arguments.data if arguments.data in dataset.SOURCES else Path(arguments.data).resolve()
+            told = subprocess.run(
+                [sys.executable, "-c", TIMED_RUN, ROOT, source], cwd=folder, capture_output=True, text=True, check=True
+            )
+            spent = json.loads(told.stdout.splitlines()[-1])
+            seconds = runs.read_json(Path(folder) / "runs" / "r" / "net-01.json")["seconds"]
+            rounds.append(
+                [spent["write_checkpoint"] + spent["write_rows"], spent["image_hashes"] + spent["create"], seconds]
+            )
+    parts = dict(zip(("checkpoints and log", "fingerprints", "training"), np.transpose(rounds), strict=True))
+    rows = [
+        [name, f"{np.median(times):.3f}", f"{np.median(times / parts['training']):.2%}"]
+        for name, times in parts.items()
+    ]
+    print(rows, flush=True)
+    title = f"`single`, 3 epochs, medians of {arguments.rounds}"
+    return [{"title": title, "columns": ["what", "seconds", "of the training time"], "rows": rows}]
+
+
 def fifteen_nets(arguments, nets=15):
     """Seconds and resident memory of train.py over 15 nets of two short epochs, all of the data in memory."""
     with tempfile.TemporaryDirectory() as folder:
@@ -436,6 +481,7 @@ PARTS = {
     "loading": loading,
     "start-up": start_up,
     "scaling": scaling,
+    "safety": safety,
     "quick": quick,
     "kernels": kernels,
     "gpu": gpu,

@@ -1,0 +1,130 @@
+"""Reads a saved net that may be a stranger's: nothing in it is run, and it costs no more memory than its own size.
+
+A .keras file is a zip of metadata.json, config.json (the layers, by class and arguments) and model.weights.h5. Keras's
+safe mode refuses pickled code; beyond that, the file may hold Keras's own layers only (or those that models.py has
+registered), and weights for exactly the variables that they have.
+"""
+
+import contextlib
+import io
+import json
+import math
+import zipfile
+
+from console import UserError, reason
+from dataset import LARGEST
+
+MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
+# Layers of Keras's that run what they are given or read other files, and need no place in a net of digits.
+DENIED = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "Hashing", "HashedCrossing"}
+DENIED |= {"StringLookup", "IntegerLookup", "TextVectorization"}
+LARGEST_CONFIG = 2**22  # bytes; that of a net of a hundred layers has 200,000
+LARGEST_OUTPUT = 2**24  # numbers that a layer gives for an image
+
+
+def read_net(path, parameters=None):
+    """Returns the keras.Model of a .keras file, not compiled, from float32 (n, 28, 28, 1) to (n, 10).
+
+    parameters: how many it is to have, None for any. Raises UserError for what is damaged, harmful or of another form.
+    """
+    import keras
+
+    with _refused(path):
+        config, numbers = _checked(path)
+        # Without values: a layer of a thousand million weights costs nothing here.
+        with keras.StatelessScope(initialize_variables=False):
+            try:
+                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+                needed = model.count_params()
+                shapes = [layer.output.shape for layer in model.layers]
+                ends = model.input_shape, model.output_shape
+            finally:
+                keras.backend.clear_session()  # which would give them values later
+        if ends != ((None, 28, 28, 1), (None, 10)):
+            raise ValueError(f"it maps {ends[0]} to {ends[1]}, where (None, 28, 28, 1) to (None, 10) is needed")
+        if any(math.prod(size or 1 for size in shape) > LARGEST_OUTPUT for shape in shapes):
+            raise ValueError("a layer's output is far larger than a digit needs")
+        if needed != numbers:
+            raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
+        if parameters is not None and needed != parameters:
+            raise ValueError(f"it has {needed:,} parameters, the run's net {parameters:,}: it is another net")
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def read_weights(path):
+    """Returns the weights of a .keras file as a dict of arrays, by their names in it."""
+    import h5py
+
+    arrays = {}
+    with _refused(path):
+        _checked(path)
+        with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+            file.visititems(lambda name, o: arrays.update({name: o[()]}) if isinstance(o, h5py.Dataset) else None)
+    return arrays
+
+
+@contextlib.contextmanager
+def _refused(path):
+    """Turns whatever reading a file raises into one line."""
+    try:
+        yield
+    except Exception as error:  # Keras raises nearly every kind
+        raise UserError(f"{path} is no net that can be used ({reason(error)[:300]})") from error
+
+
+def _checked(path):
+    """Returns (config, how many weights) of a .keras file; ValueError for what these scripts would not have written."""
+    import h5py
+
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if {member.filename for member in members} != MEMBERS or len(members) != len(MEMBERS):
+            names = ", ".join(repr(member.filename[:60]) for member in members[:5])
+            raise ValueError(f"it holds {names or 'nothing'}, where {', '.join(sorted(MEMBERS))} belong")
+        if sum(member.file_size for member in members) > LARGEST:
+            raise ValueError(f"it unpacks to more than {LARGEST >> 20} MB")
+        if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
+            raise ValueError("its config.json is far too large")
+        config = json.loads(archive.read("config.json"))
+        check_classes(config)
+        numbers = 0
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+            groups = [file]
+            while groups:
+                group = groups.pop()
+                for name in group:
+                    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                        raise ValueError(f"its weights link elsewhere, at {name!r}")
+                    member = group[name]
+                    if isinstance(member, h5py.Group):
+                        groups.append(member)
+                        if len(groups) > 10_000:
+                            raise ValueError("its weights are nested without end")
+                    elif member.chunks is not None or member.external or member.is_virtual:
+                        raise ValueError(f"its weights are packed or lie elsewhere, at {name!r}")
+                    elif member.dtype.kind == "f":
+                        numbers += member.size
+    return config, numbers
+
+
+def check_classes(config):
+    """ValueError at the first object of a Keras config that is neither Keras's own nor registered in this process."""
+    import keras
+
+    todo = [config]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, list):
+            todo += part
+        elif isinstance(part, dict):
+            todo += part.values()
+            name, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
+            if name is None and module is None:
+                continue
+            own = module is None or str(module).split(".")[0] == "keras"
+            known = registered is not None and keras.saving.get_registered_object(registered) is not None
+            if not (own or known) or name in DENIED:
+                raise ValueError(
+                    f"it holds {str(module)[:60]}.{str(name)[:60]}, which is none of Keras's own layers, nor one of "
+                    "models.py under @keras.saving.register_keras_serializable()"
+                )

@@ -1,0 +1,436 @@
+"""Nothing is lost when a run dies, nothing leaks from test to training, and no file can do harm."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, script, write_csv
+
+import console
+import dataset
+import nets
+import predict
+import runs
+import train
+from console import UserError
+
+# Every kind of memory that a run has between epochs: a schedule's, the best epoch's, averaged weights', bags, members.
+RUNS = {
+    "plateau": ["codeastar", "--set", "schedule.patience=1"],
+    "best": ["vgg-bn-dropout", "--weights", "best", "--validation-split", "0.2", "--batch-size", "32"],
+    "phases": ["linear-phases", "--set", "schedule.learning_rates=[[1, 0.01], [2, 0.1]]"],
+    "averaged": ["deotte", "--nets", "1", "--weights", "averaged", "--set", "update_bn=2"],
+    "bagged": ["grenholm", "--nets", "2", "--set", "bagging=true", "--set", 'members=[{}, {"epochs": 2}]'],
+}
+SHORT = ["--epochs", "3", "--set", "steps_per_epoch=6", "--set", "min_steps_per_epoch=1", "--data", "digits"]
+
+
+class Killed(BaseException):
+    """As kill -9, but for the temporary file, which `whole_file` takes away."""
+
+
+def without_times(text):
+    return [row.rsplit(",", 1)[0] for row in text.splitlines()]
+
+
+def assert_same_run(first, second):
+    """Weights, predictions and log of two runs are identical, but for the log's times."""
+    a, b = (load(folder / "predictions.npz") for folder in (first, second))
+    assert a.keys() == b.keys()
+    for key in a:
+        np.testing.assert_array_equal(a[key], b[key])
+    assert without_times((first / "log.csv").read_text()) == without_times((second / "log.csv").read_text())
+    for path in first.glob("*.keras"):
+        weights = [nets.read_weights(folder / path.name) for folder in (first, second)]
+        assert runs.identical(*weights)
+    assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_run_that_dies_at_any_write_goes_on_and_ends_as_if_it_had_not(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*RUNS[kind], *SHORT]
+    synced, sync = [], console._sync
+    monkeypatch.setattr(console, "_sync", lambda path: (synced.append(path), sync(path)))
+    train.main([*arguments, "--run", "whole"])
+    writes = len(synced)
+    assert writes > 20
+    rng = np.random.default_rng(len(kind))
+
+    def dying(path):
+        synced.append(path)
+        if len(synced) == deadline:
+            raise Killed if deadline % 2 else OSError(errno.ENOSPC, "No space left on device")
+        sync(path)
+
+    # Once while the run is made, then again and again until the run ends.
+    synced, deadline = [], 3
+    monkeypatch.setattr(console, "_sync", dying)
+    with pytest.raises(Killed):
+        train.main([*arguments, "--run", "broken"])
+    assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["whole"]
+    what, deaths, told = arguments, 0, []
+    while not runs.is_finished(tmp_path / "runs" / "broken"):
+        synced, deadline = [], int(rng.integers(9, 16))
+        try:
+            train.main([*what, "--run", "broken"])
+        except (Killed, UserError) as error:
+            deaths += 1
+            if isinstance(error, UserError):
+                told.append(str(error))
+            if runs.RUNS.joinpath("broken", "config.json").exists():
+                what = ["--resume"]
+    assert deaths
+    assert all("No space left on device" in line for line in told)
+    assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "broken")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut short", "both"])
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*RUNS["plateau"], *SHORT]
+    train.main([*arguments, "--run", "whole"])
+    ends, rows = [], runs.write_rows
+
+    def write_rows(path, table):
+        rows(path, table)
+        ends.append(path)
+        if len(ends) == 2:
+            raise Killed
+
+    monkeypatch.setattr(runs, "write_rows", write_rows)
+    with pytest.raises(Killed):
+        train.main([*arguments, "--run", "broken"])
+    newest, before = (tmp_path / "runs" / "broken" / f"net-01.checkpoint{part}.npz" for part in ("", ".before"))
+    for path in [newest, before] if damage == "both" else [newest]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content[: len(content) // 2] if damage == "cut short" else content)
+    capsys.readouterr()
+    train.main(["--resume"])
+    told = capsys.readouterr().err
+    assert "net-01.checkpoint.npz is damaged" in told
+    assert ("net-01.checkpoint.before.npz is damaged" in told) == (damage == "both")
+    assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "broken")
+
+
+def test_a_second_process_on_a_run_is_refused(trained, tmp_path):
+    folder = trained / "runs" / "bag"
+    told = "'bag' is being trained by another process"
+    with runs.locked(folder), pytest.raises(UserError, match=told), runs.locked(folder):
+        pass
+    with runs.locked(folder):
+        pass
+
+
+def test_a_repeated_run_is_identical_and_says_what_is_different(trained):
+    process = script("train.py", "--repeat", "bag", cwd=trained)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.endswith(
+        "Different from bag: nothing\n"
+        "Net 1: weights and predictions identical, bit for bit\n"
+        "Net 2: weights and predictions identical, bit for bit\n"
+    )
+    shutil.rmtree(trained / "runs" / "bag-repeat-1")
+    process = script("train.py", "--repeat", "bag", "--epochs", 3, cwd=trained)
+    assert_one_line_error(process, "leave out epochs")
+
+
+def test_what_is_different_between_two_runs_is_said(trained, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(trained / "runs" / "bag", other)
+    config = json.loads((other / "config.json").read_text())
+    config["versions"]["numpy"] = "1.0"
+    (other / "config.json").write_text(json.dumps(config))
+    arrays = load(other / "predictions.npz")
+    arrays["test_02"][0, 0] += 0.25
+    runs.write_arrays(other / "predictions.npz", arrays)
+    told = runs.differences(trained / "runs" / "bag", other)
+    assert told[0] == f"Different from bag: numpy {np.__version__} then, 1.0 now"
+    assert "Net 1: weights and predictions identical" in told[1]
+    assert "Net 2: weights or predictions are different, at most 0.25 in the test set's probabilities" in told[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
+def test_a_disk_that_is_full_is_one_line_and_the_run_can_go_on(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "grenholm", *TINY, "--data", "digits"]
+    process = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)),
+    )
+    assert_one_line_error(process, "net-01.checkpoint.npz cannot be written (File too large)")
+    assert {path.name for path in (tmp_path / "runs" / "grenholm-1").iterdir()} == {"config.json", "seen.npy"}
+
+
+def test_a_run_whose_folder_disappears_ends_in_a_line_and_makes_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def vanish(*_):
+        shutil.rmtree("runs")
+
+    monkeypatch.setattr(runs, "read_checkpoint", vanish)
+    with pytest.raises(UserError, match=r"net-01.checkpoint.npz cannot be written \(No such file or directory\)"):
+        train.main(["linear", *TINY, "--data", "digits"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "runs").write_text("a file, where a folder is needed")
+    assert_one_line_error(script("train.py", "linear", *TINY, "--data", "digits", cwd=tmp_path), "cannot be made")
+    assert (tmp_path / "runs").read_text() == "a file, where a folder is needed"
+
+
+def test_a_loss_that_is_no_number_stops_the_net_and_keeps_its_last_good_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["grenholm", *SHORT, "--set", 'schedule={"name": "phases", "learning_rates": [[2, 0.001], [1, 1e30]]}']
+    with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 3.*weights after epoch 2 are in"):
+        train.main([*arguments, "--run", "r"])
+    net = nets.read_net(tmp_path / "runs" / "r" / "net-01.keras", 814_970)
+    assert all(np.isfinite(weight).all() for weight in net.get_weights())
+    assert not (tmp_path / "runs" / "r" / "net-01.json").exists()
+    with pytest.raises(UserError, match="no epoch was finished before it"):
+        train.main(["grenholm", *TINY, "--data", "digits", "--learning-rate", "1e30"])
+
+
+# Leaks
+
+
+def test_test_images_whose_labels_the_run_has_seen_are_refused_and_marked_when_allowed(
+    trained, digits, monkeypatch, capsys
+):
+    monkeypatch.chdir(trained)
+    mixed = np.concatenate([digits.test.x[:20], digits.train.x[[3, 700, 1400]]])
+    write_csv(trained / "mixed.csv", mixed)
+    with pytest.raises(UserError, match=r"3 of these 23 test images .* were among the labelled ones that bag had"):
+        predict.main(["bag", "--test", "mixed.csv"])
+    assert not (trained / "submissions" / "bag.csv").exists()
+    predict.main(["bag", "--test", "mixed.csv", "--allow-leak", "--out", "submissions/mixed.csv"])
+    assert "3 of its images were trained on with their labels" in capsys.readouterr().out
+    assert len(read_submission(trained / "submissions" / "mixed-leak.csv")) == 23
+    assert not (trained / "submissions" / "mixed.csv").exists()
+    # One pixel another, and it is another image.
+    mixed[20:, 0, 0] += 1
+    write_csv(trained / "near.csv", mixed)
+    predict.main(["bag", "--test", "near.csv", "--out", "submissions/near.csv"])
+
+
+def test_mnists_training_images_in_kaggles_test_set_are_found(shared, tmp_path, monkeypatch):
+    mnist = dataset.load(str(shared / "mnist.npz"))
+    kaggle = dataset.load(str(shared / "digit-recognizer.zip"))
+    folder = runs.RUNS / "r"
+    monkeypatch.chdir(tmp_path)
+    folder.mkdir(parents=True)
+    np.save(folder / "seen.npy", np.unique(mnist.train.image_hashes()))
+    assert os.path.getsize(folder / "seen.npy") < 2e6
+    leaked = predict.leaks([folder], kaggle.test)
+    rows = {image.tobytes() for image in mnist.train.x}
+    assert leaked == sum(image.tobytes() in rows for image in kaggle.test.x)
+    assert leaked > 20_000
+    assert predict.leaks([folder], mnist.test) == 0
+
+
+def test_images_that_stand_twice_are_told_of(digits, capsys):
+    x = digits.train.x[[0, 1, 2, 1, 4, 5]]
+    hashes = dataset.Images(x.copy(), None, "").image_hashes()
+    train.print_copies(hashes, np.array([0, 1, 2, 4, 5]), np.array([3]))
+    told = capsys.readouterr().out
+    assert "1 labelled images are copies of others (rows 2 and 4)" in told
+    assert "1 of net 1's 1 validation images are also among its training images" in told
+    train.print_copies(dataset.Images(digits.train.x[:5].copy(), None, "").image_hashes(), np.arange(4), np.array([4]))
+    assert capsys.readouterr().out == ""
+
+
+# Files from strangers
+
+
+@keras.saving.register_keras_serializable("strange")
+class Strange(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+
+def net_of(*middle):
+    return keras.Sequential(
+        [keras.Input((28, 28, 1)), *middle, keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
+    )
+
+
+def change_config(path, change):
+    """Saves a net of two layers at `path` with `change` made to its config.json's text."""
+    net_of().save(path)
+    rewrite(path, "config.json", lambda content: change(content.decode()).encode())
+
+
+def rewrite(path, name, change, new=None):
+    with zipfile.ZipFile(path) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    members[name] = change(members.get(name, b""))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+
+
+def external_link(content):
+    import io
+
+    file = io.BytesIO(content)
+    with h5py.File(file, "a") as h5:
+        group = h5["layers/dense/vars"]
+        del group["0"]
+        group["0"] = h5py.ExternalLink("/etc/passwd", "/")
+    return file.getvalue()
+
+
+def packed(content):
+    import io
+
+    file = io.BytesIO(content)
+    with h5py.File(file, "a") as h5:
+        group = h5["layers/dense/vars"]
+        del group["0"]
+        group.create_dataset("0", (784_000, 10_000), "f4", compression="gzip", chunks=(1000, 1000))
+    return file.getvalue()
+
+
+def another(module, name):
+    return '"keras.layers", "class_name": "Flatten"', f'"{module}", "class_name": "{name}"'
+
+
+CRAFTED = {
+    "lambda": (lambda path: net_of(keras.layers.Lambda(lambda x: x)).save(path), "Lambda"),
+    "another module": (
+        lambda path: change_config(path, lambda text: text.replace(*another("os", "system"))),
+        "os.system",
+    ),
+    "a name that is not registered here": (
+        lambda path: change_config(path, lambda text: text.replace(*another("evil", "Evil"))),
+        "evil.Evil",
+    ),
+    "a saved model of TensorFlow's": (
+        lambda path: change_config(path, lambda text: text.replace('"Flatten"', '"TFSMLayer"')),
+        "TFSMLayer",
+    ),
+    "a member outside": (
+        lambda path: (net_of().save(path), rewrite(path, "../evil.py", lambda _: b"print(1)")),
+        "'../evil.py'",
+    ),
+    "a bomb": (lambda path: (net_of().save(path), rewrite(path, "metadata.json", lambda _: bytes(2**29))), "512 MB"),
+    "a large config": (
+        lambda path: change_config(path, lambda text: text + " " * 2**23),
+        "config.json is far too large",
+    ),
+    "a layer of 78 thousand million weights": (
+        lambda path: change_config(path, lambda text: text.replace('"units": 10', '"units": 100000000')),
+        "100000000",
+    ),
+    "a picture of a hundred million pixels": (
+        lambda path: net_of(
+            keras.layers.ZeroPadding2D(5000), keras.layers.GlobalAveragePooling2D(), keras.layers.Reshape((1, 1, 1))
+        ).save(path),
+        "far larger than a digit",
+    ),
+    "weights of another net": (
+        lambda path: (
+            net_of(keras.layers.Conv2D(2, 3)).save(path),
+            rewrite(path, "config.json", lambda _: own_config()),
+        ),
+        "parameters",
+    ),
+    "weights that lie elsewhere": (
+        lambda path: (net_of().save(path), rewrite(path, "model.weights.h5", external_link)),
+        "link elsewhere",
+    ),
+    "weights that unpack to 31 GB": (
+        lambda path: (net_of().save(path), rewrite(path, "model.weights.h5", packed)),
+        "packed",
+    ),
+    "another form": (
+        lambda path: keras.Sequential([keras.Input((8,)), keras.layers.Dense(10)]).save(path),
+        r"\(None, 8\)",
+    ),
+    "no zip": (lambda path: path.write_bytes(b"\x80\x04cos\nsystem\n"), "zip"),
+    "no JSON": (lambda path: change_config(path, lambda text: text[:-9]), ""),
+    "endless brackets": (lambda path: change_config(path, lambda text: "[" * 10**5), ""),
+}
+
+
+def own_config():
+    return json.dumps(keras.saving.serialize_keras_object(net_of())).encode()
+
+
+@pytest.mark.parametrize("crafted", CRAFTED)
+def test_a_crafted_net_is_refused_in_one_line(crafted, tmp_path):
+    make, told = CRAFTED[crafted]
+    path = tmp_path / "net-01.keras"
+    make(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=told) as error:
+        nets.read_net(path)
+    assert "net-01.keras is no net that can be used" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 * 1024  # KiB
+
+
+def test_a_sound_net_is_read_with_its_weights_and_a_layer_registered_here_is_known(tmp_path):
+    for model in (net_of(), net_of(Strange())):
+        model.save(tmp_path / "net.keras")
+        read = nets.read_net(tmp_path / "net.keras", 7850)
+        for weight, expected in zip(read.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, expected)
+    with pytest.raises(UserError, match="has 7,850 parameters, the run's net 814,970: it is another net"):
+        nets.read_net(tmp_path / "net.keras", 814_970)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda config: config.pop("seed"), "seed is missing"),
+        (lambda config: config.update(nets=0), "nets must be"),
+        (lambda config: config.update(data="digits"), "data is missing or no dict"),
+        (lambda config: config["data"].pop("source"), "data.source"),
+        (lambda config: config.update(schedule={"name": "evil"}), "no schedule"),
+    ],
+    ids=["seed", "nets", "data", "source", "schedule"],
+)
+def test_a_config_that_is_no_runs_is_told_in_one_line(change, told, trained, tmp_path):
+    shutil.copytree(trained / "runs" / "bag", tmp_path / "runs" / "bag")
+    path = tmp_path / "runs" / "bag" / "config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=told):
+        runs.read_config(path.parent)
+
+
+# Submissions
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+def test_a_submission_that_cannot_be_written_leaves_the_one_before_whole(step, tmp_path, monkeypatch):
+    path = tmp_path / "s.csv"
+    predict.write_submission(path, np.array([1, 2, 3]))
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*[(np, "loadtxt"), (os, "fsync"), (os, "replace")][step - 1], full)
+    with pytest.raises(
+        UserError, match=r"s\.csv cannot be written \(No space left on device\): what was there is as it was"
+    ):
+        predict.write_submission(path, np.array([4, 5, 6, 7]))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["s.csv"]
