@@ -134,6 +134,20 @@ def remove_temporaries(folder):
             path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def refused(told):
+    """For reading a file that may be damaged or made to do harm: whatever is raised becomes one line, `told` and why.
+
+    The readers of such files (NumPy's, Keras's, Pillow's, zipfile) raise nearly every kind of exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{told} ({reason(error)[:300]})") from error
+
+
 def reason(error):
     """An exception in a line: the system's own words for an OSError, else the first line of its text."""
     if isinstance(error, OSError) and error.strerror:

@@ -5,13 +5,12 @@ safe mode refuses pickled code; beyond that, the file may hold Keras's own layer
 registered), and weights for exactly the variables that they have.
 """
 
-import contextlib
 import io
 import json
 import math
 import zipfile
 
-from console import UserError, reason
+from console import refused
 from dataset import LARGEST
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
@@ -29,7 +28,7 @@ def read_net(path, parameters=None):
     """
     import keras
 
-    with _refused(path):
+    with refused(f"{path} is no net that can be used"):
         config, numbers = _checked(path)
         # Without values: a layer of a thousand million weights costs nothing here.
         with keras.StatelessScope(initialize_variables=False):
@@ -56,20 +55,11 @@ def read_weights(path):
     import h5py
 
     arrays = {}
-    with _refused(path):
+    with refused(f"{path} is no net that can be used"):
         _checked(path)
         with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
             file.visititems(lambda name, o: arrays.update({name: o[()]}) if isinstance(o, h5py.Dataset) else None)
     return arrays
-
-
-@contextlib.contextmanager
-def _refused(path):
-    """Turns whatever reading a file raises into one line."""
-    try:
-        yield
-    except Exception as error:  # Keras raises nearly every kind
-        raise UserError(f"{path} is no net that can be used ({reason(error)[:300]})") from error
 
 
 def _checked(path):

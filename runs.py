@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 import recipes
-from console import UserError, reason, remove_temporaries, whole_file
+from console import UserError, reason, refused, remove_temporaries, whole_file
 
 RUNS = Path("runs")
 
@@ -110,10 +110,8 @@ def read_config(folder):
 def read_seen(folder):
     """The hashes of the labelled images that a run had: uint64, sorted."""
     path = folder / "seen.npy"
-    try:
+    with refused(f"{path} cannot be read"):
         seen = np.load(path, allow_pickle=False, mmap_mode="r")  # no more than the file's own size
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read ({reason(error)})") from error
     if seen.dtype != np.uint64 or seen.ndim != 1:
         raise UserError(f"{path} is {seen.dtype} {seen.shape}, where uint64 (n,) is needed")
     return seen
@@ -168,8 +166,8 @@ def read_json(path):
     """Raises UserError if the file is not there or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)})") from error
 
 
 def write_rows(path, rows):
@@ -196,14 +194,12 @@ def write_arrays(path, arrays):
 
 def read_arrays(path):
     """Returns the arrays of an .npz as a dict. Raises UserError if it is damaged."""
-    try:
+    with refused(f"{path} is damaged"):
         with zipfile.ZipFile(path) as file:
             if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
                 raise ValueError("it is packed, which these files are not")
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({reason(error)})") from error
 
 
 def write_checkpoint(path, arrays, state):
@@ -225,10 +221,11 @@ def read_checkpoint(path):
         if not generation.is_file():
             continue
         try:
-            arrays = read_arrays(generation)
-            if arrays.pop("checksum", np.array("")).item() != _checksum(arrays):
-                raise UserError(f"{generation} is damaged (its checksum is another)")
-            return arrays, json.loads(arrays.pop("state").item())
+            with refused(f"{generation} is damaged"):
+                arrays = read_arrays(generation)
+                if arrays.pop("checksum").item() != _checksum(arrays):
+                    raise ValueError("its checksum is another")
+                return arrays, json.loads(arrays.pop("state").item())
         except UserError as error:
             print(f"{error}: going on from the checkpoint before it", file=sys.stderr)
     return None

@@ -7,13 +7,17 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
+from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, script, write_csv
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import console
 import dataset
@@ -416,6 +420,36 @@ def test_a_config_that_is_no_runs_is_told_in_one_line(change, told, trained, tmp
 
 
 # Submissions
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=3000), st.from_regex(r"[\w][\w .+-]{0,30}", fullmatch=True))
+def test_a_submission_has_every_row_once_in_order_under_any_name(labels, name):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.csv")
+        for some in (labels[:1], labels):  # the second time over the first
+            predict.check_out(path)
+            predict.write_submission(path, np.array(some))
+            np.testing.assert_array_equal(read_submission(path), some)
+        assert [p.name for p in Path(folder).iterdir()] == [path.name]
+
+
+def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    for name in ("linear", "codeastar"):
+        train.main([name, *TINY, "--data", "digits", "--run", name])
+    every = {}
+    for name in ("bag", "linear", "codeastar"):
+        arrays = load(trained / "runs" / name / "predictions.npz")
+        every[name] = [value for key, value in arrays.items() if key.startswith("test_")]
+    for chosen in (["linear"], ["linear", "bag"], ["bag", "linear"], ["bag", "codeastar", "linear"], ["bag", "bag"]):
+        predict.main([*chosen, "--out", "submissions/set.csv", "--probabilities"])
+        found = np.loadtxt(trained / "submissions" / "set-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]
+        mean = np.mean([p for name in dict.fromkeys(chosen) for p in every[name]], axis=0)
+        np.testing.assert_allclose(found, mean, atol=1e-5)
+        np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), found.argmax(1))
+    for name in ("linear", "codeastar"):
+        shutil.rmtree(trained / "runs" / name)
 
 
 @pytest.mark.parametrize("step", range(1, 4))
