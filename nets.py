@@ -30,6 +30,7 @@ def read_net(path, parameters=None):
 
     with refused(f"{path} is no net that can be used"):
         config, numbers = _checked(path)
+        check_classes(config)
         # Without values: a layer of a thousand million weights costs nothing here.
         with keras.StatelessScope(initialize_variables=False):
             try:
@@ -76,7 +77,6 @@ def _checked(path):
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise ValueError("its config.json is far too large")
         config = json.loads(archive.read("config.json"))
-        check_classes(config)
         numbers = 0
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
             groups = [file]

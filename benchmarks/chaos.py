@@ -65,13 +65,14 @@ def main():
             started = time.perf_counter()
             finish(folder, start(folder, options, name(kind, "whole")))
             spans[kind] = time.perf_counter() - started
+            submit(folder, name(kind, "whole"))
         kills = 0
         while kills < arguments.kills:
             for kind, options in KINDS.items():
                 if kills >= arguments.kills:
                     break
                 broken = folder / "runs" / name(kind, "broken")
-                planned = min(chance.randint(1, 4), arguments.kills - kills)
+                planned = min(chance.randint(2, 8), arguments.kills - kills)
                 done = 0
                 while not runs.is_finished(broken):
                     what = ["--resume"] if broken.exists() else options
@@ -156,13 +157,15 @@ def kill(process, folder, moment, seconds):
     return running
 
 
+def submit(folder, run):
+    command = [sys.executable, str(ROOT / "predict.py"), run, "--out", f"{run}.csv"]
+    subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+
+
 def different(folder, whole, broken):
     """What is different between two runs of the same settings; "" for nothing."""
-    submissions = []
-    for run in (whole, broken):
-        command = [sys.executable, str(ROOT / "predict.py"), run.name, "--out", f"{run.name}.csv"]
-        subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True)
-        submissions.append((folder / f"{run.name}.csv").read_bytes())
+    submit(folder, broken.name)
+    submissions = [(folder / f"{run.name}.csv").read_bytes() for run in (whole, broken)]
     logs = [[line.rsplit(",", 1)[0] for line in (run / "log.csv").read_text().splitlines()] for run in (whole, broken)]
     if logs[0] != logs[1]:
         return "the log"
