@@ -120,10 +120,7 @@ def leaks(folders, test):
 def print_validation(folder, config):
     part = runs.read_json(folder / "result.json").get("ensemble_validation")
     if part:
-        from scipy.stats import binomtest
-
-        right = round(part["accuracy"] * part["rows"])
-        low, high = binomtest(right, part["rows"]).proportion_ci(method="wilson")
+        low, high = runs.interval(part["accuracy"], part["rows"])
         origin = config["data"]["origin"]
         print(
             f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} on {part['rows']:,} rows of {origin} "

@@ -9,6 +9,10 @@
     log.csv, result.json, predictions.npz, pictures  when all nets are finished
 
 Every file is written whole or not at all. Nets share no file, so they can be trained apart and gathered after.
+
+    python runs.py                           the runs, the best validation accuracy first
+    python runs.py --html runs.html          as a page whose columns can be sorted; --csv runs.csv as a table
+    python runs.py diff single-1 single-2    which settings and which digits differ, with McNemar's test
 """
 
 import contextlib
@@ -25,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+import console
 import recipes
 from console import UserError, reason, refused, remove_temporaries, whole_file
 
@@ -249,38 +254,6 @@ def _checksum(arrays):
     return digest.hexdigest()
 
 
-def differences(first, second):
-    """Lines that say whether two finished runs of the same settings ended alike, and what was different around them."""
-    import nets
-
-    configs = [read_config(folder) for folder in (first, second)]
-    around = [
-        {"data": config["data"]["fingerprint"], "commit": config.get("commit")} | (config.get("versions") or {})
-        for config in configs
-    ]
-    changed = [
-        f"{key} {around[0].get(key)} then, {around[1].get(key)} now"
-        for key in around[0] | around[1]
-        if around[0].get(key) != around[1].get(key)
-    ]
-    lines = [f"Different from {first.name}: {'; '.join(changed) or 'nothing'}"]
-    if not is_finished(first):
-        return [*lines, f"Run {first.name} is not finished: its nets cannot be compared"]
-    ours, theirs = (read_arrays(folder / "predictions.npz") for folder in (first, second))
-    for net in range(1, configs[0]["nets"] + 1):
-        weights = [nets.read_weights(net_file(folder, net, ".keras")) for folder in (first, second)]
-        predictions = [
-            {key: value for key, value in arrays.items() if key.endswith(f"_{net:02d}")} for arrays in (ours, theirs)
-        ]
-        if all(identical(*pair) for pair in (weights, predictions)):
-            lines.append(f"Net {net}: weights and predictions identical, bit for bit")
-            continue
-        gaps = [np.abs(a[key] - b[key]).max() for a, b in (predictions,) for key in a if f"test_{net:02d}" == key]
-        largest = f", at most {gaps[0]:.2g} in the test set's probabilities" if gaps else ""
-        lines.append(f"Net {net}: weights or predictions are different{largest}")
-    return lines
-
-
 def identical(first, second):
     """Whether two dicts of arrays are the same, bit for bit."""
     return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
@@ -362,3 +335,43 @@ def out_of_bag(predictions, n, nets):
             count[rows] += 1
     rows = np.flatnonzero(count)
     return rows, total[rows] / count[rows, None]
+
+
+def interval(accuracy, n):
+    """Wilson's 95 % interval of an accuracy on `n` rows: (low, high)."""
+    from scipy.stats import binomtest
+
+    return tuple(binomtest(round(accuracy * n), n).proportion_ci(method="wilson"))
+
+
+def parser():
+    p = console.Parser(prog="runs.py", description=__doc__)
+    p.add_argument("--html", type=Path, metavar="FILE", help="write the table as a page, too")
+    p.add_argument("--csv", type=Path, metavar="FILE", help="write the table as a CSV, too")
+    commands = p.add_subparsers(dest="command")
+    diff = commands.add_parser("diff", help="compare two finished runs")
+    diff.add_argument("first", metavar="RUN")
+    diff.add_argument("second", metavar="RUN")
+    return p
+
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
+    import compare
+
+    if arguments.command == "diff":
+        print("\n".join(compare.diff(find(arguments.first), find(arguments.second))))
+        return
+    table = compare.table(all_runs())
+    if table.empty:
+        raise UserError(f"there are no runs in {RUNS}/: python train.py makes one")
+    print(compare.text(table))
+    for path, content in ((arguments.html, compare.page), (arguments.csv, compare.comma_separated)):
+        if path:
+            with whole_file(path) as temporary:
+                temporary.write_text(content(table), encoding="utf-8")
+            print(path)
+
+
+if __name__ == "__main__":
+    console.run(main)

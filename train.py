@@ -101,8 +101,9 @@ def main(argv=None):
         runs.finish(folder, config, result)
     report(folder, result, pictures)
     if arguments.repeat:
-        for line in runs.differences(runs.find(arguments.repeat), folder):
-            print(line)
+        import compare
+
+        print("\n".join(compare.repeated(runs.find(arguments.repeat), folder)))
 
 
 def chosen(arguments):

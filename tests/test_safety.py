@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import compare
 import console
 import dataset
 import nets
@@ -26,6 +26,8 @@ import predict
 import runs
 import train
 from console import UserError
+
+resource = pytest.importorskip("resource")  # limits of Unix
 
 # Every kind of memory that a run has between epochs: a schedule's, the best epoch's, averaged weights', bags, members.
 RUNS = {
@@ -158,13 +160,12 @@ def test_what_is_different_between_two_runs_is_said(trained, tmp_path):
     arrays = load(other / "predictions.npz")
     arrays["test_02"][0, 0] += 0.25
     runs.write_arrays(other / "predictions.npz", arrays)
-    told = runs.differences(trained / "runs" / "bag", other)
+    told = compare.repeated(trained / "runs" / "bag", other)
     assert told[0] == f"Different from bag: numpy {np.__version__} then, 1.0 now"
     assert "Net 1: weights and predictions identical" in told[1]
     assert "Net 2: weights or predictions are different, at most 0.25 in the test set's probabilities" in told[2]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
 def test_a_disk_that_is_full_is_one_line_and_the_run_can_go_on(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), "grenholm", *TINY, "--data", "digits"]
     process = subprocess.run(
@@ -218,9 +219,9 @@ def test_test_images_whose_labels_the_run_has_seen_are_refused_and_marked_when_a
     monkeypatch.chdir(trained)
     mixed = np.concatenate([digits.test.x[:20], digits.train.x[[3, 700, 1400]]])
     write_csv(trained / "mixed.csv", mixed)
-    with pytest.raises(UserError, match=r"3 of these 23 test images .* were among the labelled ones that bag had"):
-        predict.main(["bag", "--test", "mixed.csv"])
-    assert not (trained / "submissions" / "bag.csv").exists()
+    process = script("predict.py", "bag", "--test", "mixed.csv", "--out", "submissions/mixed.csv", cwd=trained)
+    assert_one_line_error(process, "3 of these 23 test images", "among the labelled ones that bag had", "--allow-leak")
+    assert not (trained / "submissions" / "mixed.csv").exists()
     predict.main(["bag", "--test", "mixed.csv", "--allow-leak", "--out", "submissions/mixed.csv"])
     assert "3 of its images were trained on with their labels" in capsys.readouterr().out
     assert len(read_submission(trained / "submissions" / "mixed-leak.csv")) == 23

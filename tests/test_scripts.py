@@ -159,7 +159,9 @@ def interrupted(folder, name, number, *arguments):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(number)
+    started = time.monotonic()
     _, told = process.communicate(timeout=60)
+    assert time.monotonic() - started < 5
     return process.returncode, told
 
 
@@ -168,7 +170,9 @@ def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never
     arguments = ["codeastar", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40"]
     assert script("train.py", *arguments, "--run", "whole", cwd=tmp_path).returncode == 0
     for name, number, code in (("int", signal.SIGINT, 130), ("term", signal.SIGTERM, 143)):
-        assert interrupted(tmp_path, name, number, *arguments)[0] == code
+        returned, told = interrupted(tmp_path, name, number, *arguments)
+        assert returned == code
+        assert told.strip() == f"train.py: stopped; go on with: python train.py --run {name} --resume"
         assert not (tmp_path / "runs" / name / "result.json").exists()
         assert (tmp_path / "runs" / name / "net-01.checkpoint.npz").exists()
         process = script("train.py", "--run", name, "--resume", cwd=tmp_path)

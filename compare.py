@@ -1,0 +1,192 @@
+"""Runs side by side: the table of all, what differs between two, what a repetition changed."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+import dataset
+import nets
+import runs
+from console import UserError
+
+# Sorts the table by a click on a column's head: numbers by their value, kept in data-value, everything else as text.
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Runs</title>
+<style>
+:root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }}
+body {{ margin: 1.5rem }} div {{ overflow-x: auto }} table {{ border-collapse: collapse }}
+th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap }}
+th {{ cursor: pointer; user-select: none }} th:first-child, td:first-child {{ text-align: left }}
+th[aria-sort=ascending]::after {{ content: " \\25b2" }} th[aria-sort=descending]::after {{ content: " \\25bc" }}
+</style></head><body><h1>Runs</h1><div>{table}</div>
+<script>
+for (const head of document.querySelectorAll("th")) head.onclick = () => {{
+  const up = head.getAttribute("aria-sort") === "descending", body = document.querySelector("tbody");
+  const value = row => row.cells[head.cellIndex].textContent.replace(/[,%]/g, "");
+  const order = (a, b) => isNaN(a - b) || !a || !b ? a.localeCompare(b) : a - b;
+  for (const other of document.querySelectorAll("th")) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * order(value(a), value(b))));
+}};
+</script></body></html>
+"""
+
+
+def table(folders):
+    """A DataFrame with a row for each run, the best validation accuracy first; shares and seconds as numbers."""
+    rows = []
+    for folder in folders:
+        config = runs.read_config(folder)
+        row = {"run": folder.name, "recipe": config["recipe"], "data": config["data"]["origin"], "nets": config["nets"]}
+        row["epochs"] = config["epochs"]
+        done = [runs.read_json(path) for path in sorted(folder.glob("net-*.json"))]
+        if done:
+            row["parameters"] = done[0]["parameters"]
+            row["seconds"] = sum(net["seconds"] for net in done)
+            row["images/s"] = float(np.median([net["images_per_second"] for net in done]))
+        if runs.is_finished(folder):
+            result = runs.read_json(folder / "result.json")
+            if "ensemble_validation" in result:
+                part = result["ensemble_validation"]
+                row["validation"] = part["accuracy"]
+                row["low"], row["high"] = runs.interval(part["accuracy"], part["rows"])
+            if "ensemble_test" in result:
+                row["test"] = result["ensemble_test"]["accuracy"]
+        row["finished"] = runs.is_finished(folder)
+        row["created"] = config["created"][:16].replace("T", " ")
+        rows.append(row)
+    columns = ["run", "recipe", "data", "nets", "parameters", "epochs", "seconds", "images/s"]
+    columns += ["validation", "low", "high", "test", "finished", "created"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["validation", "created"], ascending=False)
+
+
+def shown(table):
+    """The same for people, as text."""
+
+    def share(value):
+        return "" if np.isnan(value) else f"{value:.2%}"
+
+    def whole(value):
+        return "" if np.isnan(value) else f"{value:,.0f}"
+
+    told = table[["run", "recipe", "nets"]].copy()
+    told["parameters"] = table["parameters"].map(whole)
+    told["epochs"] = table["epochs"]
+    told["seconds"] = table["seconds"].map(whole)
+    told["images/s"] = table["images/s"].map(whole)
+    told["validation"] = table["validation"].map(share)
+    told["95 % interval"] = [
+        f"{share(a)}-{share(b)}".strip("-") for a, b in zip(table["low"], table["high"], strict=True)
+    ]
+    told["test"] = table["test"].map(share)
+    told["started"] = table["created"].where(table["finished"], table["created"] + " (unfinished)")
+    return told
+
+
+def text(table):
+    return shown(table).to_string(index=False)
+
+
+def page(table):
+    """A page of HTML, complete in itself, whose columns are sorted by a click."""
+    return PAGE.format(table=shown(table).to_html(index=False, border=0))
+
+
+def comma_separated(table):
+    return table.to_csv(index=False)
+
+
+def diff(first, second):
+    """Lines that say which settings and which digits of two finished runs differ, with McNemar's exact test."""
+    from scipy.stats import binomtest
+
+    for folder in (first, second):
+        if not runs.is_finished(folder):
+            raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
+    folders = first, second
+    configs = [runs.read_config(folder) for folder in folders]
+    lines = [f"Settings ({first.name} | {second.name}):"]
+    left, right = (_flat({key: config[key] for key in config if key not in RECORDED}) for config in configs)
+    changed = [key for key in sorted(left | right) if left.get(key) != right.get(key)]
+    lines += [f"  {key}: {_told(left, key)} | {_told(right, key)}" for key in changed] or ["  the same"]
+    if configs[0]["data"]["fingerprint"] != configs[1]["data"]["fingerprint"]:
+        return [*lines, "Digits: the runs had different data, so theirs cannot be compared"]
+    digits = dataset.load(configs[0]["data"]["source"])
+    for part, images in (("validation", digits.train), ("test", digits.test)):
+        if images is None or images.y is None:
+            continue
+        predicted = [_predicted(*pair, part, len(images.y)) for pair in zip(folders, configs, strict=True)]
+        rows = sorted(predicted[0].keys() & predicted[1].keys())
+        if not rows:
+            continue
+        right = np.array([[labels[row] == images.y[row] for row in rows] for labels in predicted])
+        only = [np.flatnonzero(right[i] & ~right[1 - i]) for i in (0, 1)]
+        disagreed = sum(map(len, only))
+        p = binomtest(len(only[0]), disagreed).pvalue if disagreed else 1.0
+        shares = " | ".join(f"{share:.2%}" for share in right.mean(axis=1))
+        lines.append(
+            f"{part.capitalize()} digits that both predict: {len(rows):,}; right: {shares}; McNemar's p = {p:.2g}"
+        )
+        for folder, some in zip(folders, only, strict=True):
+            lines.append(f"  only {folder.name} is right: {len(some)}")
+            for row in [rows[i] for i in some[:10]]:
+                labels = " | ".join(str(labels[row]) for labels in predicted)
+                lines.append(f"    row {row + 1}, a {images.y[row]}: {labels}")
+    return lines
+
+
+RECORDED = ("created", "versions", "commit", "command", "data", "source", "reported")
+
+
+def _flat(settings, prefix=""):
+    found = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def _told(settings, key):
+    return json.dumps(settings[key]) if key in settings else "-"
+
+
+def _predicted(folder, config, part, n):
+    """{row: label} that a run predicts: of the rows it has validated on, or of its test set (`part`), of `n`."""
+    arrays, numbers = runs.read_arrays(folder / "predictions.npz"), range(1, config["nets"] + 1)
+    if part == "validation":
+        rows, probabilities = runs.out_of_bag(arrays, n, numbers)
+    else:
+        found = [arrays[f"test_{net:02d}"] for net in numbers if f"test_{net:02d}" in arrays]
+        rows, probabilities = (np.arange(n), np.mean(found, axis=0)) if found else (np.arange(0), np.zeros((0, 10)))
+    return dict(zip(rows.tolist(), probabilities.argmax(1).tolist(), strict=True))
+
+
+def repeated(first, second):
+    """Lines that say whether two finished runs of the same settings ended alike, and what was different around them."""
+
+    configs = [runs.read_config(folder) for folder in (first, second)]
+    around = [
+        {"data": config["data"]["fingerprint"], "commit": config.get("commit")} | (config.get("versions") or {})
+        for config in configs
+    ]
+    changed = [
+        f"{key} {around[0].get(key)} then, {around[1].get(key)} now"
+        for key in around[0] | around[1]
+        if around[0].get(key) != around[1].get(key)
+    ]
+    lines = [f"Different from {first.name}: {'; '.join(changed) or 'nothing'}"]
+    if not runs.is_finished(first):
+        return [*lines, f"Run {first.name} is not finished: its nets cannot be compared"]
+    ours, theirs = (runs.read_arrays(folder / "predictions.npz") for folder in (first, second))
+    for net in range(1, configs[0]["nets"] + 1):
+        weights = [nets.read_weights(runs.net_file(folder, net, ".keras")) for folder in (first, second)]
+        predictions = [
+            {key: value for key, value in arrays.items() if key.endswith(f"_{net:02d}")} for arrays in (ours, theirs)
+        ]
+        if all(runs.identical(*pair) for pair in (weights, predictions)):
+            lines.append(f"Net {net}: weights and predictions identical, bit for bit")
+            continue
+        gaps = [np.abs(a[key] - b[key]).max() for a, b in (predictions,) for key in a if f"test_{net:02d}" == key]
+        largest = f", at most {gaps[0]:.2g} in the test set's probabilities" if gaps else ""
+        lines.append(f"Net {net}: weights or predictions are different{largest}")
+    return lines
