@@ -7,30 +7,8 @@ import pandas as pd
 
 import dataset
 import nets
+import report
 import runs
-from console import UserError
-
-# Sorts the table by a click on a column's head: numbers by their value, kept in data-value, everything else as text.
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Runs</title>
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }}
-body {{ margin: 1.5rem }} div {{ overflow-x: auto }} table {{ border-collapse: collapse }}
-th, td {{ padding: .35rem .7rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap }}
-th {{ cursor: pointer; user-select: none }} th:first-child, td:first-child {{ text-align: left }}
-th[aria-sort=ascending]::after {{ content: " \\25b2" }} th[aria-sort=descending]::after {{ content: " \\25bc" }}
-</style></head><body><h1>Runs</h1><div>{table}</div>
-<script>
-for (const head of document.querySelectorAll("th")) head.onclick = () => {{
-  const up = head.getAttribute("aria-sort") === "descending", body = document.querySelector("tbody");
-  const value = row => row.cells[head.cellIndex].textContent.replace(/[,%]/g, "");
-  const order = (a, b) => isNaN(a - b) || !a || !b ? a.localeCompare(b) : a - b;
-  for (const other of document.querySelectorAll("th")) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", up ? "ascending" : "descending");
-  body.append(...[...body.rows].sort((a, b) => (up ? 1 : -1) * order(value(a), value(b))));
-}};
-</script></body></html>
-"""
 
 
 def table(folders):
@@ -90,7 +68,9 @@ def text(table):
 
 def page(table):
     """A page of HTML, complete in itself, whose columns are sorted by a click."""
-    return PAGE.format(table=shown(table).to_html(index=False, border=0))
+    told = shown(table)
+    numbers = {"nets", "parameters", "epochs", "seconds", "images/s", "validation", "test"}
+    return report.render("runs.html", title="Runs", columns=list(told), numbers=numbers, rows=told.to_numpy().tolist())
 
 
 def comma_separated(table):
@@ -102,12 +82,11 @@ def diff(first, second):
     from scipy.stats import binomtest
 
     for folder in (first, second):
-        if not runs.is_finished(folder):
-            raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
+        runs.check_finished(folder)
     folders = first, second
     configs = [runs.read_config(folder) for folder in folders]
     lines = [f"Settings ({first.name} | {second.name}):"]
-    left, right = (_flat({key: config[key] for key in config if key not in RECORDED}) for config in configs)
+    left, right = (runs.flat({key: config[key] for key in config if key not in RECORDED}) for config in configs)
     changed = [key for key in sorted(left | right) if left.get(key) != right.get(key)]
     lines += [f"  {key}: {_told(left, key)} | {_told(right, key)}" for key in changed] or ["  the same"]
     if configs[0]["data"]["fingerprint"] != configs[1]["data"]["fingerprint"]:
@@ -137,13 +116,6 @@ def diff(first, second):
 
 
 RECORDED = ("created", "versions", "commit", "command", "data", "source", "reported")
-
-
-def _flat(settings, prefix=""):
-    found = {}
-    for key, value in settings.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
 
 
 def _told(settings, key):

@@ -63,6 +63,7 @@ def fit_net(config, net, folder):
                 FiniteLoss(),
                 Randomness(seed, net),
                 Schedule(config, checkpoint, steps),
+                Steps(checkpoint, runs.net_file(folder, net, ".steps.csv"), steps),
                 checkpoint,
                 Progress(config, net, checkpoint, steps),
             ],
@@ -337,6 +338,30 @@ class Checkpoint(keras.callbacks.Callback):
         """Gives the model the weights of its best epoch on the validation rows."""
         for weight, value in zip(model.weights, self.best_weights, strict=True):
             weight.assign(value)
+
+
+class Steps(keras.callbacks.Callback):
+    """Keeps the mean loss of every execution (one step or some), with its last step and learning rate, as a CSV."""
+
+    def __init__(self, checkpoint, path, steps):
+        super().__init__()
+        self.path, self.steps = path, steps
+        rows = runs.read_rows(path) if checkpoint.epoch and path.is_file() else []
+        self.rows = [row | {"step": int(row["step"])} for row in rows if row["step"] <= checkpoint.epoch * steps]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.first, self.done, self.total = epoch * self.steps, 0, 0.0
+        self.rates = keras.ops.convert_to_numpy(self.model.optimizer.rates)
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = min(batch + 1, self.steps)  # Keras counts an epoch's last execution as a full one
+        total = logs["loss"] * done  # the loss is the epoch's mean so far
+        loss, rate = (total - self.total) / (done - self.done), self.rates[done - 1]
+        self.rows.append({"step": self.first + done, "loss": f"{loss:.6g}", "learning_rate": f"{rate:.6g}"})
+        self.done, self.total = done, total
+
+    def on_epoch_end(self, epoch, logs=None):
+        runs.write_rows(self.path, self.rows)
 
 
 class Progress(keras.callbacks.Callback):

@@ -47,8 +47,7 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     folders = [runs.find(name) for name in dict.fromkeys(arguments.runs)] or [runs.newest(finished=True)]
     for folder in folders:
-        if not runs.is_finished(folder):
-            raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
+        runs.check_finished(folder)
     configs = [runs.read_config(folder) for folder in folders]
     name = "+".join(folder.name for folder in folders)
     suffix = "-images" if arguments.images else ""

@@ -3,6 +3,7 @@
     config.json        every resolved setting, the seed, versions, git commit, the data's fingerprint
     seen.npy           a hash of each labelled image that the run had, for predict.py's leak guard
     net-01.csv         a row an epoch
+    net-01.steps.csv   a row for every few steps: the loss and the learning rate
     net-01.json        the net's result; there once the net is finished
     net-01.keras       the net, as Keras saves it
     net-01.checkpoint.npz, net-01.checkpoint.before.npz, net-01.predictions.npz    while unfinished
@@ -157,6 +158,19 @@ def is_finished(folder):
     return (folder / "result.json").is_file()
 
 
+def check_finished(folder):
+    if not is_finished(folder):
+        raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
+
+
+def flat(settings, prefix=""):
+    """{"schedule.decay": 0.9, ...} of settings within settings."""
+    found = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
 def net_file(folder, net, suffix):
     """The path of a file of net number `net`, counted from 1: net-01.csv, .json, .keras ..."""
     return folder / f"net-{net:02d}{suffix}"
@@ -268,6 +282,20 @@ def score(probabilities, labels):
     }
 
 
+def calibration(labels, probabilities, bins=10):
+    """How often predictions are right beside how sure they are (Guo et al., "On calibration ...", 2017).
+
+    Returns (expected calibration error, mean probability and accuracy of each bin that has any, count of every bin).
+    """
+    sure, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    some = counts > 0
+    means = np.bincount(bin_of, sure, bins)[some] / counts[some]
+    accuracies = np.bincount(bin_of, right, bins)[some] / counts[some]
+    return float(np.abs(means - accuracies) @ counts[some] / len(sure)), means, accuracies, counts
+
+
 def gather(folder, config, train_labels, test_labels):
     """When every net is finished: writes log.csv and predictions.npz, and returns the result for `finish`.
 
@@ -306,10 +334,15 @@ def gather(folder, config, train_labels, test_labels):
             "rows": len(rows),
             "coverage": len(rows) / len(train_labels),
             "out_of_bag": config["bagging"],
+            "calibration_error": calibration(train_labels[rows], probabilities)[0],
         }
     test = [predictions[f"test_{net:02d}"] for net in nets if f"test_{net:02d}" in predictions]
     if test and test_labels is not None:
-        result["ensemble_test"] = score(np.mean(test, axis=0), test_labels) | {"rows": len(test_labels)}
+        probabilities = np.mean(test, axis=0)
+        result["ensemble_test"] = score(probabilities, test_labels) | {
+            "rows": len(test_labels),
+            "calibration_error": calibration(test_labels, probabilities)[0],
+        }
     write_arrays(gathered, predictions)
     return result
 

@@ -85,6 +85,7 @@ def main(argv=None):
     import dataset
     import fit
     import plots
+    import report
     import runs
 
     print(f"Run:    {folder}, {where()}, {config['precision']}")
@@ -98,8 +99,11 @@ def main(argv=None):
         digits = dataset.load(config["data"]["source"])
         result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
         pictures = plots.run_pictures(folder, digits.train, digits.test)
+        page = report.write(folder, config, result)
         runs.finish(folder, config, result)
-    report(folder, result, pictures)
+    print_result(folder, result, pictures)
+    print(f"Report: {page}")
+    print(f"Next: python predict.py {folder.name}")
     if arguments.repeat:
         import compare
 
@@ -303,7 +307,7 @@ def print_net(config, result):
     print("  ".join(parts), flush=True)
 
 
-def report(folder, result, pictures):
+def print_result(folder, result, pictures):
     several = result["nets"] > 1
     if "ensemble_validation" in result:
         part = result["ensemble_validation"]
@@ -316,8 +320,7 @@ def report(folder, result, pictures):
     if "ensemble_test" in result:
         part = result["ensemble_test"]
         print(f"Test accuracy:       {part['accuracy']:.2%} on {part['rows']:,} rows{', all nets' * several}")
-    print(f"Pictures: {', '.join(str(path) for path in pictures)}")
-    print(f"Next: python predict.py {folder.name}")
+    print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
 
 
 def list_all():
