@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 import console
 import recipes
@@ -158,9 +158,12 @@ def mistakes(x, y, probabilities, title, most=40):
 
 
 def plain_numbers(axes):
-    """Numbers on a logarithmic axis as people write them, also between the powers of ten where it spans few."""
+    """Numbers on a logarithmic axis as people write them; where it spans few powers of ten, between these too."""
+    low, high = axes.get_ylim()
+    between = LogLocator(subs=[2, 5] if high / low > 4 else [2, 3, 4, 5, 6, 7, 8, 9])
+    axes.yaxis.set_minor_locator(between if high / low < 100 else NullLocator())
     for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        set_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        set_formatter(lambda value, _: f"{value:g}")
 
 
 def steps(logs, title):

@@ -51,7 +51,7 @@ def write(folder, config, result):
         pictures=[(name, told, drawn[name]) for name, told in TOLD.items() if name in drawn],
         quiz=[drawn["hardest"], drawn["hardest-answers"]] if "hardest" in drawn else None,
         command=" ".join(config.get("command") or []),
-        settings=[(key, json.dumps(value)) for key, value in runs.flat(config).items()],
+        settings=[(key, json.dumps(value)) for key, value in sorted(runs.flat(config).items())],
     )
     path = folder / "report.html"
     with whole_file(path) as temporary:

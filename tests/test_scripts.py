@@ -21,8 +21,8 @@ import recipes
 def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figure(trained, digits):
     run = trained / "runs" / "bag"
     names = {path.name for path in run.iterdir()}
-    nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "json", "keras")}
-    pictures = {"curves.png", "confusion.png", "mistakes.png"}
+    nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "steps.csv", "json", "keras")}
+    pictures = {path.name for path in run.glob("*.png")} | {"report.html"}
     assert names == nets | pictures | {"config.json", "seen.npy", "log.csv", "result.json", "predictions.npz"}
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["nets"], config["epochs"], config["seed"]) == ("deotte", 2, 2, 0)

@@ -1,0 +1,214 @@
+"""Pictures, reports and the table of runs say what the runs did."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from conftest import assert_one_line_error, load, script
+from PIL import Image
+
+import plots
+import report
+import runs
+from console import UserError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PICTURES = ("curves", "steps", "layers", "spread", "confusion", "mistakes", "calibration", "hardest", "hardest-answers")
+
+
+def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained):
+    run = trained / "runs" / "bag"
+    for name in PICTURES:
+        with Image.open(run / f"{name}.png") as picture:
+            assert min(picture.size) > 150
+            assert len(set(picture.convert("L").get_flattened_data())) > 20  # something is drawn
+    page = (run / "report.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert page.count('src="data:image/png;base64,') == len(PICTURES)
+    result = json.loads((run / "result.json").read_text())["ensemble_validation"]
+    low, high = runs.interval(result["accuracy"], result["rows"])
+    for told in (f"{result['accuracy']:.2%}", f"{low:.2%} to {high:.2%}", f"{result['calibration_error']:.2%}"):
+        assert told in page
+    assert "<code>0.4</code>" in page  # model_config.dropout
+    before = page
+    (run / "report.html").unlink()
+    process = script("report.py", "bag", cwd=trained)
+    assert process.stdout == "runs/bag/report.html\n", process.stderr
+    assert (run / "report.html").read_text() == before
+
+
+def test_what_a_report_shows_is_escaped():
+    page = report.render("runs.html", title="<b>", columns=["run"], numbers=set(), rows=[["<script>alert(1)</script>"]])
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+@pytest.mark.parametrize("width", [500, 1200])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_report_fits_the_window_in_light_and_dark(width, dark, trained, tmp_path):
+    page = (trained / "runs" / "bag" / "report.html").as_uri()
+    out = tmp_path / "page.png"
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={out}"]
+    command += [f"--window-size={width},900", *(["--blink-settings=preferredColorScheme=0"] if dark else [])]
+    subprocess.run([*command, page], check=True, capture_output=True, timeout=60)
+    with Image.open(out) as picture:
+        gray = np.asarray(picture.convert("L"))
+    assert (np.median(gray) < 64) == dark
+    ink = np.abs(gray.astype(int) - int(np.median(gray))) > 60
+    assert ink.any()
+    assert not ink[:, -4:].any()  # nothing runs out of the window
+    if not dark:
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
+        dom = subprocess.run([*command, page], check=True, capture_output=True, text=True, timeout=60).stdout
+        assert dom.count("<img") == len(PICTURES)
+
+
+def test_the_loss_by_step_has_every_step_and_the_epochs_means(trained):
+    run = trained / "runs" / "bag"
+    steps, epochs = (runs.read_rows(run / f"net-01{suffix}") for suffix in (".steps.csv", ".csv"))
+    assert steps[-1]["step"] == 10
+    last = [row for row in steps if row["step"] > 5]
+    sizes = np.diff([5, *(row["step"] for row in last)])
+    assert np.average([row["loss"] for row in last], weights=sizes) == pytest.approx(epochs[-1]["loss"], rel=1e-3)
+    assert last[-1]["learning_rate"] == pytest.approx(epochs[-1]["learning_rate"], rel=1e-4)
+
+
+def test_calibration_is_the_gap_between_sureness_and_being_right():
+    labels = np.zeros(100, int)
+    probabilities = np.full((100, 10), 0.2 / 9)
+    probabilities[:60, 0] = 0.8  # right in 60 of 100, always 80 % sure
+    probabilities[60:, 1] = 0.8
+    error, means, accuracies, counts = runs.calibration(labels, probabilities)
+    assert error == pytest.approx(0.2)
+    assert (means.tolist(), accuracies.tolist()) == ([pytest.approx(0.8)], [pytest.approx(0.6)])
+    assert counts.sum() == 100
+
+
+def test_the_hardest_digits_are_those_given_the_least_probability(digits, monkeypatch):
+    asked = []
+    monkeypatch.setattr(plots, "digit_grid", lambda x, captions, *_: asked.append((x, captions)))
+    probabilities = np.full((360, 10), 0.0)
+    probabilities[np.arange(360), digits.test.y] = np.linspace(1, 0.5, 360)
+    probabilities[7, digits.test.y[7]] = 0.1
+    probabilities[7, (digits.test.y[7] + 1) % 10] = 0.9
+    plots.hardest(digits.test.x, digits.test.y, probabilities, "title")
+    (quiz, numbers), (_, answers) = asked
+    assert len(quiz) == 50
+    np.testing.assert_array_equal(quiz[0], digits.test.x[7])
+    np.testing.assert_array_equal(quiz[1], digits.test.x[359])
+    assert numbers[0] == "1"
+    assert answers[0] == f"1: {digits.test.y[7]} (not {(digits.test.y[7] + 1) % 10})"
+    assert answers[1] == f"2: {digits.test.y[359]}"
+
+
+def test_where_digits_lie_and_what_covers_them_is_measured():
+    x = np.zeros((4, 28, 28), np.uint8)
+    x[0, 4:24, 4:24] = 255  # in the middle
+    x[1, 7:27, 2:22] = 255  # three down, two left
+    x[2, 4:24, 13:15] = 255
+    for row in range(28):  # a line at 45 degrees, its top to the right
+        x[3, row, 27 - row] = 255
+    box, mass, size, slant = plots.shapes(x)
+    np.testing.assert_allclose(box[:2], [[0, 0], [3, -2]])
+    np.testing.assert_allclose(mass[:2], [[0, 0], [3, -2]], atol=1e-5)
+    np.testing.assert_allclose(size[[0, 2]], [20, np.sqrt(40)], rtol=1e-6)
+    np.testing.assert_allclose(slant[[0, 3]], [0, 45], atol=1e-4)
+    assert plots.covers(np.arange(-100, 101)) == 95
+    assert plots.covers(np.array([[0, 1], [0, -2]]), 1) == 2
+
+
+@pytest.mark.parametrize("picture", ["digit", "samples", "augmented", "centres", "layers"])
+def test_every_picture_of_digits_is_one_command(picture, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plots.main([picture, "--data", "digits", "--out", f"new/{picture}.png"])
+    with Image.open(tmp_path / "new" / f"{picture}.png") as drawn:
+        assert min(drawn.size) > 200
+
+
+def test_pictures_of_nothing_are_refused(trained):
+    assert_one_line_error(
+        script("plots.py", "digit", "--data", "digits", "--row", 1438, cwd=trained), "from 1 to 1,437"
+    )
+    assert_one_line_error(script("plots.py", "spread", cwd=trained), "needs the names of runs")
+    assert_one_line_error(script("plots.py", "dgit", cwd=trained), "invalid choice")
+
+
+# Runs side by side
+
+
+@pytest.fixture
+def three_runs(trained, tmp_path, monkeypatch):
+    """runs/ with a finished run, the same with other predictions and settings, and one that is not finished."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c"):
+        shutil.copytree(trained / "runs" / "bag", tmp_path / "runs" / name)
+    (tmp_path / "runs" / "c" / "result.json").unlink()
+    other = tmp_path / "runs" / "b"
+    config = json.loads((other / "config.json").read_text())
+    config["schedule"]["decay"] = 0.5
+    (other / "config.json").write_text(json.dumps(config))
+    result = json.loads((other / "result.json").read_text())
+    result["ensemble_validation"]["accuracy"] = 0.9
+    (other / "result.json").write_text(json.dumps(result))
+    return tmp_path / "runs"
+
+
+def test_runs_are_listed_the_best_first_as_text_page_and_csv(three_runs, capsys):
+    runs.main(["--html", "runs.html", "--csv", "runs.csv"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["b", "a", "c"]
+    assert "90.00%" in lines[1]
+    low, high = runs.interval(
+        0.9, json.loads((three_runs / "b" / "result.json").read_text())["ensemble_validation"]["rows"]
+    )
+    assert f"{low:.2%}-{high:.2%}" in lines[1]
+    assert "unfinished" in lines[3]
+    with open("runs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == ["b", "a", "c"]
+    assert float(rows[0]["validation"]) == 0.9
+    page = (three_runs.parent / "runs.html").read_text()
+    assert page.index(">b<") < page.index(">a<") < page.index(">c<")
+    assert 'src="' not in page
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+def test_the_page_of_runs_is_sorted_by_a_click(three_runs):
+    runs.main(["--html", "runs.html"])
+    page = three_runs.parent / "runs.html"
+    click = "<script>for (let i = 0; i < 2; i++) document.querySelectorAll('th')[0].click()</script></body>"
+    page.write_text(page.read_text().replace("</body>", click))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert dom.index(">a<") < dom.index(">b<") < dom.index(">c<")
+
+
+def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_runs, digits, capsys):
+    arrays = load(three_runs / "b" / "predictions.npz")
+    for key in ("test_01", "test_02"):
+        arrays[key][:] = np.eye(10)[digits.test.y]  # b is right throughout
+        arrays[key][3] = np.eye(10)[(digits.test.y[3] + 1) % 10]
+    runs.write_arrays(three_runs / "b" / "predictions.npz", arrays)
+    first = load(three_runs / "a" / "predictions.npz")
+    wrong = (first["test_01"] + first["test_02"]).argmax(1) != digits.test.y
+    runs.main(["diff", "a", "b"])
+    told = capsys.readouterr().out
+    assert "schedule.decay: 0.95 | 0.5" in told
+    gained, lost = wrong.sum() - wrong[3], 1 - wrong[3]
+    from scipy.stats import binomtest
+
+    p = binomtest(int(lost), int(lost + gained)).pvalue
+    assert f"Test digits that both predict: 360; right: {1 - wrong.mean():.2%} | 99.72%; McNemar's p = {p:.2g}" in told
+    assert f"only b is right: {gained}" in told
+    assert "Validation digits that both predict" in told
+    with pytest.raises(UserError, match="'c' is not finished"):
+        runs.main(["diff", "a", "c"])
+
+
+def test_there_being_no_runs_is_one_line(tmp_path):
+    assert_one_line_error(script("runs.py", cwd=tmp_path), "there are no runs in runs/")
