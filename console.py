@@ -75,20 +75,28 @@ def import_keras():
     if "KERAS_BACKEND" not in os.environ and not _installed("tensorflow") and _installed("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    with open(os.devnull, "wb") as devnull:
-        before = os.dup(2)
-        os.dup2(devnull.fileno(), 2)
-        try:
+    try:
+        with quiet():
             import keras
 
             keras.distribution.list_devices()
-        except ImportError as error:
-            install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
-            raise UserError(f"Keras cannot be used here ({error}): {install}") from error
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
+    except ImportError as error:
+        install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
+        raise UserError(f"Keras cannot be used here ({error}): {install}") from error
+
+
+@contextlib.contextmanager
+def quiet():
+    """Nothing reaches the screen by stderr meanwhile, not even what libraries write past Python."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _installed(package):

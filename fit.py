@@ -221,12 +221,16 @@ def predict(model, x, test_shift=0):
     """
     size, by = x.shape[1], test_shift
     padded = np.pad(x, ((0, 0), (by, by), (by, by)))
-    views = [(by, by)] if not by else [(by, by), (0, by), (2 * by, by), (by, 0), (by, 2 * by)]
     predicted = [
         model.predict(evaluation_batches(padded[:, top : top + size, left : left + size]), verbose=0)
-        for top, left in views
+        for top, left in views(by)
     ]
     return np.mean(predicted, axis=0)
+
+
+def views(by):
+    """Where an image and its four shifts by `by` pixels begin in it with a border of as many: (row, column) pairs."""
+    return [(by, by), (0, by), (2 * by, by), (by, 0), (by, 2 * by)] if by else [(0, 0)]
 
 
 # Callbacks

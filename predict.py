@@ -45,9 +45,7 @@ def parser():
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
-    folders = [runs.find(name) for name in dict.fromkeys(arguments.runs)] or [runs.newest(finished=True)]
-    for folder in folders:
-        runs.check_finished(folder)
+    folders = runs.chosen(arguments.runs)
     configs = [runs.read_config(folder) for folder in folders]
     name = "+".join(folder.name for folder in folders)
     suffix = "-images" if arguments.images else ""

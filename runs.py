@@ -140,6 +140,14 @@ def find(name):
     return folder
 
 
+def chosen(names):
+    """The folders of finished runs, by name and each once; of no names, the newest finished one."""
+    folders = [find(name) for name in dict.fromkeys(names)] or [newest(finished=True)]
+    for folder in folders:
+        check_finished(folder)
+    return folders
+
+
 def all_runs():
     """The folders of all runs."""
     return [path.parent for path in RUNS.glob("[!.]*/config.json")]
