@@ -103,6 +103,12 @@ def _installed(package):
     return importlib.util.find_spec(package) is not None
 
 
+def need(package, told):
+    """UserError if a package that is needed for what was asked is not installed. told: how to install it."""
+    if not _installed(package):
+        raise UserError(f"{package} is not installed: {told}")
+
+
 @contextlib.contextmanager
 def whole_file(path):
     """Gives a temporary path beside `path`; renamed to `path` when the block ends well, else removed.

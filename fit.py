@@ -66,6 +66,10 @@ def fit_net(config, net, folder):
                 Steps(checkpoint, runs.net_file(folder, net, ".steps.csv"), steps),
                 checkpoint,
                 Progress(config, net, checkpoint, steps),
+                *(
+                    [keras.callbacks.TensorBoard(str(folder / "tensorboard" / f"net-{net:02d}"))]
+                    * config["tensorboard"]
+                ),
             ],
             shuffle=False,  # the batches come in their order
             verbose=0,

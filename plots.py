@@ -67,6 +67,20 @@ def run_pictures(folder, train, test):
     return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
+def to_tensorboard(folder, pictures):
+    """Writes a run's pictures (paths of PNGs) and its first net's graph where TensorBoard finds its curves."""
+    import tensorflow as tf
+
+    import nets
+
+    net = nets.read_net(runs.net_file(folder, 1, ".keras"))
+    graph = tf.function(net).get_concrete_function(tf.TensorSpec((None, 28, 28, 1))).graph
+    with tf.summary.create_file_writer(str(folder / "tensorboard")).as_default():
+        tf.summary.graph(graph)
+        for path in pictures:
+            tf.summary.image(path.stem, tf.io.decode_png(path.read_bytes(), channels=3)[None], step=0)
+
+
 def judged_digits(folder, config, train, test):
     """(images, labels, mean probabilities, "validation" or "test") of a run; None where it has no labelled ones."""
     numbers = range(1, config["nets"] + 1)

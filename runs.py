@@ -98,8 +98,8 @@ def read_config(folder):
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} is no run's: an object of settings is needed")
-    config = recipes.DEFAULTS | config
-    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
+    config = recipes.DEFAULTS | {"tensorboard": False} | config
+    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, tensorboard=bool, data=dict, created=str)
     for key, kind in kinds.items():
         if not isinstance(config.get(key), kind):
             raise UserError(f"{path}: {key} is missing or no {kind.__name__}: this is no run's")

@@ -69,6 +69,11 @@ def parser():
     group = p.add_argument_group("run")
     group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ...)")
     group.add_argument("--resume", action="store_true", help="go on with run NAME, or with the newest unfinished one")
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write curves, learning rate, graph and pictures for it, too: tensorboard --logdir runs",
+    )
     group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
     return p
 
@@ -100,6 +105,8 @@ def main(argv=None):
         result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
         pictures = plots.run_pictures(folder, digits.train, digits.test)
         page = report.write(folder, config, result)
+        if config["tensorboard"]:
+            plots.to_tensorboard(folder, pictures)
         runs.finish(folder, config, result)
     print_result(folder, result, pictures)
     print(f"Report: {page}")
@@ -128,6 +135,7 @@ def chosen(arguments):
     config["augment_engine"] = arguments.augment_engine or "batch"
     config["precision"] = arguments.precision or "auto"
     config["seed"] = arguments.seed or 0
+    config["tensorboard"] = arguments.tensorboard
     if not 0 <= config["seed"] < 2**32:
         raise UserError(f"--seed must be from 0 to 2^32 - 1, not {config['seed']}")
     return config, arguments.data or "auto", arguments.recipe or arguments.model or name
@@ -140,7 +148,9 @@ def recorded(arguments):
     refuse_others(arguments, "repeat", "is")
     folder = runs.find(arguments.repeat)
     config = runs.read_config(folder)
-    settings = {key: config[key] for key in ("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed")}
+    settings = {
+        key: config[key] for key in ("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed", "tensorboard")
+    }
     return settings, config["data"]["source"], f"{folder.name}-repeat"
 
 
@@ -164,6 +174,9 @@ def started(arguments, config, source, name):
     import layers
     import models
 
+    if config["tensorboard"]:
+        console.need("tensorboard", "python -m pip install tensorboard==2.21.0")
+        console.need("tensorflow", "Keras writes for TensorBoard by TensorFlow: install requirements.txt")
     if config["precision"] == "auto":
         config["precision"] = layers.native_precision()
 

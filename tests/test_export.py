@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from conftest import assert_one_line_error, load, script
 
+from console import UserError
+
 WITHOUT_KERAS = {
     "onnx": """
 import onnxruntime
@@ -49,6 +51,20 @@ def test_an_ensemble_is_exported_as_one_file_that_agrees_with_keras(form, traine
     near = 1e-4 if precision == "float32" else 0.02
     expected = (predictions["test_01"] + predictions["test_02"]) / 2
     np.testing.assert_allclose(np.load(trained / "probabilities.npy"), expected, atol=near)
-    again = script("export.py", "bag", "--format", form, cwd=trained)
-    assert_one_line_error(again, f"exports/{name} exists")
     assert [path.name for path in (trained / "exports").iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_cannot_be_exported_is_one_line(trained, monkeypatch):
+    import export
+
+    monkeypatch.chdir(trained)
+    (trained / "precious.onnx").write_text("mine")
+    assert_one_line_error(script("export.py", "bag", "--out", "precious.onnx", cwd=trained), "precious.onnx exists")
+    monkeypatch.setattr(export, "written", lambda *_: None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"onnxruntime is needed .* pip install -r requirements-export.txt"):
+        export.main(["bag", "--out", "new.onnx"])
+    monkeypatch.setitem(export.RUN, "onnx", lambda path, x: np.full((len(x), 10), 0.1))
+    with pytest.raises(UserError, match=r"new.onnx was not kept: its probabilities are up to .* from Keras's"):
+        export.main(["bag", "--out", "new.onnx"])
+    assert not (trained / "new.onnx").exists()

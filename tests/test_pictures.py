@@ -8,7 +8,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import assert_one_line_error, load, script
+from conftest import TINY, assert_one_line_error, load, script
 from PIL import Image
 
 import plots
@@ -212,3 +212,27 @@ def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_r
 
 def test_there_being_no_runs_is_one_line(tmp_path):
     assert_one_line_error(script("runs.py", cwd=tmp_path), "there are no runs in runs/")
+
+
+def test_tensorboard_finds_curves_learning_rate_graph_and_pictures(tmp_path, monkeypatch):
+    import train
+
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.chdir(tmp_path)
+    train.main(["codeastar", *TINY, "--data", "digits", "--tensorboard", "--run", "r"])
+
+    def found(folder):
+        accumulator = accumulators.EventAccumulator(str(tmp_path / "runs" / "r" / "tensorboard" / folder))
+        accumulator.Reload()
+        return accumulator
+
+    log = runs.read_rows(tmp_path / "runs" / "r" / "net-01.csv")
+    for folder, prefix in (("net-01/train", ""), ("net-01/validation", "val_")):
+        for key in ("loss", "accuracy"):
+            told = [event.tensor_proto.float_val[0] for event in found(folder).Tensors(f"epoch_{key}")]
+            assert told == pytest.approx([row[prefix + key] for row in log], rel=1e-5)
+    rates = found("net-01/train").Tensors("epoch_learning_rate")
+    assert [event.tensor_proto.float_val[0] for event in rates] == pytest.approx([row["learning_rate"] for row in log])
+    ends = found("")
+    assert ends.Tags()["graph"]
+    assert {"curves", "confusion", "hardest"} <= set(ends.Tags()["tensors"])
