@@ -215,6 +215,8 @@ def test_there_being_no_runs_is_one_line(tmp_path):
 
 
 def test_tensorboard_finds_curves_learning_rate_graph_and_pictures(tmp_path, monkeypatch):
+    import tensorflow as tf
+
     import train
 
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -229,10 +231,12 @@ def test_tensorboard_finds_curves_learning_rate_graph_and_pictures(tmp_path, mon
     log = runs.read_rows(tmp_path / "runs" / "r" / "net-01.csv")
     for folder, prefix in (("net-01/train", ""), ("net-01/validation", "val_")):
         for key in ("loss", "accuracy"):
-            told = [event.tensor_proto.float_val[0] for event in found(folder).Tensors(f"epoch_{key}")]
+            told = [float(tf.make_ndarray(event.tensor_proto)) for event in found(folder).Tensors(f"epoch_{key}")]
             assert told == pytest.approx([row[prefix + key] for row in log], rel=1e-5)
     rates = found("net-01/train").Tensors("epoch_learning_rate")
-    assert [event.tensor_proto.float_val[0] for event in rates] == pytest.approx([row["learning_rate"] for row in log])
+    assert [float(tf.make_ndarray(event.tensor_proto)) for event in rates] == pytest.approx(
+        [row["learning_rate"] for row in log]
+    )
     ends = found("")
     assert ends.Tags()["graph"]
     assert {"curves", "confusion", "hardest"} <= set(ends.Tags()["tensors"])
