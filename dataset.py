@@ -9,6 +9,9 @@
               train.csv of file names and labels (and a test.csv of file names)
 
 Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9.
+
+    python dataset.py                  what `auto` finds here
+    python dataset.py fetch            download Kaggle's files into data/ by Kaggle's own client
 """
 
 import contextlib
@@ -633,3 +636,25 @@ def mnist_form(ink):
         corner.append(int(np.clip(round(13.5 - centre), 0, 28 - length)))
     form[corner[0] : corner[0] + box.shape[0], corner[1] : corner[1] + box.shape[1]] = box
     return form.round().astype(np.uint8)
+
+
+def main(argv=None):
+    p = console.Parser(prog="dataset.py", description=__doc__)
+    p.add_argument("command", nargs="?", choices=("fetch",), help="fetch: download Kaggle's files into data/")
+    p.add_argument("--data", default="auto", metavar="SOURCE", help="what to look at (default: auto)")
+    arguments = p.parse_args(argv)
+    if arguments.command == "fetch":
+        import competition
+
+        print(f"{competition.fetch(KAGGLE_FOLDERS[0])}: now python train.py --data kaggle")
+        return
+    digits = load(arguments.data)
+    for images, what in ((digits.train, "labelled"), (digits.test, "test")):
+        if images is not None:
+            print(f"{what}: {len(images.x):,} images of {images.origin}, fingerprint {images.fingerprint()}")
+    if digits.hint:
+        print(digits.hint)
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -7,7 +7,9 @@
 
 Test images whose labels a run has seen in training are refused, since their accuracy would say nothing.
 
-Hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
+    python predict.py --submit "my first"          hand the CSV in by Kaggle's own client, too
+
+Or hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
 from pathlib import Path
@@ -39,6 +41,7 @@ def parser():
         action="store_true",
         help="predict images whose labels a run has seen all the same, into a file whose name ends in -leak",
     )
+    p.add_argument("--submit", metavar="MESSAGE", help="hand the CSV in by Kaggle's own client (pip install kaggle)")
     p.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
     return p
 
@@ -65,6 +68,8 @@ def main(argv=None):
             f"{leaked:,} of these {len(x):,} test images ({origin}) were among the labelled ones that {name} had: "
             "predict others, or train on data without them (--allow-leak predicts them, in a file marked -leak)"
         )
+    if arguments.submit is not None and (leaked or not test.kaggle):
+        raise UserError(f"--submit hands in Kaggle's test rows only, and these are not ({origin}): give --test kaggle")
     if leaked:
         out = out.with_name(f"{out.stem}-leak.csv")
     table = out.with_name(f"{out.stem}-probabilities.csv")
@@ -106,6 +111,10 @@ def main(argv=None):
         if leaked:
             note = f" (not for Kaggle: {leaked:,} of its images were trained on with their labels)"
         print(f"Submission: {out}{note}")
+    if arguments.submit is not None:
+        import competition
+
+        print(f"Kaggle: {competition.submit(out, arguments.submit)}")
 
 
 def leaks(folders, test):
