@@ -126,7 +126,7 @@ def fit_net(config, net, folder):
     runs.write_arrays(runs.net_file(folder, net, ".predictions.npz"), arrays)
     save(plain, runs.net_file(folder, net, ".keras"))
     runs.write_json(result_file, result)
-    runs.remove_checkpoint(checkpoint.path)
+    runs.remove_checkpoints(folder, net)
     return result
 
 
@@ -298,7 +298,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, config, net, folder):
         super().__init__()
-        self.path = runs.net_file(folder, net, ".checkpoint.npz")
+        self.folder, self.net = folder, net
         self.log_path = runs.net_file(folder, net, ".csv")
         self.keep_best = config["weights"] == "best"
         self.epoch, self.log, self.schedule_state = 0, [], None
@@ -306,7 +306,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def restore(self, model):
         """Sets the model, and this object, to the last finished epoch's."""
-        found = runs.read_checkpoint(self.path)
+        found = runs.read_checkpoint(self.folder, self.net)
         if found is None:
             return
         arrays, state = found
@@ -319,7 +319,8 @@ class Checkpoint(keras.callbacks.Callback):
                 self.best_weights = [arrays[f"best_{i:04d}"] for i in range(len(model.weights))]
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"{self.path} is of another net ({reason(error)}): undo what changed in models.py since, or remove it"
+                f"the checkpoints of net {self.net} in {self.folder} are of another net ({reason(error)}): undo what "
+                "changed in models.py since, or remove them"
             ) from error
         if self.log:
             runs.write_rows(self.log_path, self.log)  # what died after the checkpoint and before its log
@@ -339,7 +340,7 @@ class Checkpoint(keras.callbacks.Callback):
         arrays = {f"variable_{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
         arrays |= {f"best_{i:04d}": weight for i, weight in enumerate(self.best_weights)}
         state = {"epoch": self.epoch, "log": self.log, "schedule": self.schedule_state, "best": self.best}
-        runs.write_checkpoint(self.path, arrays, state)
+        runs.write_checkpoint(self.folder, self.net, arrays, state)
         runs.write_rows(self.log_path, self.log)
 
     def use_best(self, model):

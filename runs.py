@@ -6,7 +6,7 @@
     net-01.steps.csv   a row for every few steps: the loss and the learning rate
     net-01.json        the net's result; there once the net is finished
     net-01.keras       the net, as Keras saves it
-    net-01.checkpoint.npz, net-01.checkpoint.before.npz, net-01.predictions.npz    while unfinished
+    net-01.checkpoint-0.npz, net-01.checkpoint-1.npz, net-01.predictions.npz    while unfinished
     log.csv, result.json, predictions.npz, pictures  when all nets are finished
 
 Every file is written whole or not at all. Nets share no file, so they can be trained apart and gathered after.
@@ -53,8 +53,10 @@ def create(name, recipe, config, seen):
     new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run has its settings from the first
     try:
         new.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # written by Python, whose errors say what the system said, where NumPy's do not
+        np.save(content, np.unique(seen))
         with whole_file(new / "seen.npy") as temporary:
-            np.save(temporary, np.unique(seen))
+            temporary.write_bytes(content.getvalue())
         write_json(new / "config.json", config)
         new.rename(folder)  # fails if another process has just made it
     except OSError as error:
@@ -229,42 +231,41 @@ def read_arrays(path):
             return {key: file[key] for key in file.files}
 
 
-def write_checkpoint(path, arrays, state):
-    """Writes a dict of arrays and `state` (JSON-able) with a checksum; the checkpoint that was there is kept, too."""
+def write_checkpoint(folder, net, arrays, state):
+    """Writes a dict of arrays and `state` (JSON-able, with its "epoch") with a checksum, over the last but one."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
     arrays["checksum"] = np.array(_checksum(arrays))
-    with whole_file(path) as temporary:
-        np.savez(temporary, **arrays)
-        if path.is_file():
-            os.replace(path, _before(path))
+    write_arrays(checkpoints(folder, net)[state["epoch"] % 2], arrays)
 
 
-def read_checkpoint(path):
-    """Returns (arrays, state) of the last `write_checkpoint` that is sound; None where there is none.
+def read_checkpoint(folder, net):
+    """Returns (arrays, state) of the last checkpoint that is sound; None where there is none.
 
     One that is damaged is told of on stderr.
     """
-    for generation in (path, _before(path)):
-        if not generation.is_file():
-            continue
-        try:
-            with refused(f"{generation} is damaged"):
-                arrays = read_arrays(generation)
-                if arrays.pop("checksum").item() != _checksum(arrays):
-                    raise ValueError("its checksum is another")
-                return arrays, json.loads(arrays.pop("state").item())
-        except UserError as error:
-            print(f"{error}: going on from the checkpoint before it", file=sys.stderr)
-    return None
+    found = []
+    for path in checkpoints(folder, net):
+        if path.is_file():
+            try:
+                with refused(f"{path} is damaged"):
+                    arrays = read_arrays(path)
+                    if arrays.pop("checksum").item() != _checksum(arrays):
+                        raise ValueError("its checksum is another")
+                    state = json.loads(arrays.pop("state").item())
+                    found.append((int(state["epoch"]), arrays, state))
+            except UserError as error:
+                print(f"{error}: going on without it", file=sys.stderr)
+    return max(found, key=lambda checkpoint: checkpoint[0])[1:] if found else None
 
 
-def remove_checkpoint(path):
-    for generation in (path, _before(path)):
-        generation.unlink(missing_ok=True)
+def remove_checkpoints(folder, net):
+    for path in checkpoints(folder, net):
+        path.unlink(missing_ok=True)
 
 
-def _before(path):
-    return path.with_name(f"{path.stem}.before{path.suffix}")
+def checkpoints(folder, net):
+    """The paths of a net's two generations of checkpoint, which are written in turn."""
+    return [net_file(folder, net, f".checkpoint-{generation}.npz") for generation in (0, 1)]
 
 
 def _checksum(arrays):
@@ -359,7 +360,7 @@ def finish(folder, config, result):
     """Removes what was needed until now, and writes result.json, by which a run is finished."""
     for net in range(1, config["nets"] + 1):
         net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)
-        remove_checkpoint(net_file(folder, net, ".checkpoint.npz"))
+        remove_checkpoints(folder, net)
     write_json(folder / "result.json", result)
 
 

@@ -246,7 +246,7 @@ def versions():
 
 def commit():
     """The git commit of these scripts, "+changes" where they differ from it; None outside git."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
         changed = subprocess.run(

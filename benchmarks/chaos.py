@@ -4,15 +4,19 @@
 
 Half of the kills (-9) come at a random time of a process's life, the others as soon as a file is being written or a net
 is finished. "identical": weights, probabilities, submission and log (but for its times) are those of the run that was
-never killed, bit for bit. Writes results/chaos.json and prints a table.
+never killed, bit for bit. Then every other fault: full disk, signals, a folder
+that disappears ... Prints tables, and keeps them in results/chaos.json.
 """
 
 import argparse
 import collections
-import datetime
+import functools
+import itertools
 import os
 import random
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,12 +56,27 @@ MOMENTS = ("any time", "any time", "a file being written", "a net finished")
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--kills", type=int, default=100)
+    p.add_argument("--kills", type=int, default=100, help="0: only the other faults")
     p.add_argument("--seed", type=int, default=0)
     arguments = p.parse_args()
-    chance = random.Random(arguments.seed)
+    state = HERE / "results" / "chaos.json"
+    results = runs.read_json(state) if state.is_file() else {}
+    parts = {"faults": every_fault}
+    if arguments.kills:
+        parts["kills"] = lambda: kills(arguments.kills, arguments.seed)
+    for part, measure in parts.items():
+        columns, rows = measure()
+        print("\n".join(row(cells) for cells in [columns, ["---"] * len(columns), *rows]), flush=True)
+        told = f"python benchmarks/chaos.py --kills {arguments.kills} --seed {arguments.seed}"
+        results[part] = {"command": told, "machine": machine(), "columns": columns, "rows": rows}
+        runs.write_json(state, results)
+    sys.exit(any(cells[-2] != cells[-1] for cells in results["kills"]["rows"]) if arguments.kills else 0)
+
+
+def kills(wanted, seed):
+    """Kills runs `wanted` times; returns (columns, rows): how often, when, and how many of the runs ended alike."""
+    chance = random.Random(seed)
     counts = {kind: collections.Counter() for kind in KINDS}
-    lost = []
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         spans = {}
@@ -66,58 +85,87 @@ def main():
             finish(folder, start(folder, options, name(kind, "whole")))
             spans[kind] = time.perf_counter() - started
             submit(folder, name(kind, "whole"))
-        kills = 0
-        while kills < arguments.kills:
-            for kind, options in KINDS.items():
-                if kills >= arguments.kills:
-                    break
-                broken = folder / "runs" / name(kind, "broken")
-                planned = min(chance.randint(2, 8), arguments.kills - kills)
-                done = 0
-                while not runs.is_finished(broken):
-                    what = ["--resume"] if broken.exists() else options
-                    process = start(folder, what, broken.name)
-                    if done == planned:
-                        finish(folder, process)
-                        continue
-                    moment = chance.choice(MOMENTS)
-                    if kill(process, broken, moment, chance.uniform(0, spans[kind])):
-                        done += 1
-                        counts[kind][moment] += 1
-                kills += done
-                counts[kind]["runs"] += 1
-                whole = broken.with_name(name(kind, "whole"))
-                difference = different(folder, whole, broken)
-                counts[kind]["identical"] += not difference
-                if difference:
-                    lost.append(f"{kind}: {difference}")
-                print(f"{kills} kills, {kind}: {difference or 'identical'}", flush=True)
-                shutil.rmtree(broken)
-    columns = ["memory between epochs", "killed at any time", "while writing", "between nets", "runs", "identical"]
+        killed = 0
+        for kind in itertools.cycle(KINDS):
+            if killed >= wanted:
+                break
+            broken = folder / "runs" / name(kind, "broken")
+            planned, done = min(chance.randint(2, 8), wanted - killed), 0
+            while not runs.is_finished(broken):
+                process = start(folder, ["--resume"] if broken.exists() else KINDS[kind], broken.name)
+                if done == planned:
+                    finish(folder, process)
+                    continue
+                moment = chance.choice(MOMENTS)
+                if kill(process, broken, moment, chance.uniform(0, spans[kind])):
+                    done += 1
+                    counts[kind][moment] += 1
+            killed += done
+            counts[kind]["runs"] += 1
+            difference = different(folder, broken.with_name(name(kind, "whole")), broken)
+            counts[kind]["identical"] += not difference
+            print(f"{killed} kills, {kind}: {difference or 'identical'}", flush=True)
+            shutil.rmtree(broken)
     moments = ("any time", "a file being written", "a net finished", "runs", "identical")
-    table = [[kind, *(str(counts[kind][key]) for key in moments)] for kind in KINDS]
-    total = ["all", *(str(sum(counts[kind][key] for kind in KINDS)) for key in moments)]
-    print("\n".join(row(cells) for cells in [columns, ["---"] * len(columns), *table, total]))
-    print("lost: " + ("; ".join(lost) or "nothing"))
-    runs.write_json(
-        HERE / "results" / "chaos.json",
-        {
-            "command": f"python benchmarks/chaos.py --kills {arguments.kills} --seed {arguments.seed}",
-            "machine": machine(),
-            "date": datetime.date.today().isoformat(),
-            "columns": columns,
-            "rows": [*table, total],
-            "lost": lost,
-        },
-    )
-    sys.exit(bool(lost))
+    rows = [[kind, *(str(count[key]) for key in moments)] for kind, count in counts.items()]
+    rows.append(["all", *(str(sum(count[key] for count in counts.values())) for key in moments)])
+    return ["memory between epochs", "killed at any time", "while writing", "between nets", "runs", "identical"], rows
+
+
+def every_fault():
+    """Every other fault; returns (columns, rows): how train.py ended, how soon, and what the folder holds then."""
+    rows = []
+
+    def tell(fault, process, run, started):
+        _, told = process.communicate(timeout=60)
+        line = told.strip().replace("|", "/")
+        left = " ".join(sorted(path.name for path in run.iterdir())) if run.is_dir() else "nothing"
+        rows.append([fault, str(process.returncode), f"{time.monotonic() - started:.1f}", line, left])
+
+    options = ["codeastar", "--epochs", "200"]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+
+        def running(run, *more):
+            process = start(folder, [*options, *more], run)
+            while not (folder / "runs" / run / "net-01.checkpoint-0.npz").is_file():
+                if process.poll() is not None:
+                    raise RuntimeError(f"{process.args} ended with {process.returncode}")
+                time.sleep(0.01)
+            return process, folder / "runs" / run
+
+        for kibibytes in (4, 64, 1024):
+            process = start(
+                folder, options, f"full-{kibibytes}", preexec_fn=functools.partial(limit_files, kibibytes * 1024)
+            )
+            tell(f"no file above {kibibytes} KiB", process, folder / "runs" / f"full-{kibibytes}", time.monotonic())
+        for fault, number in (("SIGINT", signal.SIGINT), ("SIGTERM", signal.SIGTERM)):
+            process, run = running(fault)
+            started = time.monotonic()
+            process.send_signal(number)
+            tell(fault, process, run, started)
+        process, run = running("second")
+        started = time.monotonic()
+        tell("a second process on the run", start(folder, ["--resume"], "second"), run, started)
+        shutil.rmtree(run)
+        tell("the folder disappears", process, run, started)
+        process = start(folder, [*options, "--learning-rate", "1e30"], "infinite")
+        tell("the loss is no number", process, folder / "runs" / "infinite", time.monotonic())
+        shutil.rmtree(folder / "runs")
+        (folder / "runs").write_text("")
+        tell("runs/ cannot be made", start(folder, options, "r"), folder / "runs" / "r", time.monotonic())
+    return ["fault", "exit code", "seconds", "said", "left behind"], rows
+
+
+def limit_files(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def name(kind, state):
     return f"{kind.split(',')[0].replace(' ', '-')}-{state}"
 
 
-def start(folder, options, run):
+def start(folder, options, run, **how):
     command = [
         sys.executable,
         str(ROOT / "train.py"),
@@ -127,7 +175,7 @@ def start(folder, options, run):
         run,
     ]
     return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ, **how
     )
 
 

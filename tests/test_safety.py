@@ -116,7 +116,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_
     monkeypatch.setattr(runs, "write_rows", write_rows)
     with pytest.raises(Killed):
         train.main([*arguments, "--run", "broken"])
-    newest, before = (tmp_path / "runs" / "broken" / f"net-01.checkpoint{part}.npz" for part in ("", ".before"))
+    before, newest = (tmp_path / "runs" / "broken" / f"net-01.checkpoint-{part}.npz" for part in (1, 0))
     for path in [newest, before] if damage == "both" else [newest]:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 4
@@ -124,8 +124,8 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_
     capsys.readouterr()
     train.main(["--resume"])
     told = capsys.readouterr().err
-    assert "net-01.checkpoint.npz is damaged" in told
-    assert ("net-01.checkpoint.before.npz is damaged" in told) == (damage == "both")
+    assert "net-01.checkpoint-0.npz is damaged" in told
+    assert ("net-01.checkpoint-1.npz is damaged" in told) == (damage == "both")
     assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "broken")
 
 
@@ -176,8 +176,10 @@ def test_a_disk_that_is_full_is_one_line_and_the_run_can_go_on(tmp_path):
         timeout=300,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)),
     )
-    assert_one_line_error(process, "net-01.checkpoint.npz cannot be written (File too large)")
-    assert {path.name for path in (tmp_path / "runs" / "grenholm-1").iterdir()} == {"config.json", "seen.npy"}
+    assert_one_line_error(process, "net-01.checkpoint-1.npz cannot be written (File too large)")
+    assert {path.name for path in (tmp_path / "runs" / "grenholm-1").iterdir()} == {
+        *("config.json", "seen.npy", "net-01.steps.csv")
+    }
 
 
 def test_a_run_whose_folder_disappears_ends_in_a_line_and_makes_no_other(tmp_path, monkeypatch):
@@ -187,7 +189,7 @@ def test_a_run_whose_folder_disappears_ends_in_a_line_and_makes_no_other(tmp_pat
         shutil.rmtree("runs")
 
     monkeypatch.setattr(runs, "read_checkpoint", vanish)
-    with pytest.raises(UserError, match=r"net-01.checkpoint.npz cannot be written \(No such file or directory\)"):
+    with pytest.raises(UserError, match=r"net-01.\S+ cannot be written \(No such file or directory\)"):
         train.main(["linear", *TINY, "--data", "digits"])
     assert not (tmp_path / "runs").exists()
 

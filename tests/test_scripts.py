@@ -174,7 +174,7 @@ def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never
         assert returned == code
         assert told.strip() == f"train.py: stopped; go on with: python train.py --run {name} --resume"
         assert not (tmp_path / "runs" / name / "result.json").exists()
-        assert (tmp_path / "runs" / name / "net-01.checkpoint.npz").exists()
+        assert (tmp_path / "runs" / name / "net-01.checkpoint-1.npz").exists()
         process = script("train.py", "--run", name, "--resume", cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         logs = [
