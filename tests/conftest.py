@@ -102,6 +102,16 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Runs trained in this process draw nothing, which takes seconds each."""
+    import plots
+    import report
+
+    monkeypatch.setattr(plots, "run_pictures", lambda *_: [])
+    monkeypatch.setattr(report, "write", lambda *_: "none")
+
+
 @pytest.fixture(scope="session")
 def shared():
     if not (SHARED / "mnist.npz").is_file():

@@ -73,8 +73,8 @@ from augment import Augmentation
 from batches import training_batches
 images = dataset.load("digits").train
 for name, more in (("plain", {}), ("elastic", dict(elastic_alpha=20)), ("wrap", dict(fill_mode="wrap"))):
-    config = recipes.resolve("single", [("batch_size", 50), ("min_steps_per_epoch", 1)])
-    config |= {"seed": 4, "augment_engine": "batch"}
+    changes = dict(batch_size=50, min_steps_per_epoch=1, replicas=1, steps_per_epoch=None)
+    config = recipes.resolve("single", changes.items()) | {"seed": 4, "augment_engine": "batch"}
     augmentation = Augmentation(**config["augmentation"], **more)
     batches, begin = training_batches(config, 2, images.x, images.y, np.arange(20, 140), augmentation)
     begin(3)

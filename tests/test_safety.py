@@ -86,7 +86,7 @@ def test_a_run_that_dies_at_any_write_goes_on_and_ends_as_if_it_had_not(kind, tm
     assert [folder.name for folder in (tmp_path / "runs").iterdir()] == ["whole"]
     what, deaths, told = arguments, 0, []
     while not runs.is_finished(tmp_path / "runs" / "broken"):
-        synced, deadline = [], int(rng.integers(9, 16))
+        synced, deadline = [], int(rng.integers(9, 16)) + 8 * deaths
         try:
             train.main([*what, "--run", "broken"])
         except (Killed, UserError) as error:
@@ -101,7 +101,7 @@ def test_a_run_that_dies_at_any_write_goes_on_and_ends_as_if_it_had_not(kind, tm
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut short", "both"])
-def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_path, monkeypatch, capsys):
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_path, monkeypatch, capsys, no_pictures):
     monkeypatch.chdir(tmp_path)
     arguments = [*RUNS["plateau"], *SHORT]
     train.main([*arguments, "--run", "whole"])
@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     assert (tmp_path / "runs").read_text() == "a file, where a folder is needed"
 
 
-def test_a_loss_that_is_no_number_stops_the_net_and_keeps_its_last_good_weights(tmp_path, monkeypatch):
+def test_a_loss_that_is_no_number_stops_the_net_and_keeps_its_last_good_weights(tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
     arguments = ["grenholm", *SHORT, "--set", 'schedule={"name": "phases", "learning_rates": [[2, 0.001], [1, 1e30]]}']
     with pytest.raises(UserError, match=r"loss became (nan|inf) in epoch 3.*weights after epoch 2 are in"):
@@ -437,7 +437,7 @@ def test_a_submission_has_every_row_once_in_order_under_any_name(labels, name):
         assert [p.name for p in Path(folder).iterdir()] == [path.name]
 
 
-def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeypatch):
+def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeypatch, no_pictures):
     monkeypatch.chdir(trained)
     for name in ("linear", "codeastar"):
         train.main([name, *TINY, "--data", "digits", "--run", name])

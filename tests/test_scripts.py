@@ -213,7 +213,7 @@ def test_a_function_added_to_models_py_trains_by_name_and_is_listed(tmp_path):
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
-def test_every_recipe_trains(name, tmp_path, monkeypatch):
+def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
     import train
 
     monkeypatch.chdir(tmp_path)
@@ -239,7 +239,7 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch):
     ],
     ids=" ".join,
 )
-def test_training_options_do_what_they_say(options, tmp_path, monkeypatch):
+def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pictures):
     import train
 
     monkeypatch.chdir(tmp_path)
@@ -283,7 +283,7 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch):
         assert "validation_accuracy" not in result
 
 
-def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, monkeypatch):
+def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, monkeypatch, no_pictures):
     import fit
     import train
 
@@ -313,7 +313,7 @@ def test_an_execution_takes_about_half_a_second_at_most():
         assert fit.steps_per_execution(model, config, 1) == 1
 
 
-def test_the_precision_is_printed_recorded_and_that_of_the_predictions(tmp_path, capsys, monkeypatch):
+def test_the_precision_is_printed_recorded_and_that_of_the_predictions(tmp_path, capsys, monkeypatch, no_pictures):
     import keras
 
     import layers
