@@ -31,8 +31,9 @@ from console import UserError, duration, reason, whole_file
 def fit_net(config, net, folder):
     """Trains net number `net` (from 1) of a run, or goes on from its checkpoint; returns its result, a dict.
 
-    Leaves net-NN.csv, net-NN.json, net-NN.keras and net-NN.predictions.npz in `folder`; nothing is trained where
-    net-NN.json is there. config: a run's config.json. Raises UserError if the data is not what the config names.
+    Leaves net-NN.csv, .steps.csv, .json, .keras and .predictions.npz in `folder`; nothing is trained where net-NN.json
+    is there. config: a run's config.json. Raises UserError if the data is not what the config names, or the loss
+    becomes no number.
     """
     result_file = runs.net_file(folder, net, ".json")
     if result_file.is_file():

@@ -118,6 +118,11 @@ def read_config(folder):
 def read_seen(folder):
     """The hashes of the labelled images that a run had: uint64, sorted."""
     path = folder / "seen.npy"
+    if not path.is_file():
+        raise UserError(
+            f"run {folder.name!r} has no {path.name}, which tells what it was trained on: "
+            f"python train.py --repeat {folder.name} trains it again"
+        )
     with refused(f"{path} cannot be read"):
         seen = np.load(path, allow_pickle=False, mmap_mode="r")  # no more than the file's own size
     if seen.dtype != np.uint64 or seen.ndim != 1:

@@ -94,20 +94,19 @@ def main(argv=None):
     import runs
 
     print(f"Run:    {folder}, {where()}, {config['precision']}")
-    with runs.locked(folder):
-        try:
+    try:
+        with runs.locked(folder):
             for net in range(1, config["nets"] + 1):
                 print_net(config, fit.fit_net(config, net, folder))
-        except (KeyboardInterrupt, console.Terminated) as interrupt:
-            name = folder.name
-            raise type(interrupt)(f"stopped; go on with: python train.py --run {name} --resume") from None
-        digits = dataset.load(config["data"]["source"])
-        result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
-        pictures = plots.run_pictures(folder, digits.train, digits.test)
-        page = report.write(folder, config, result)
-        if config["tensorboard"]:
-            plots.to_tensorboard(folder, pictures)
-        runs.finish(folder, config, result)
+            digits = dataset.load(config["data"]["source"])
+            result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
+            pictures = plots.run_pictures(folder, digits.train, digits.test)
+            page = report.write(folder, config, result)
+            if config["tensorboard"]:
+                plots.to_tensorboard(folder, pictures)
+            runs.finish(folder, config, result)
+    except (KeyboardInterrupt, console.Terminated) as interrupt:
+        raise type(interrupt)(f"stopped; go on with: python train.py --run {folder.name} --resume") from None
     print_result(folder, result, pictures)
     print(f"Report: {page}")
     print(f"Next: python predict.py {folder.name}")

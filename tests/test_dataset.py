@@ -270,6 +270,25 @@ def test_an_image_of_any_size_and_polarity_comes_to_mnists_form(digits, tmp_path
             dataset.read_image(tmp_path / f"{name}.png")
 
 
+def test_a_damaged_or_bloated_image_is_refused_in_a_line(digits, tmp_path):
+    sound = tmp_path / "sound.png"
+    Image.fromarray(digits.test.x[0]).save(sound)
+    (tmp_path / "cut.png").write_bytes(sound.read_bytes()[:-40])
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")  # 112 KB that are 900 million pixels
+    Image.new("L", (60, 60), 200).save(tmp_path / "empty.png")
+    for name, told in (
+        ("cut", "not an image"),
+        ("text", "not an image"),
+        ("bomb", "not an image"),
+        ("empty", "no digit"),
+    ):
+        with pytest.raises(UserError, match=told) as error:
+            dataset.read_image(tmp_path / f"{name}.png")
+        assert f"{name}.png" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
 def test_splits_are_scikit_learns_and_streams_never_meet():
     from sklearn.model_selection import train_test_split
 

@@ -30,18 +30,18 @@ class KaggleApi:
 """
 
 
-@pytest.fixture
-def client(trained, digits):
-    """A folder with the stand-in, and Kaggle's 28,000 test rows: (folder, environment)."""
-    package = trained / "fake" / "kaggle" / "api"
-    package.mkdir(parents=True, exist_ok=True)
-    (trained / "fake" / "kaggle" / "__init__.py").write_text("")
+@pytest.fixture(scope="module")
+def client(tmp_path_factory, digits):
+    """A folder with the stand-in, Kaggle's 28,000 test rows and a run, and the environment to use them in."""
+    folder = tmp_path_factory.mktemp("kaggle")
+    package = folder / "fake" / "kaggle" / "api"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("")
     (package / "__init__.py").write_text("")
     (package / "kaggle_api_extended.py").write_text(CLIENT)
-    if not (trained / "kaggle.csv").exists():
-        write_csv(trained / "kaggle.csv", np.resize(digits.test.x, (28_000, 28, 28)))
-        assert script("train.py", "linear", *TINY, "--data", "digits", "--run", "fast", cwd=trained).returncode == 0
-    return trained, {"PYTHONPATH": str(trained / "fake"), "FAKE_KEY": "key"}
+    write_csv(folder / "kaggle.csv", np.resize(digits.test.x, (28_000, 28, 28)))
+    assert script("train.py", "linear", *TINY, "--data", "digits", "--run", "fast", cwd=folder).returncode == 0
+    return folder, {"PYTHONPATH": str(folder / "fake"), "FAKE_KEY": "key"}
 
 
 def test_a_submission_is_handed_in_or_kept_with_a_line_that_says_what_to_do(client):
