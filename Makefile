@@ -14,7 +14,7 @@ submission: .venv/installed
 	$(BIN)/python predict.py
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/bench.py --data $(DATA)

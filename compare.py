@@ -18,7 +18,10 @@ def table(folders):
         config = runs.read_config(folder)
         row = {"run": folder.name, "recipe": config["recipe"], "data": config["data"]["origin"], "nets": config["nets"]}
         row["epochs"] = config["epochs"]
-        done = [runs.read_json(path) for path in sorted(folder.glob("net-*.json"))]
+        done = [
+            runs.read_result(path, "parameters", "seconds", "images_per_second")
+            for path in sorted(folder.glob("net-*.json"))
+        ]
         if done:
             row["parameters"] = done[0]["parameters"]
             row["seconds"] = sum(net["seconds"] for net in done)
@@ -92,6 +95,7 @@ def diff(first, second):
     if configs[0]["data"]["fingerprint"] != configs[1]["data"]["fingerprint"]:
         return [*lines, "Digits: the runs had different data, so theirs cannot be compared"]
     digits = dataset.load(configs[0]["data"]["source"])
+    runs.check_data(first, configs[0], digits)
     for part, images in (("validation", digits.train), ("test", digits.test)):
         if images is None or images.y is None:
             continue
@@ -158,7 +162,9 @@ def repeated(first, second):
         if all(runs.identical(*pair) for pair in (weights, predictions)):
             lines.append(f"Net {net}: weights and predictions identical, bit for bit")
             continue
-        gaps = [np.abs(a[key] - b[key]).max() for a, b in (predictions,) for key in a if f"test_{net:02d}" == key]
-        largest = f", at most {gaps[0]:.2g} in the test set's probabilities" if gaps else ""
+        tests = [arrays.get(f"test_{net:02d}", np.zeros(0)) for arrays in predictions]
+        largest = ""
+        if tests[0].size and tests[0].shape == tests[1].shape:
+            largest = f", at most {np.abs(tests[0] - tests[1]).max():.2g} in the test set's probabilities"
         lines.append(f"Net {net}: weights or predictions are different{largest}")
     return lines

@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import tempfile
 from pathlib import Path
 
 import console
@@ -17,10 +19,12 @@ def fetch(folder):
     if path.exists():
         raise UserError(f"{path} is there already: remove it to download it anew")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with _client("downloaded") as client:
-        client.competition_download_files(NAME, path=str(folder), quiet=True)
-    if not path.is_file():
-        raise UserError(f"Kaggle's client left no {path}: download it by hand from {PAGE}/data")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as part:  # what is broken off leaves nothing
+        with _client("downloaded") as client:
+            client.competition_download_files(NAME, path=part, quiet=True)
+        if not (Path(part) / path.name).is_file():
+            raise UserError(f"Kaggle's client left no {path.name}: download it by hand from {PAGE}/data")
+        os.replace(Path(part) / path.name, path)
     return path
 
 
@@ -28,7 +32,10 @@ def submit(path, message):
     """Hands in a CSV; returns what Kaggle says. Raises UserError with what is to be done."""
     with _client(f"handed in; {path} is written, and can be handed in at {PAGE}/submit") as client:
         response = client.competition_submit(str(path), message, NAME, quiet=True)
-    return getattr(response, "message", "") or str(response)
+    told = getattr(response, "message", None) or str(response)
+    if told.startswith("Could not submit"):
+        raise UserError(f"Kaggle's client says {told!r}; {path} is written, and can be handed in at {PAGE}/submit")
+    return told
 
 
 @contextlib.contextmanager
@@ -42,7 +49,9 @@ def _client(done):
 
             client = KaggleApi()
             client.authenticate()
-    except (Exception, SystemExit) as error:  # it exits by itself where there are no credentials
+    except Exception as error:
+        raise UserError(f"Kaggle's client failed ({reason(error)[:200]}): nothing was {done}") from error
+    except SystemExit as error:  # its way of saying that there are no credentials
         raise UserError(
             "Kaggle's client has no credentials: make a token at https://www.kaggle.com/settings, and save it where it "
             f"says, or in KAGGLE_USERNAME and KAGGLE_KEY (nothing was {done})"

@@ -132,6 +132,8 @@ def load(source="auto"):
     if not path.exists():
         known = ", ".join(SOURCES)
         raise UserError(f"no data at {source!r}: give a folder, a zip, a CSV, an mnist.npz, or one of {known}")
+    if not (path.is_file() or path.is_dir()):
+        raise UserError(f"{source!r} is neither a file nor a folder")
     if path.is_dir():
         if not _find(path, "train") and (path / "mnist.npz").is_file():
             return _from_npz(path / "mnist.npz")
@@ -147,7 +149,7 @@ def load(source="auto"):
 def load_test(source):
     """Returns the Images of a test set: a source's own, or the file that `source` names (a CSV without labels)."""
     path = Path(source).expanduser()
-    if source not in SOURCES and path.exists():
+    if source not in SOURCES and (path.is_file() or path.is_dir()):
         kind = "folder" if path.is_dir() else _kind_of(path)
         if kind in ("csv", "gzip"):
             return _read_table(path, None, "test")
@@ -243,9 +245,8 @@ def _is_npz(path):
 def _from_npz(path):
     """MNIST in Keras's form: x_train, y_train, x_test, y_test; or x and y alone, without a test set."""
     with refused(f"{path} is damaged or not an mnist.npz"):
-        for member in zipfile.ZipFile(path).infolist():
-            if member.file_size > LARGEST:
-                raise UserError(f"{path}: {member.filename} unpacks to more than {LARGEST >> 20} MB")
+        if sum(member.file_size for member in zipfile.ZipFile(path).infolist()) > LARGEST:
+            raise UserError(f"{path} unpacks to more than {LARGEST >> 20} MB")
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
 

@@ -39,6 +39,10 @@ def main(argv=None):
     folders = runs.chosen(arguments.runs)
     name = "+".join(folder.name for folder in folders)
     out = arguments.out or Path("exports") / f"{name}{SUFFIXES[arguments.format]}"
+    if out.suffix != SUFFIXES[arguments.format]:
+        raise UserError(
+            f"--out {out}: {arguments.format} wants a name that ends in {SUFFIXES[arguments.format] or 'nothing'}"
+        )
     if out.exists():
         raise UserError(f"{out} exists: remove it, or choose another name by --out")
     console.import_keras()
@@ -71,25 +75,32 @@ def main(argv=None):
 def mean_of_nets(folders):
     """One keras.Model of the nets of all runs: the mean of their probabilities, over the shifts they predict by."""
     import keras
-    from keras.layers import Average, Cropping2D, Input, ZeroPadding2D
+    from keras.layers import Cropping2D, Input, ZeroPadding2D
 
     import fit
     import nets
 
-    inputs, outputs = Input((28, 28, 1)), []
-    for i, folder in enumerate(folders):
+    found = []
+    for i, folder in enumerate(folders, 1):
         config = runs.read_config(folder)
-        by = config["test_shift"]
-        padded = ZeroPadding2D(by)(inputs) if by else inputs
-        views = [
-            Cropping2D(((top, 2 * by - top), (left, 2 * by - left)))(padded) if by else inputs
-            for top, left in fit.views(by)
-        ]
         for number in range(1, config["nets"] + 1):
             net = nets.read_net(runs.net_file(folder, number, ".keras"))
-            net.name = f"run_{i + 1}_net_{number}"
-            outputs += [net(view) for view in views]
-    return keras.Model(inputs, Average()(outputs) if len(outputs) > 1 else outputs[0])
+            net.name = f"run_{i}_net_{number}"
+            found.append((net, config["test_shift"]))
+    inputs, outputs = Input((28, 28, 1)), []
+    for net, by in found:
+        views = [inputs]
+        if by:
+            padded = ZeroPadding2D(by)(inputs)
+            views = [Cropping2D(((top, 2 * by - top), (left, 2 * by - left)))(padded) for top, left in fit.views(by)]
+        outputs.append(_mean([net(view) for view in views]))
+    return keras.Model(inputs, _mean(outputs))
+
+
+def _mean(tensors):
+    import keras
+
+    return keras.layers.Average()(tensors) if len(tensors) > 1 else tensors[0]
 
 
 def written(model, path, form):

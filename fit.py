@@ -40,8 +40,7 @@ def fit_net(config, net, folder):
         return runs.read_json(result_file)
     config = recipes.member(config, net)
     digits = dataset.load(config["data"]["source"])
-    if digits.train.fingerprint() != config["data"]["fingerprint"]:
-        raise UserError(f"{digits.train.origin} has changed since run {folder.name} was started")
+    runs.check_data(folder, config, digits)
     x, y = digits.train.x, digits.train.y
     rows, validation_rows = split_rows(config, net, len(y))
     watched = validation_rows[: config["validation_rows"]]
@@ -330,6 +329,10 @@ class Checkpoint(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        variables = [*self.model.weights, *self.model.optimizer.variables]
+        arrays = {f"variable_{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
+        if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss was that before the last update
+            raise NotFinite("weights became infinite or no number")
         logs = {key: float(value) for key, value in logs.items()}
         seconds = time.perf_counter() - self.started
         self.log.append({"epoch": epoch + 1, "learning_rate": self.rate, **logs, "seconds": round(seconds, 3)})
@@ -337,8 +340,6 @@ class Checkpoint(keras.callbacks.Callback):
         if self.keep_best and (self.best is None or logs["val_accuracy"] > self.best["val_accuracy"]):
             self.best = {"epoch": epoch + 1, "val_accuracy": logs["val_accuracy"]}
             self.best_weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
-        variables = [*self.model.weights, *self.model.optimizer.variables]
-        arrays = {f"variable_{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
         arrays |= {f"best_{i:04d}": weight for i, weight in enumerate(self.best_weights)}
         state = {"epoch": self.epoch, "log": self.log, "schedule": self.schedule_state, "best": self.best}
         runs.write_checkpoint(self.folder, self.net, arrays, state)

@@ -18,7 +18,7 @@ MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 DENIED = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "Hashing", "HashedCrossing"}
 DENIED |= {"StringLookup", "IntegerLookup", "TextVectorization"}
 LARGEST_CONFIG = 2**22  # bytes; that of a net of a hundred layers has 200,000
-LARGEST_OUTPUT = 2**24  # numbers that a layer gives for an image
+LARGEST_OUTPUT = 2**19  # numbers that a layer gives for an image; 512 images are predicted at once
 
 
 def read_net(path, parameters=None):
@@ -36,7 +36,7 @@ def read_net(path, parameters=None):
             try:
                 model = keras.saving.deserialize_keras_object(config, safe_mode=True)
                 needed = model.count_params()
-                shapes = [layer.output.shape for layer in model.layers]
+                shapes = [layer.output.shape for layer in _layers(model)]
                 ends = model.input_shape, model.output_shape
             finally:
                 keras.backend.clear_session()  # which would give them values later
@@ -79,22 +79,35 @@ def _checked(path):
         config = json.loads(archive.read("config.json"))
         numbers = 0
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-            groups = [file]
+            groups, visited = [file], 0
             while groups:
-                group = groups.pop()
+                group, visited = groups.pop(), visited + 1
+                if visited > 10_000:
+                    raise ValueError("its weights are nested without end")
                 for name in group:
                     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                         raise ValueError(f"its weights link elsewhere, at {name!r}")
                     member = group[name]
                     if isinstance(member, h5py.Group):
                         groups.append(member)
-                        if len(groups) > 10_000:
-                            raise ValueError("its weights are nested without end")
-                    elif member.chunks is not None or member.external or member.is_virtual:
+                    elif member.chunks is not None or member.external or member.is_virtual or _is_empty(member):
                         raise ValueError(f"its weights are packed or lie elsewhere, at {name!r}")
                     elif member.dtype.kind == "f":
                         numbers += member.size
     return config, numbers
+
+
+def _is_empty(dataset):
+    """Whether an HDF5 data set has a shape and no numbers: it would cost memory that the file does not have."""
+    return dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize
+
+
+def _layers(model):
+    """All layers of a model, those of models within it, too."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
 
 
 def check_classes(config):

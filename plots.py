@@ -289,7 +289,10 @@ def augmented(augmentation, images, seed, title):
     """Five digits (first column) and six augmented forms of each: 30 in all. images: dataset.Images."""
     import fit
 
-    firsts = [int(np.flatnonzero(images.y == label)[seed % 5]) for label in (0, 2, 4, 7, 9)]
+    of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
+    if not all(map(len, of_class.values())):
+        raise UserError(f"{images.origin} has not all of the digits 0, 2, 4, 7 and 9, which this picture shows")
+    firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
     copies = np.repeat(images.x[firsts], 6, axis=0)
     changed = fit.augmented_images(augmentation, copies, seed, purpose="preview").reshape(5, 6, 28, 28)
     x = np.concatenate([images.x[firsts][:, None], changed], axis=1).reshape(-1, 28, 28)
@@ -438,6 +441,11 @@ PICTURES = {
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
+    out = arguments.out or Path(f"{arguments.picture}.png")
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out must name a .png file, not {out}")
+    if arguments.seed < 0:
+        raise UserError(f"--seed must be 0 or more, not {arguments.seed}")
     config = recipes.resolve(arguments.recipe, map(recipes.parse_override, arguments.set or []))
     images = None
     if arguments.picture not in ("layers", "spread"):
@@ -445,7 +453,6 @@ def main(argv=None):
 
         images = dataset.load(arguments.data).train
     figure = PICTURES[arguments.picture](arguments, config, images)
-    out = arguments.out or Path(f"{arguments.picture}.png")
     out.parent.mkdir(parents=True, exist_ok=True)
     print(save(figure, out))
 

@@ -94,7 +94,9 @@ def main(argv=None):
         ]
         runs.write_rows(table, rows)
         print(f"Probabilities: {table}")
-    picture = plots.save(plots.preview(x, probabilities, f"{name}, on {origin}"), out.with_suffix(".png"))
+    picture = plots.save(
+        plots.preview(x, probabilities, f"{name}, on {origin}"), out.with_name(f"{out.stem}-preview.png")
+    )
 
     print(f"Predicted {len(x):,} images ({origin}) with {name}; the first of them: {picture}")
     if y is not None:
@@ -124,7 +126,7 @@ def leaks(folders, test):
 
 
 def print_validation(folder, config):
-    part = runs.read_json(folder / "result.json").get("ensemble_validation")
+    part = runs.read_result(folder / "result.json").get("ensemble_validation")
     if part:
         low, high = runs.interval(part["accuracy"], part["rows"])
         origin = config["data"]["origin"]
@@ -157,8 +159,8 @@ def mean_probabilities(folders, configs, x):
         precision = layers.native_precision(config["precision"])
         for net in range(1, config["nets"] + 1):
             keras.backend.clear_session()
-            result = runs.read_json(runs.net_file(folder, net, ".json"))
-            model = nets.read_net(runs.net_file(folder, net, ".keras"), result.get("parameters"))
+            result = runs.read_result(runs.net_file(folder, net, ".json"), "parameters")
+            model = nets.read_net(runs.net_file(folder, net, ".keras"), result["parameters"])
             total += fit.predict(layers.fast(model, precision), x, config["test_shift"])
             n += 1
     return total / n

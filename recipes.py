@@ -275,7 +275,7 @@ def _kind(kind, name):
 
 def _steps(key, value):
     if value != "full":
-        _number(1, whole=True, optional=True)(f'{key} (when neither null nor "full")', value)
+        _number(1, 10**6, whole=True, optional=True)(f'{key} (when neither null nor "full")', value)
 
 
 def _members(key, value):
@@ -290,7 +290,7 @@ def _one_of(*valid):
 CHECKS = dict(
     model=_kind(str, "the name of an architecture"),
     model_config=_kind(dict, "an object of keyword arguments"),
-    nets=_number(1, whole=True),
+    nets=_number(1, 10_000, whole=True),
     members=_members,
     validation_split=_number(0, 1),
     split_seed=_number(0, 2**32, whole=True, optional=True),
@@ -301,11 +301,11 @@ CHECKS = dict(
     optimizer_config=_kind(dict, "an object of keyword arguments"),
     schedule=_kind(dict, "an object with a name"),
     label_smoothing=_number(0, 1),
-    batch_size=_number(1, whole=True),
-    replicas=_number(1, whole=True),
+    batch_size=_number(1, 10**6, whole=True),
+    replicas=_number(1, 1000, whole=True),
     steps_per_epoch=_steps,
-    min_steps_per_epoch=_number(1, whole=True),
-    epochs=_number(1, whole=True),
+    min_steps_per_epoch=_number(1, 10**6, whole=True),
+    epochs=_number(1, 10**6, whole=True),
     weights=_one_of("last", "averaged", "best"),
     update_bn=_number(0, whole=True),
     test_shift=_number(0, 28, whole=True),
@@ -315,6 +315,10 @@ CHECKS = dict(
 
 def check(config):
     """Raises UserError at the first setting of `config` that is not valid."""
+    try:
+        json.dumps({key: config[key] for key in CHECKS}, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"a setting must be a finite number, not infinite or nan ({error})") from error
     for key, check_value in CHECKS.items():
         check_value(key, config[key])
     schedules.check(config["schedule"])

@@ -13,6 +13,7 @@ import runs
 from console import duration, whole_file
 
 TEMPLATES = Path(__file__).parent / "templates"
+START = b'<!DOCTYPE html>\n<html lang="en">\n<!-- made by report.py -->'  # of every page here
 TOLD = {  # the pictures of a run, in the report's order; the quiz of the hardest digits has a place of its own
     "curves": "Loss, accuracy and learning rate by epoch",
     "steps": "Loss and learning rate by step",
@@ -22,6 +23,9 @@ TOLD = {  # the pictures of a run, in the report's order; the quiz of the hardes
     "calibration": "How often predictions are right, by their probability",
     "layers": "Layers and parameters",
 }
+
+
+NEEDED = ("nets", "seconds", "parameters", "chosen_on_validation")  # of a run's result.json
 
 
 def render(template, **values):
@@ -35,7 +39,10 @@ def render(template, **values):
 
 def write(folder, config, result):
     """Writes the report of a run whose pictures are drawn, and returns its path."""
-    nets = [runs.read_json(runs.net_file(folder, net, ".json")) for net in range(1, config["nets"] + 1)]
+    nets = [
+        runs.read_result(runs.net_file(folder, net, ".json"), "parameters", "seconds", "images_per_second")
+        for net in range(1, config["nets"] + 1)
+    ]
     drawn = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in folder.glob("*.png")}
     columns = {"net": "net", "parameters": "parameters", "validation_accuracy": "validation", "test_accuracy": "test"}
     columns |= {"seconds": "seconds", "images_per_second": "images/s"}
@@ -100,7 +107,7 @@ def main(argv=None):
     arguments = p.parse_args(argv)
     folder = runs.find(arguments.run) if arguments.run else runs.newest(finished=True)
     runs.check_finished(folder)
-    print(write(folder, runs.read_config(folder), runs.read_json(folder / "result.json")))
+    print(write(folder, runs.read_config(folder), runs.read_result(folder / "result.json", *NEEDED)))
 
 
 if __name__ == "__main__":

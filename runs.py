@@ -32,7 +32,7 @@ import numpy as np
 
 import console
 import recipes
-from console import UserError, reason, refused, remove_temporaries, whole_file
+from console import UserError, choose, reason, refused, remove_temporaries, whole_file
 
 RUNS = Path("runs")
 
@@ -105,6 +105,11 @@ def read_config(folder):
     for key, kind in kinds.items():
         if not isinstance(config.get(key), kind):
             raise UserError(f"{path}: {key} is missing or no {kind.__name__}: this is no run's")
+    choose(f"value in {path} for precision:", config["precision"], ("float32", "bfloat16"))
+    choose(f"value in {path} for augment_engine:", config["augment_engine"], ("batch", "keras"))
+    command = config.setdefault("command", [])
+    if not isinstance(command, list) or not all(isinstance(part, str) for part in command):
+        raise UserError(f"{path}: command is no list of texts: this is no run's")
     for key in ("source", "origin", "fingerprint"):
         if not isinstance(config["data"].get(key), str):
             raise UserError(f"{path}: data.{key} is missing or no text: this is no run's")
@@ -113,6 +118,20 @@ def read_config(folder):
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return config
+
+
+def check_data(folder, config, digits):
+    """Raises UserError if a run's data (dataset.Digits) is not what it was when the run was started."""
+    if digits.train.fingerprint() != config["data"]["fingerprint"]:
+        raise UserError(f"{digits.train.origin} has changed since run {folder.name!r} was started")
+
+
+def read_result(path, *needed):
+    """A JSON file of a run's results, which may come from elsewhere: an object that has the keys `needed`."""
+    result = read_json(path)
+    if not isinstance(result, dict) or not result.keys() >= set(needed):
+        raise UserError(f"{path} is no run's: an object with {', '.join(needed) or 'results'} is needed")
+    return result
 
 
 def read_seen(folder):
@@ -125,9 +144,9 @@ def read_seen(folder):
         )
     with refused(f"{path} cannot be read"):
         seen = np.load(path, allow_pickle=False, mmap_mode="r")  # no more than the file's own size
-    if seen.dtype != np.uint64 or seen.ndim != 1:
-        raise UserError(f"{path} is {seen.dtype} {seen.shape}, where uint64 (n,) is needed")
-    return seen
+        if seen.dtype != np.uint64 or seen.ndim != 1:
+            raise ValueError(f"it is {seen.dtype} {seen.shape}, where uint64 (n,) is needed")
+        return seen
 
 
 def named(name):
@@ -405,6 +424,7 @@ def parser():
 def main(argv=None):
     arguments = parser().parse_args(argv)
     import compare
+    import report
 
     if arguments.command == "diff":
         print("\n".join(compare.diff(find(arguments.first), find(arguments.second))))
@@ -415,6 +435,8 @@ def main(argv=None):
     print(compare.text(table))
     for path, content in ((arguments.html, compare.page), (arguments.csv, compare.comma_separated)):
         if path:
+            if path.exists() and not path.read_bytes().startswith((b"run,recipe,", report.START)):
+                raise UserError(f"{path} exists and is no table of runs: choose another name, or remove it")
             with whole_file(path) as temporary:
                 temporary.write_text(content(table), encoding="utf-8")
             print(path)

@@ -101,3 +101,14 @@ def check(config):
         choose(f"setting of schedule {config['name']!r}", key, valid)
     if missing := needed - set(config):
         raise UserError(f"schedule {config['name']!r} needs {', '.join(sorted(missing))}")
+    for key, value in config.items():
+        if key == "learning_rates":
+            pairs = value if isinstance(value, list) and value else [None]
+            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in pairs):
+                raise UserError(f"schedule.{key} must be a list of [epochs, rate], not {value!r}")
+        elif key not in ("name", "monitor") and not _is_number(value):
+            raise UserError(f"schedule.{key} must be a finite number, not {value!r}")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

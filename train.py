@@ -99,6 +99,7 @@ def main(argv=None):
             for net in range(1, config["nets"] + 1):
                 print_net(config, fit.fit_net(config, net, folder))
             digits = dataset.load(config["data"]["source"])
+            runs.check_data(folder, config, digits)
             result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
             pictures = plots.run_pictures(folder, digits.train, digits.test)
             page = report.write(folder, config, result)
@@ -228,7 +229,11 @@ def resumed(arguments):
 
 
 def refuse_others(arguments, option, does):
-    given = [key for key in vars(arguments) if getattr(arguments, key) and key not in ("run", option)]
+    given = [
+        key
+        for key, value in vars(arguments).items()
+        if value is not None and value is not False and key not in ("run", option)
+    ]
     if given:
         raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")
 

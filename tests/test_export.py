@@ -66,6 +66,17 @@ def test_an_ensemble_is_exported_as_one_file_that_agrees_with_keras(form, two_ne
     assert [path.name for path in (two_nets / "exports").iterdir() if path.name.startswith(".")] == []
 
 
+def test_runs_are_averaged_net_by_net_however_many_shifts_each_predicts_by(two_nets, digits, monkeypatch):
+    import train
+
+    monkeypatch.chdir(two_nets)
+    train.main(["grenholm", *TINY, "--precision", "float32", "--data", "digits", "--run", "one"])
+    model = export.mean_of_nets([two_nets / "runs" / name for name in ("two", "one")])
+    found = model.predict(digits.test.x[..., None] / np.float32(255), verbose=0)
+    two, one = (load(two_nets / "runs" / name / "predictions.npz") for name in ("two", "one"))
+    np.testing.assert_allclose(found, (two["test_01"] + two["test_02"] + one["test_01"]) / 3, atol=1e-4)
+
+
 def test_what_cannot_be_exported_is_one_line(two_nets, monkeypatch):
     monkeypatch.chdir(two_nets)
     (two_nets / "precious.onnx").write_text("mine")

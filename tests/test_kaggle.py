@@ -5,7 +5,7 @@ The client here is a stand-in with the same functions: nothing is sent anywhere.
 
 import numpy as np
 import pytest
-from conftest import TINY, assert_one_line_error, script, write_csv
+from conftest import TINY, assert_one_line_error, read_submission, script, write_csv
 
 CLIENT = """
 import os, shutil, sys
@@ -40,7 +40,7 @@ def client(tmp_path_factory, digits):
     (package / "__init__.py").write_text("")
     (package / "kaggle_api_extended.py").write_text(CLIENT)
     write_csv(folder / "kaggle.csv", np.resize(digits.test.x, (28_000, 28, 28)))
-    assert script("train.py", "linear", *TINY, "--data", "digits", "--run", "fast", cwd=folder).returncode == 0
+    assert script("train.py", "codeastar", *TINY, "--data", "digits", "--run", "fast", cwd=folder).returncode == 0
     return folder, {"PYTHONPATH": str(folder / "fake"), "FAKE_KEY": "key"}
 
 
@@ -49,6 +49,9 @@ def test_a_submission_is_handed_in_or_kept_with_a_line_that_says_what_to_do(clie
     command = ["predict.py", "fast", "--test", "kaggle.csv", "--out", "s.csv", "--submit", "my first"]
     process = script(*command, cwd=folder, **environment)
     assert process.returncode == 0, process.stderr
+    assert "not for Kaggle" not in process.stdout
+    assert "Validation accuracy of fast" in process.stdout
+    assert len(read_submission(folder / "s.csv")) == 28_000
     assert process.stdout.endswith("Kaggle: Successfully submitted to Digit Recognizer\n")
     assert (folder / "handed-in.csv").read_bytes() == (folder / "s.csv").read_bytes()
     assert (folder / "message").read_text() == "digit-recognizer: my first"

@@ -134,6 +134,7 @@ def test_pictures_of_nothing_are_refused(trained):
     assert_one_line_error(
         script("plots.py", "digit", "--data", "digits", "--row", 1438, cwd=trained), "from 1 to 1,437"
     )
+    assert_one_line_error(script("plots.py", "samples", "--out", "x", cwd=trained), "must name a .png file")
     assert_one_line_error(script("plots.py", "spread", cwd=trained), "needs the names of runs")
     assert_one_line_error(script("plots.py", "dgit", cwd=trained), "invalid choice")
 
@@ -175,6 +176,10 @@ def test_runs_are_listed_the_best_first_as_text_page_and_csv(three_runs, capsys)
     page = (three_runs.parent / "runs.html").read_text()
     assert page.index(">b<") < page.index(">a<") < page.index(">c<")
     assert 'src="' not in page
+    runs.main(["--html", "runs.html", "--csv", "runs.csv"])  # over its own
+    (three_runs.parent / "mine.csv").write_text("label,pixel0")
+    with pytest.raises(UserError, match=r"mine\.csv exists and is no table of runs"):
+        runs.main(["--csv", "mine.csv"])
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, script, write_csv
+from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, script
 from PIL import Image
 
 import recipes
@@ -65,7 +65,7 @@ def test_predictions_are_the_mean_of_all_nets_and_the_csv_is_valid(trained, digi
     np.testing.assert_array_equal(read_submission(trained / "submissions" / "bag.csv"), mean.argmax(1))
     table = np.loadtxt(trained / "submissions" / "bag-probabilities.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(table[:, 1:], mean, atol=1e-5)
-    with Image.open(trained / "submissions" / "bag.png") as picture:
+    with Image.open(trained / "submissions" / "bag-preview.png") as picture:
         assert min(picture.size) > 500
 
 
@@ -79,15 +79,6 @@ def test_a_test_shift_predicts_by_the_mean_over_an_image_and_its_four_shifts(tra
     found = load(trained / "runs" / "bag" / "predictions.npz")["test_01"]
     np.testing.assert_allclose(found, expected, atol=0.02)  # by bfloat16 where the processor has it
     assert np.abs(found - net.predict(views[0][..., None] / np.float32(255), verbose=0)).max() > 0.02
-
-
-def test_another_test_set_is_predicted_and_twenty_eight_thousand_rows_are_for_kaggle(trained, digits):
-    write_csv(trained / "mine.csv", np.resize(digits.test.x, (28_000, 28, 28)))
-    process = script("predict.py", "bag", "--test", "mine.csv", "--out", "out/mine.csv", cwd=trained)
-    assert process.returncode == 0, process.stderr
-    assert "not for Kaggle" not in process.stdout
-    assert "Validation accuracy of bag" in process.stdout
-    assert len(read_submission(trained / "out" / "mine.csv")) == 28_000
 
 
 def test_image_files_of_any_size_and_polarity_are_predicted_as_the_digits_they_show(trained, digits):
@@ -141,8 +132,8 @@ def test_a_saved_net_needs_nothing_but_keras(trained, tmp_path):
     assert process.stdout.strip() == "{'float32'} (2, 10)", process.stderr
 
 
-def interrupted(folder, name, number, *arguments):
-    """Starts training, sends signal `number` after the first epoch; returns (exit code, stderr)."""
+def interrupted(folder, name, number, epochs, *arguments):
+    """Trains until `epochs` epochs are done, and sends signal `number`; returns (exit code, stderr)."""
     command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--run", name]
     process = subprocess.Popen(
         command,
@@ -155,7 +146,7 @@ def interrupted(folder, name, number, *arguments):
     )
     log = folder / "runs" / name / "net-01.csv"
     end = time.monotonic() + 120
-    while not (log.is_file() and log.read_text().count("\n") >= 3) and time.monotonic() < end:
+    while not (log.is_file() and log.read_text().count("\n") > epochs) and time.monotonic() < end:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(number)
@@ -167,24 +158,26 @@ def interrupted(folder, name, number, *arguments):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never_stopped(tmp_path):
-    arguments = ["codeastar", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40"]
+    arguments = ["codeastar", "--data", "digits", "--epochs", 20, "--set", "steps_per_epoch=40"]
     assert script("train.py", *arguments, "--run", "whole", cwd=tmp_path).returncode == 0
-    for name, number, code in (("int", signal.SIGINT, 130), ("term", signal.SIGTERM, 143)):
-        returned, told = interrupted(tmp_path, name, number, *arguments)
+    what = arguments
+    for number, code, epochs in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 8)):
+        returned, told = interrupted(tmp_path, "broken", number, epochs, *what)
         assert returned == code
-        assert told.strip() == f"train.py: stopped; go on with: python train.py --run {name} --resume"
-        assert not (tmp_path / "runs" / name / "result.json").exists()
-        assert (tmp_path / "runs" / name / "net-01.checkpoint-1.npz").exists()
-        process = script("train.py", "--run", name, "--resume", cwd=tmp_path)
-        assert process.returncode == 0, process.stderr
-        logs = [
-            [row.rsplit(",", 1)[0] for row in (tmp_path / "runs" / run / "net-01.csv").read_text().splitlines()]
-            for run in ("whole", name)
-        ]
-        assert logs[0] == logs[1]
-        whole, resumed = (load(tmp_path / "runs" / run / "predictions.npz") for run in ("whole", name))
-        for key in whole:
-            np.testing.assert_array_equal(whole[key], resumed[key])
+        assert told.strip() == "train.py: stopped; go on with: python train.py --run broken --resume"
+        assert not (tmp_path / "runs" / "broken" / "result.json").exists()
+        assert (tmp_path / "runs" / "broken" / "net-01.checkpoint-1.npz").exists()
+        what = ["--resume"]
+    process = script("train.py", "--run", "broken", "--resume", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    logs = [
+        [row.rsplit(",", 1)[0] for row in (tmp_path / "runs" / run / "net-01.csv").read_text().splitlines()]
+        for run in ("whole", "broken")
+    ]
+    assert logs[0] == logs[1]
+    whole, resumed = (load(tmp_path / "runs" / run / "predictions.npz") for run in ("whole", "broken"))
+    for key in whole:
+        np.testing.assert_array_equal(whole[key], resumed[key])
 
 
 def test_a_function_added_to_models_py_trains_by_name_and_is_listed(tmp_path):
@@ -192,6 +185,7 @@ def test_a_function_added_to_models_py_trains_by_name_and_is_listed(tmp_path):
     scripts.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, scripts)
+    shutil.copytree(ROOT / "templates", scripts / "templates")
     with open(scripts / "models.py", "a") as file:
         file.write(
             "\n\n@architecture\ndef my_own(dropout=0.1):\n    '''Mine.'''\n    return keras.Sequential([images(), "
@@ -289,14 +283,13 @@ def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, 
 
     monkeypatch.chdir(tmp_path)
     tiny = ["--epochs", "2", "--set", "steps_per_epoch=7", "--set", "min_steps_per_epoch=1", "--batch-size", "16"]
-    for executed in (1, 3, 32):
+    for executed in (1, 3):
         monkeypatch.setattr(fit, "steps_per_execution", lambda *_, executed=executed: executed)
         train.main(["single", *tiny, "--data", "digits", "--run", f"r{executed}"])
         assert json.loads((tmp_path / "runs" / f"r{executed}" / "net-01.json").read_text())["steps"] == 14
-    one, *others = (load(tmp_path / "runs" / f"r{executed}" / "predictions.npz") for executed in (1, 3, 32))
-    for other in others:
-        for key in one:
-            np.testing.assert_array_equal(one[key], other[key])
+    one, other = (load(tmp_path / "runs" / f"r{executed}" / "predictions.npz") for executed in (1, 3))
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
 
 
 def test_an_execution_takes_about_half_a_second_at_most():
