@@ -552,10 +552,10 @@ def _image_table(data, header, start, file, member, name, part):
             f"{'' if part == 'train' else ' without label'}, or {needed}"
         )
     column = next(column for column in header if column not in labels)
-    try:
-        table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{name} cannot be read ({reason(error)})") from error
+    with refused(f"{name} cannot be read"):
+        # By our own reading of the header: pandas renames a column without a name.
+        kept = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(io.BytesIO(data), header=0, names=header, **kept)
     if table.empty:
         raise UserError(f"{name} has a header and no rows")
     inside = {}

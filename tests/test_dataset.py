@@ -270,6 +270,14 @@ def test_an_image_of_any_size_and_polarity_comes_to_mnists_form(digits, tmp_path
             dataset.read_image(tmp_path / f"{name}.png")
 
 
+def test_a_table_of_images_whose_column_has_no_name_is_read(digits, tmp_path):
+    Image.fromarray(digits.test.x[0]).save(tmp_path / "a.png")
+    (tmp_path / "train.csv").write_text(",label\na.png,3\n")
+    loaded = dataset.load(str(tmp_path / "train.csv")).train
+    np.testing.assert_array_equal(loaded.x[0], digits.test.x[0])
+    assert loaded.y.tolist() == [3]
+
+
 def test_a_damaged_or_bloated_image_is_refused_in_a_line(digits, tmp_path):
     sound = tmp_path / "sound.png"
     Image.fromarray(digits.test.x[0]).save(sound)
