@@ -27,7 +27,7 @@ def table(folders):
             row["seconds"] = sum(net["seconds"] for net in done)
             row["images/s"] = float(np.median([net["images_per_second"] for net in done]))
         if runs.is_finished(folder):
-            result = runs.read_json(folder / "result.json")
+            result = runs.read_result(folder / "result.json")
             if "ensemble_validation" in result:
                 part = result["ensemble_validation"]
                 row["validation"] = part["accuracy"]
@@ -132,14 +132,14 @@ def _predicted(folder, config, part, n):
     if part == "validation":
         rows, probabilities = runs.out_of_bag(arrays, n, numbers)
     else:
-        found = [arrays[f"test_{net:02d}"] for net in numbers if f"test_{net:02d}" in arrays]
-        rows, probabilities = (np.arange(n), np.mean(found, axis=0)) if found else (np.arange(0), np.zeros((0, 10)))
+        rows, probabilities = np.arange(n), runs.mean_of_test(arrays, numbers)
+        if probabilities is None:
+            return {}
     return dict(zip(rows.tolist(), probabilities.argmax(1).tolist(), strict=True))
 
 
 def repeated(first, second):
     """Lines that say whether two finished runs of the same settings ended alike, and what was different around them."""
-
     configs = [runs.read_config(folder) for folder in (first, second)]
     around = [
         {"data": config["data"]["fingerprint"], "commit": config.get("commit")} | (config.get("versions") or {})

@@ -89,7 +89,7 @@ def judged_digits(folder, config, train, test):
     if len(rows):
         return train.x[rows], train.y[rows], probabilities, "validation"
     if test is not None and test.y is not None:
-        return test.x, test.y, np.mean([predictions[f"test_{net:02d}"] for net in numbers], axis=0), "test"
+        return test.x, test.y, runs.mean_of_test(predictions, numbers), "test"
     return None
 
 

@@ -369,9 +369,8 @@ def gather(folder, config, train_labels, test_labels):
             "out_of_bag": config["bagging"],
             "calibration_error": calibration(train_labels[rows], probabilities)[0],
         }
-    test = [predictions[f"test_{net:02d}"] for net in nets if f"test_{net:02d}" in predictions]
-    if test and test_labels is not None:
-        probabilities = np.mean(test, axis=0)
+    probabilities = mean_of_test(predictions, nets)
+    if probabilities is not None and test_labels is not None:
         result["ensemble_test"] = score(probabilities, test_labels) | {
             "rows": len(test_labels),
             "calibration_error": calibration(test_labels, probabilities)[0],
@@ -386,6 +385,12 @@ def finish(folder, config, result):
         net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)
         remove_checkpoints(folder, net)
     write_json(folder / "result.json", result)
+
+
+def mean_of_test(predictions, nets):
+    """The nets' mean probabilities for the test set, (n, 10); None where they were not asked for them."""
+    found = [predictions[f"test_{net:02d}"] for net in nets if f"test_{net:02d}" in predictions]
+    return np.mean(found, axis=0) if found else None
 
 
 def out_of_bag(predictions, n, nets):

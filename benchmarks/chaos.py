@@ -4,8 +4,8 @@
 
 Half of the kills (-9) come at a random time of a process's life, the others as soon as a file is being written or a net
 is finished. "identical": weights, probabilities, submission and log (but for its times) are those of the run that was
-never killed, bit for bit. Then every other fault: full disk, signals, a folder
-that disappears ... Prints tables, and keeps them in results/chaos.json.
+never killed, bit for bit. Then every other fault: full disk, signals, a folder that disappears ... Prints tables, and
+keeps them in results/chaos.json.
 """
 
 import argparse
