@@ -2,13 +2,16 @@
 #   make submission [RECIPE=single] [DATA=auto]    environment, data, train, predict: a CSV for Kaggle
 #   make test                                      environment, every test
 #   make bench                                     environment, PyTorch, every benchmark: benchmarks/RESULTS.md
+#   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
 
 PYTHON ?= python3
 RECIPE ?= single
 DATA ?= auto
 BIN := .venv/bin
 
-.PHONY: submission test lint bench
+RUN ?= single-1
+
+.PHONY: submission test lint bench gallery
 submission: .venv/installed
 	$(BIN)/python train.py $(RECIPE) --data $(DATA)
 	$(BIN)/python predict.py
@@ -18,6 +21,11 @@ test: .venv/installed-dev
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/bench.py --data $(DATA)
+
+gallery: .venv/installed
+	$(BIN)/python plots.py augmented --data $(DATA) --out gallery/augmented.png
+	$(BIN)/python plots.py centres --data $(DATA) --out gallery/centres.png
+	cp $(patsubst %,runs/$(RUN)/%.png,curves confusion mistakes hardest) gallery/
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,10 +1,12 @@
 """Runs side by side: the table of all, what differs between two, what a repetition changed."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 
+import console
 import dataset
 import nets
 import report
@@ -12,34 +14,45 @@ import runs
 
 
 def table(folders):
-    """A DataFrame with a row for each run, the best validation accuracy first; shares and seconds as numbers."""
+    """A DataFrame with a row for each run, the best validation accuracy first; shares and seconds as numbers.
+
+    A run that is damaged is told of on stderr, and left out.
+    """
     rows = []
     for folder in folders:
-        config = runs.read_config(folder)
-        row = {"run": folder.name, "recipe": config["recipe"], "data": config["data"]["origin"], "nets": config["nets"]}
-        row["epochs"] = config["epochs"]
-        done = [
-            runs.read_result(path, "parameters", "seconds", "images_per_second")
-            for path in sorted(folder.glob("net-*.json"))
-        ]
-        if done:
-            row["parameters"] = done[0]["parameters"]
-            row["seconds"] = sum(net["seconds"] for net in done)
-            row["images/s"] = float(np.median([net["images_per_second"] for net in done]))
-        if runs.is_finished(folder):
-            result = runs.read_result(folder / "result.json")
-            if "ensemble_validation" in result:
-                part = result["ensemble_validation"]
-                row["validation"] = part["accuracy"]
-                row["low"], row["high"] = runs.interval(part["accuracy"], part["rows"])
-            if "ensemble_test" in result:
-                row["test"] = result["ensemble_test"]["accuracy"]
-        row["finished"] = runs.is_finished(folder)
-        row["created"] = config["created"][:16].replace("T", " ")
-        rows.append(row)
+        try:
+            with console.refused(f"{folder} is no run that can be read"):
+                rows.append(_row(folder))
+        except console.UserError as error:
+            print(f"{error}: left out", file=sys.stderr)
     columns = ["run", "recipe", "data", "nets", "parameters", "epochs", "seconds", "images/s"]
     columns += ["validation", "low", "high", "test", "finished", "created"]
     return pd.DataFrame(rows, columns=columns).sort_values(["validation", "created"], ascending=False)
+
+
+def _row(folder):
+    config = runs.read_config(folder)
+    row = {"run": folder.name, "recipe": config["recipe"], "data": config["data"]["origin"], "nets": config["nets"]}
+    row["epochs"] = config["epochs"]
+    done = [
+        runs.read_result(path, "parameters", "seconds", "images_per_second")
+        for path in sorted(folder.glob("net-*.json"))
+    ]
+    if done:
+        row["parameters"] = done[0]["parameters"]
+        row["seconds"] = sum(net["seconds"] for net in done)
+        row["images/s"] = float(np.median([net["images_per_second"] for net in done]))
+    row["finished"] = runs.is_finished(folder)
+    if row["finished"]:
+        result = runs.read_result(folder / "result.json")
+        if "ensemble_validation" in result:
+            part = result["ensemble_validation"]
+            row["validation"] = part["accuracy"]
+            row["low"], row["high"] = runs.interval(part["accuracy"], part["rows"])
+        if "ensemble_test" in result:
+            row["test"] = result["ensemble_test"]["accuracy"]
+    row["created"] = config["created"][:16].replace("T", " ")
+    return row
 
 
 def shown(table):
@@ -99,7 +112,7 @@ def diff(first, second):
     for part, images in (("validation", digits.train), ("test", digits.test)):
         if images is None or images.y is None:
             continue
-        predicted = [_predicted(*pair, part, len(images.y)) for pair in zip(folders, configs, strict=True)]
+        predicted = [_predicted(*pair, part, digits) for pair in zip(folders, configs, strict=True)]
         rows = sorted(predicted[0].keys() & predicted[1].keys())
         if not rows:
             continue
@@ -126,13 +139,13 @@ def _told(settings, key):
     return json.dumps(settings[key]) if key in settings else "-"
 
 
-def _predicted(folder, config, part, n):
-    """{row: label} that a run predicts: of the rows it has validated on, or of its test set (`part`), of `n`."""
-    arrays, numbers = runs.read_arrays(folder / "predictions.npz"), range(1, config["nets"] + 1)
+def _predicted(folder, config, part, digits):
+    """{row: label} that a run predicts: of the rows it has validated on, or of its test set (`part`)."""
+    arrays, numbers = runs.read_predictions(folder / "predictions.npz", digits), range(1, config["nets"] + 1)
     if part == "validation":
-        rows, probabilities = runs.out_of_bag(arrays, n, numbers)
+        rows, probabilities = runs.out_of_bag(arrays, len(digits.train.x), numbers)
     else:
-        rows, probabilities = np.arange(n), runs.mean_of_test(arrays, numbers)
+        rows, probabilities = np.arange(len(digits.test.x)), runs.mean_of_test(arrays, numbers)
         if probabilities is None:
             return {}
     return dict(zip(rows.tolist(), probabilities.argmax(1).tolist(), strict=True))
@@ -164,7 +177,7 @@ def repeated(first, second):
             continue
         tests = [arrays.get(f"test_{net:02d}", np.zeros(0)) for arrays in predictions]
         largest = ""
-        if tests[0].size and tests[0].shape == tests[1].shape:
+        if tests[0].size and tests[0].shape == tests[1].shape and all(test.dtype.kind == "f" for test in tests):
             largest = f", at most {np.abs(tests[0] - tests[1]).max():.2g} in the test set's probabilities"
         lines.append(f"Net {net}: weights or predictions are different{largest}")
     return lines

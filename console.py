@@ -23,10 +23,22 @@ class Terminated(BaseException):
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser whose errors are one line, and whose help keeps the script's docstring as written."""
+    """ArgumentParser whose errors are one line, and whose help keeps the script's docstring as written.
+
+    Where argcomplete is installed and activated, the shell completes a script's options by it.
+    """
 
     def __init__(self, **arguments):
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **arguments)
+        epilog = "Exit codes: 0 done, 1 failed, 2 to be mended (one line says how), 130 interrupted, 143 terminated."
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=form, allow_abbrev=False, epilog=epilog, **arguments)
+
+    def parse_args(self, *arguments):
+        if "_ARGCOMPLETE" in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(*arguments)
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

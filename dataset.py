@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Where digits come from, checked: Kaggle's CSVs, MNIST, scikit-learn's digits, image files; splits; random streams.
 
     python train.py --data SOURCE, where SOURCE is
@@ -24,7 +25,6 @@ import io
 import os
 import re
 import socket
-import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +33,7 @@ import numpy as np
 
 import console
 from console import UserError, reason, refused, whole_file
+from handwriting import mnist_form, read_image
 
 SOURCES = ("auto", "kaggle", "mnist", "digits")
 KAGGLE_FOLDERS = (Path("data"), Path("/kaggle/input/digit-recognizer"))
@@ -583,67 +584,15 @@ def _bad_image(name, row, column, image, what):
     raise UserError(f"{name}: row {row} (line {row + 1}), column {column}: {image[:80]!r} {what}")
 
 
-def read_image(path):
-    """Reads an image file of any size and polarity, as uint8 (28, 28) in MNIST's form.
-
-    An image of 28x28 pixels, light on dark, is taken as it is. Any other is told from its background (the median of
-    its border), and given to `mnist_form`. Raises UserError for a file that is no image, or shows nothing.
-    """
-    from PIL import Image, ImageOps
-
-    with refused(f"{path} is not an image that can be read"), warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than a hundred million pixels
-        warnings.filterwarnings("ignore", module="PIL")  # of a file that is damaged, and can be read all the same
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.thumbnail((2000, 2000))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            gray = np.asarray(image.convert("L"), np.float32)
-    border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    background = np.median(border)
-    if gray.shape == (28, 28) and background < 64:
-        return gray.astype(np.uint8)
-    ink = np.abs(gray - background)
-    if ink.max() < 16:
-        raise UserError(f"{path} shows no digit: it is of one shade")
-    ink *= 255 / ink.max()
-    ink[ink < 64] = 0  # paper and noise
-    return mnist_form(ink)
-
-
-def mnist_form(ink):
-    """Brings a digit to MNIST's form: its box scaled to fit 20x20 pixels, its centre of mass in the middle of 28x28.
-
-    ink: (height, width), 0 background to 255. Returns uint8 (28, 28).
-    After http://yann.lecun.com/exdb/mnist/.
-    """
-    from PIL import Image
-
-    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return np.zeros((28, 28), np.uint8)
-    ink = np.asarray(ink, np.float32)[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scale = 20 / max(ink.shape)
-    size = [max(1, round(side * scale)) for side in ink.shape[::-1]]
-    resampling = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
-    box = np.asarray(Image.fromarray(ink).resize(size, resampling)).clip(0, 255)
-    form = np.zeros((28, 28), np.float32)
-    total = max(box.sum(), 1e-6)
-    corner = []
-    for axis, length in enumerate(box.shape):
-        centre = (box.sum(axis=1 - axis) * np.arange(length)).sum() / total
-        corner.append(int(np.clip(round(13.5 - centre), 0, 28 - length)))
-    form[corner[0] : corner[0] + box.shape[0], corner[1] : corner[1] + box.shape[1]] = box
-    return form.round().astype(np.uint8)
-
-
-def main(argv=None):
+def parser():
     p = console.Parser(prog="dataset.py", description=__doc__)
     p.add_argument("command", nargs="?", choices=("fetch",), help="fetch: download Kaggle's files into data/")
     p.add_argument("--data", default="auto", metavar="SOURCE", help="what to look at (default: auto)")
-    arguments = p.parse_args(argv)
+    return p
+
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
     if arguments.command == "fetch":
         import competition
 

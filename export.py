@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Writes a run's nets, all of an ensemble in one file, for use without Keras; and runs that file to see that it agrees.
 
     python export.py                                 the newest finished run, as exports/NAME.onnx
@@ -28,8 +29,9 @@ LARGEST_DIFFERENCE = 1e-4
 
 def parser():
     p = console.Parser(prog="export.py", description=__doc__)
-    p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
-    p.add_argument("--format", choices=SUFFIXES, default="onnx", help="default: onnx")
+    names = p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
+    names.completer = runs.names
+    p.add_argument("--format", choices=SUFFIXES, default="onnx", help="what to write (default: onnx)")
     p.add_argument("--out", type=Path, metavar="PATH", help="default: exports/RUN and the format's suffix")
     return p
 

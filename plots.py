@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Every picture: of a run after training, of a submission, and of the digits themselves.
 
     python plots.py augmented --recipe grenholm     30 digits as that recipe would train on them
@@ -35,11 +36,11 @@ def save(figure, path):
     return Path(path)
 
 
-def run_pictures(folder, train, test):
+def run_pictures(folder, digits):
     """Draws a run's pictures into its folder, when all its nets are finished; returns their paths.
 
-    train, test: dataset.Images (test may be None). The digits shown are the validation rows (of several nets: each
-    row judged by the nets that did not train on it), or the test rows of a run that has no validation split.
+    digits: the run's dataset.Digits. The digits shown are the validation rows (of several nets: each row judged by the
+    nets that did not train on it), or the test rows of a run that has no validation split.
     """
     import nets
 
@@ -53,10 +54,9 @@ def run_pictures(folder, train, test):
     figures["steps"] = steps(of_nets(".steps.csv", runs.read_rows), folder.name)
     figures["layers"] = layers(nets.read_net(runs.net_file(folder, 1, ".keras")), folder.name)
     results = of_nets(".json", runs.read_json)
-    accuracies = [[net[key] for net in results] for key in SPREAD if key in results[0]]
-    if len(results) > 1 and accuracies:
-        figures["spread"] = spread({folder.name: accuracies[0]})
-    judged = judged_digits(folder, config, train, test)
+    if len(results) > 1 and (found := accuracies(results)):
+        figures["spread"] = spread({folder.name: found})
+    judged = judged_digits(folder, config, digits)
     if judged:
         x, y, probabilities, part = judged
         title = f"{folder.name}: {part} digits"
@@ -81,10 +81,10 @@ def to_tensorboard(folder, pictures):
             tf.summary.image(path.stem, tf.io.decode_png(path.read_bytes(), channels=3)[None], step=0)
 
 
-def judged_digits(folder, config, train, test):
+def judged_digits(folder, config, digits):
     """(images, labels, mean probabilities, "validation" or "test") of a run; None where it has no labelled ones."""
-    numbers = range(1, config["nets"] + 1)
-    predictions = runs.read_arrays(folder / "predictions.npz")
+    train, test, numbers = digits.train, digits.test, range(1, config["nets"] + 1)
+    predictions = runs.read_predictions(folder / "predictions.npz", digits)
     rows, probabilities = runs.out_of_bag(predictions, len(train.y), numbers)
     if len(rows):
         return train.x[rows], train.y[rows], probabilities, "validation"
@@ -167,7 +167,9 @@ def mistakes(x, y, probabilities, title, most=40):
     wrong = np.flatnonzero(predicted != y)
     shown = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
     captions = [f"{y[i]} taken for {predicted[i]}\n{sure[i]:.0%}" for i in shown]
-    which = f"the {len(shown)} surest of {len(wrong)} mistakes" if len(wrong) > most else f"{len(wrong)} mistakes"
+    which = f"{len(wrong)} mistake{'s' * (len(wrong) != 1)}"
+    if len(wrong) > most:
+        which = f"the {len(shown)} surest of {which}"
     return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability)")
 
 
@@ -221,7 +223,10 @@ def _size(shape):
     return "x".join(str(size) for size in shape)
 
 
-SPREAD = ("validation_accuracy", "test_accuracy")  # of a net, whichever it has first
+def accuracies(results):
+    """Of nets' results, the accuracies on validation rows, or else on the test set; none where there are neither."""
+    keys = ("validation_accuracy", "test_accuracy")
+    return next(([net[key] for net in results] for key in keys if results and key in results[0]), [])
 
 
 def spread(groups):
@@ -384,8 +389,10 @@ def shapes(x):
 def parser():
     p = console.Parser(prog="plots.py", description=__doc__)
     p.add_argument("picture", choices=sorted(PICTURES), help="which picture to make")
-    p.add_argument("runs", nargs="*", metavar="RUN", help="for spread: the runs whose nets are to be shown")
-    p.add_argument("--recipe", default="single", help="for augmented and layers: whose (default: single)")
+    names = p.add_argument("runs", nargs="*", metavar="RUN", help="for spread: the runs whose nets are to be shown")
+    names.completer = runs.names
+    recipe = p.add_argument("--recipe", default="single", help="for augmented and layers: whose (default: single)")
+    recipe.completer = lambda **_: recipes.RECIPES
     p.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting of it, as in train.py")
     p.add_argument("--data", default="auto", metavar="SOURCE", help="whose digits (default: auto)")
     p.add_argument("--row", type=int, default=1, metavar="N", help="for digit: which labelled row, from 1 (default: 1)")
@@ -421,11 +428,9 @@ def _spread(arguments, config, images):
         raise UserError("spread needs the names of runs: python plots.py spread single-1 single-2")
     groups = {}
     for folder in map(runs.find, arguments.runs):
-        results = [runs.read_json(path) for path in sorted(folder.glob("net-*.json"))]
-        found = [[net[key] for net in results] for key in SPREAD if results and key in results[0]]
-        if not found:
+        groups[folder.name] = accuracies([runs.read_result(path) for path in sorted(folder.glob("net-*.json"))])
+        if not groups[folder.name]:
             raise UserError(f"run {folder.name!r} has no net with an accuracy")
-        groups[folder.name] = found[0]
     return spread(groups)
 
 

@@ -1,14 +1,13 @@
+# PYTHON_ARGCOMPLETE_OK
 """Predicts with trained runs, and writes submissions/NAME.csv for Kaggle's Digit Recognizer.
 
     python predict.py                          the newest finished run, on the test set of its own data
     python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
     python predict.py --test kaggle            another test set: a source, or a CSV of pixels
-    python predict.py --images photo.png scans/    image files of any size, light on dark or dark on light
+    python predict.py --images photo.png scans/    photographs and scans, of any size and light
+    python predict.py --submit "my first"      hand the CSV in by Kaggle's own client, too
 
 Test images whose labels a run has seen in training are refused, since their accuracy would say nothing.
-
-    python predict.py --submit "my first"          hand the CSV in by Kaggle's own client, too
-
 Or hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
@@ -18,6 +17,7 @@ import numpy as np
 
 import console
 import dataset
+import handwriting
 import runs
 from console import UserError, whole_file
 
@@ -26,23 +26,22 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
 def parser():
-    p = console.Parser(
-        prog="predict.py",
-        description=__doc__,
-        epilog="Exit codes: 0 done, 1 failed, 2 to be mended (one line says how), 130 interrupted, 143 terminated.",
-    )
-    p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
-    what = p.add_mutually_exclusive_group()
+    p = console.Parser(prog="predict.py", description=__doc__)
+    names = p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
+    names.completer = runs.names
+    group = p.add_argument_group("what to predict")
+    what = group.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
     what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders of them, instead")
-    p.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv")
-    p.add_argument(
+    group.add_argument(
         "--allow-leak",
         action="store_true",
         help="predict images whose labels a run has seen all the same, into a file whose name ends in -leak",
     )
-    p.add_argument("--submit", metavar="MESSAGE", help="hand the CSV in by Kaggle's own client (pip install kaggle)")
-    p.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
+    group = p.add_argument_group("what becomes of it")
+    group.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv")
+    group.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
+    group.add_argument("--submit", metavar="MESSAGE", help="hand it in by Kaggle's own client (pip install kaggle)")
     return p
 
 
@@ -152,18 +151,24 @@ def mean_probabilities(folders, configs, x):
 
     import fit
     import layers
-    import nets
 
     total, n = np.zeros((len(x), 10)), 0
     for folder, config in zip(folders, configs, strict=True):
         precision = layers.native_precision(config["precision"])
-        for net in range(1, config["nets"] + 1):
-            keras.backend.clear_session()
-            result = runs.read_result(runs.net_file(folder, net, ".json"), "parameters")
-            model = nets.read_net(runs.net_file(folder, net, ".keras"), result["parameters"])
+        for model in saved_nets(folder, config):
             total += fit.predict(layers.fast(model, precision), x, config["test_shift"])
             n += 1
+            keras.backend.clear_session()
     return total / n
+
+
+def saved_nets(folder, config):
+    """The keras.Models of a run, one after the other."""
+    import nets
+
+    for net in range(1, config["nets"] + 1):
+        result = runs.read_result(runs.net_file(folder, net, ".json"), "parameters")
+        yield nets.read_net(runs.net_file(folder, net, ".keras"), result["parameters"])
 
 
 def read_images(paths):
@@ -179,7 +184,7 @@ def read_images(paths):
             files.append(path)
         else:
             raise UserError(f"there is no image at {path}")
-    return files, np.stack([dataset.read_image(file) for file in files])
+    return files, np.stack([handwriting.read_image(file) for file in files])
 
 
 def check_out(path):

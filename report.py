@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Writes runs/NAME/report.html: a finished run's figures, pictures and settings, in one file that needs no network.
 
 python report.py                the newest finished run's, anew (train.py leaves one in every run)
@@ -101,13 +102,19 @@ def _cell(key, value):
     return f"{value:.2%}" if key.endswith("accuracy") else f"{value:,.0f}"
 
 
-def main(argv=None):
+def parser():
     p = console.Parser(prog="report.py", description=__doc__)
-    p.add_argument("run", nargs="?", metavar="RUN", help="a name in runs/ (default: the newest finished one)")
-    arguments = p.parse_args(argv)
+    run = p.add_argument("run", nargs="?", metavar="RUN", help="a name in runs/ (default: the newest finished one)")
+    run.completer = runs.names
+    return p
+
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
     folder = runs.find(arguments.run) if arguments.run else runs.newest(finished=True)
     runs.check_finished(folder)
-    print(write(folder, runs.read_config(folder), runs.read_result(folder / "result.json", *NEEDED)))
+    with console.refused(f"{folder} cannot be reported"):
+        print(write(folder, runs.read_config(folder), runs.read_result(folder / "result.json", *NEEDED)))
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """A run's folder, runs/NAME/: its settings, each net's log, checkpoint and result, and what is gathered at the end.
 
     config.json        every resolved setting, the seed, versions, git commit, the data's fingerprint
@@ -25,6 +26,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -51,6 +53,9 @@ def create(name, recipe, config, seen):
         numbers = [re.fullmatch(rf"{re.escape(recipe)}-(\d+)", path.name) for path in RUNS.glob("*")]
         folder = RUNS / f"{recipe}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
     new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run has its settings from the first
+    for left in RUNS.glob(".*.*/"):
+        if time.time() - left.stat().st_mtime > 3600:  # seconds; of a process that died while it was here
+            shutil.rmtree(left, ignore_errors=True)
     try:
         new.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # written by Python, whose errors say what the system said, where NumPy's do not
@@ -124,6 +129,9 @@ def check_data(folder, config, digits):
     """Raises UserError if a run's data (dataset.Digits) is not what it was when the run was started."""
     if digits.train.fingerprint() != config["data"]["fingerprint"]:
         raise UserError(f"{digits.train.origin} has changed since run {folder.name!r} was started")
+    test = digits.test.fingerprint() if digits.test else None
+    if test != config["data"].get("test_fingerprint", test):
+        raise UserError(f"the test set of {digits.train.origin} has changed since run {folder.name!r} was started")
 
 
 def read_result(path, *needed):
@@ -161,8 +169,7 @@ def find(name):
     """The folder of an existing run."""
     folder = named(name)
     if not (folder / "config.json").is_file():
-        known = sorted(folder.name for folder in all_runs())
-        raise UserError(f"no run {name!r} in {RUNS}/; there are: {', '.join(known) or 'none'}")
+        raise UserError(f"no run {name!r} in {RUNS}/; there are: {', '.join(sorted(names())) or 'none'}")
     return folder
 
 
@@ -172,6 +179,11 @@ def chosen(names):
     for folder in folders:
         check_finished(folder)
     return folders
+
+
+def names(**_):
+    """The names of all runs, as the shell completes them."""
+    return [folder.name for folder in all_runs()]
 
 
 def all_runs():
@@ -255,6 +267,25 @@ def read_arrays(path):
             return {key: file[key] for key in file.files}
 
 
+def read_predictions(path, digits):
+    """The arrays of a predictions.npz (see `gather`), a run's or a net's, checked as they may come from elsewhere.
+
+    digits: the run's dataset.Digits. Raises UserError if the arrays are not theirs.
+    """
+    arrays, labelled = read_arrays(path), np.arange(len(digits.train.x))
+    for key, array in arrays.items():
+        if key.startswith("validation_rows"):
+            sound = array.ndim == 1 and array.dtype.kind in "iu" and np.isin(array, labelled).all()
+            sound = sound and (key.replace("_rows", "") in arrays or not len(array))
+        else:
+            rows = arrays.get(key.replace("validation", "validation_rows")) if "validation" in key else None
+            n = len(rows) if rows is not None else len(digits.test.x) if digits.test else 0
+            sound = array.dtype == np.float32 and array.shape == (n, 10)
+        if not sound:
+            raise UserError(f"{path} is not of this run's data: {key} is {array.dtype} {array.shape}")
+    return arrays
+
+
 def write_checkpoint(folder, net, arrays, state):
     """Writes a dict of arrays and `state` (JSON-able, with its "epoch") with a checksum, over the last but one."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
@@ -329,20 +360,21 @@ def calibration(labels, probabilities, bins=10):
     return float(np.abs(means - accuracies) @ counts[some] / len(sure)), means, accuracies, counts
 
 
-def gather(folder, config, train_labels, test_labels):
+def gather(folder, config, digits):
     """When every net is finished: writes log.csv and predictions.npz, and returns the result for `finish`.
 
-    train_labels: uint8 of all labelled rows. test_labels: uint8, or None where they are not known.
+    digits: the run's dataset.Digits.
     predictions.npz holds validation_rows_01 (row numbers of the labelled data, from 0), validation_01 and test_01
     (float32 probabilities) for net 1, and so on.
     """
     nets = range(1, config["nets"] + 1)
-    results = [read_json(net_file(folder, net, ".json")) for net in nets]
+    train_labels, test_labels = digits.train.y, digits.test and digits.test.y
+    results = [read_result(net_file(folder, net, ".json"), "parameters", "seconds") for net in nets]
     gathered = folder / "predictions.npz"
-    predictions = read_arrays(gathered) if gathered.is_file() else {}
+    predictions = read_predictions(gathered, digits) if gathered.is_file() else {}
     for net in nets:
         if (path := net_file(folder, net, ".predictions.npz")).is_file():
-            predictions |= {f"{key}_{net:02d}": value for key, value in read_arrays(path).items()}
+            predictions |= {f"{key}_{net:02d}": value for key, value in read_predictions(path, digits).items()}
     rows = []
     for net in nets:
         with open(net_file(folder, net, ".csv"), newline="", encoding="utf-8") as file:
@@ -420,9 +452,10 @@ def parser():
     p.add_argument("--html", type=Path, metavar="FILE", help="write the table as a page, too")
     p.add_argument("--csv", type=Path, metavar="FILE", help="write the table as a CSV, too")
     commands = p.add_subparsers(dest="command")
-    diff = commands.add_parser("diff", help="compare two finished runs")
-    diff.add_argument("first", metavar="RUN")
-    diff.add_argument("second", metavar="RUN")
+    told = "which settings and which digits of two finished runs differ, with McNemar's test"
+    diff = commands.add_parser("diff", help=told, description=told)
+    for which in ("first", "second"):
+        diff.add_argument(which, metavar="RUN", help="a name in runs/").completer = names
     return p
 
 
@@ -432,7 +465,8 @@ def main(argv=None):
     import report
 
     if arguments.command == "diff":
-        print("\n".join(compare.diff(find(arguments.first), find(arguments.second))))
+        with refused(f"{arguments.first} and {arguments.second} cannot be compared"):
+            print("\n".join(compare.diff(find(arguments.first), find(arguments.second))))
         return
     table = compare.table(all_runs())
     if table.empty:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Trains a recipe, one net or many, and leaves runs/NAME/ with settings, log, result, weights and pictures.
 
     python train.py                              the default recipe, on the best data that is there
@@ -24,12 +25,9 @@ from console import UserError, duration
 
 
 def parser():
-    p = console.Parser(
-        prog="train.py",
-        description=__doc__,
-        epilog="Exit codes: 0 done, 1 failed, 2 to be mended (one line says how), 130 interrupted, 143 terminated.",
-    )
-    p.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name from --list (default: single)")
+    p = console.Parser(prog="train.py", description=__doc__)
+    recipe = p.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name from --list (default: single)")
+    recipe.completer = lambda **_: recipes.RECIPES
     p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
 
     group = p.add_argument_group("data")
@@ -38,13 +36,13 @@ def parser():
         metavar="SOURCE",
         help="auto, kaggle, mnist, digits, or the path of a folder, zip, CSV or npz (default: auto, the best there is)",
     )
-    group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows, 0 for none")
+    group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows to measure on")
     group.add_argument("--shared-split", action="store_true", help="one split for all nets, though the recipe bags")
 
     group = p.add_argument_group("training (default: as the recipe has it)")
     group.add_argument("--nets", type=int, metavar="N", help="how many nets to train, and to average")
-    group.add_argument("--epochs", type=int, metavar="E")
-    group.add_argument("--batch-size", type=int, metavar="B")
+    group.add_argument("--epochs", type=int, metavar="E", help="passes over the training rows, each augmented anew")
+    group.add_argument("--batch-size", type=int, metavar="B", help="images a step")
     group.add_argument("--learning-rate", type=float, metavar="R", help="the schedule's (its peak, or where it begins)")
     group.add_argument("--model", metavar="NAME", help="an architecture of models.py")
     group.add_argument("--weights", metavar="WHICH", help="which count: last, averaged (over steps), or best (epoch)")
@@ -100,8 +98,8 @@ def main(argv=None):
                 print_net(config, fit.fit_net(config, net, folder))
             digits = dataset.load(config["data"]["source"])
             runs.check_data(folder, config, digits)
-            result = runs.gather(folder, config, digits.train.y, digits.test and digits.test.y)
-            pictures = plots.run_pictures(folder, digits.train, digits.test)
+            result = runs.gather(folder, config, digits)
+            pictures = plots.run_pictures(folder, digits)
             page = report.write(folder, config, result)
             if config["tensorboard"]:
                 plots.to_tensorboard(folder, pictures)
@@ -204,6 +202,7 @@ def started(arguments, config, source, name):
         "source": digits.source,
         "origin": digits.train.origin,
         "fingerprint": digits.train.fingerprint(),
+        "test_fingerprint": digits.test.fingerprint() if digits.test else None,
         "rows": len(digits.train.x),
     }
     config["created"] = datetime.datetime.now(datetime.UTC).isoformat()

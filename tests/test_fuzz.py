@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import dataset
+import handwriting
 import nets
 import runs
 from console import UserError
@@ -158,7 +159,7 @@ def test_any_test_csv_is_read_or_refused_in_a_line(samples, tmp_path):
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp"])
 def test_any_image_file_is_read_or_refused_in_a_line(kind, samples, tmp_path):
-    search(edited(samples[kind]), dataset.read_image, 0.02, tmp_path, f"image.{kind}")
+    search(edited(samples[kind]), handwriting.read_image, 0.02, tmp_path, f"image.{kind}")
 
 
 @pytest.mark.parametrize("name", ["net-01.checkpoint-1.npz", "seen.npy"])

@@ -1,5 +1,6 @@
 """Nothing is lost when a run dies, nothing leaks from test to training, and no file can do harm."""
 
+import dataclasses
 import errno
 import io
 import json
@@ -451,6 +452,63 @@ def test_a_config_that_is_no_runs_is_told_in_one_line(change, told, trained, tmp
     path.write_text(json.dumps(config))
     with pytest.raises(UserError, match=told):
         runs.read_config(path.parent)
+
+
+def copied(trained, tmp_path, *names):
+    """Copies of the run in `trained`, in runs/ of the working folder; their folders."""
+    return [Path(shutil.copytree(trained / "runs" / "bag", tmp_path / "runs" / name)) for name in names]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.update(test_01=arrays["test_01"][:5]),
+        lambda arrays: arrays.update(validation_rows_01=arrays["validation_rows_01"] + 10**9),
+        lambda arrays: arrays.pop("validation_01"),
+        lambda arrays: arrays.update(validation_02=np.array(["9"])),
+    ],
+    ids=["short", "rows outside", "lacking", "texts"],
+)
+def test_predictions_of_other_data_are_told_in_one_line(change, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = copied(trained, tmp_path, "theirs", "bag")
+    arrays = load(folder / "predictions.npz")
+    change(arrays)
+    runs.write_arrays(folder / "predictions.npz", arrays)
+    with pytest.raises(UserError, match=r"theirs.predictions.npz is not of this run's data"):
+        runs.main(["diff", "theirs", "bag"])
+
+
+def test_a_damaged_run_is_left_out_of_the_table_and_told_of(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder, name in zip(copied(trained, tmp_path, "a", "b", "c"), ("config", "result", "net-01"), strict=True):
+        (folder / f"{name}.json").write_text('{"ensemble_validation": 3}')
+    copied(trained, tmp_path, "bag")
+    runs.main([])
+    told = capsys.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()] == ["run", "bag"]
+    assert told.err.count("left out") == 3
+    assert len(told.err.splitlines()) == 3
+
+
+def test_a_run_whose_test_set_has_changed_is_not_gone_on_with(trained, digits):
+    config = runs.read_config(trained / "runs" / "bag")
+    runs.check_data(trained, config, digits)
+    other = dataset.Images(digits.test.x[::-1].copy(), digits.test.y, "reversed")
+    for test in (other, None):
+        with pytest.raises(UserError, match=r"test set .* has changed"):
+            runs.check_data(trained, config, dataclasses.replace(digits, test=test))
+
+
+def test_what_a_process_left_that_died_while_it_made_a_run_is_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    left = tmp_path / "runs" / ".mine-1.4242"
+    left.mkdir(parents=True)
+    assert runs.create(None, "mine", {}, np.arange(3)).name == "mine-1"
+    assert left.exists()
+    os.utime(left, (0, 0))
+    assert runs.create(None, "mine", {}, np.arange(3)).name == "mine-2"
+    assert not left.exists()
 
 
 # Submissions

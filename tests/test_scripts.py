@@ -1,6 +1,7 @@
 """train.py and predict.py as a user runs them: what they leave, print and refuse."""
 
 import csv
+import importlib
 import json
 import os
 import shutil
@@ -446,13 +447,37 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
     ):
         assert_one_line_error(script("train.py", *arguments, cwd=tmp_path), told)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import train, predict\n"
-        "for script in (train, predict):\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import draw, predict, train\n"
+        "for script in (train, predict, draw):\n"
         "    try: script.main(['--help'])\n"
         "    except SystemExit: pass\n"
-        "assert not {'keras', 'tensorflow', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not {'keras', 'tensorflow', 'matplotlib', 'pandas', 'sklearn', 'gradio', 'kaggle'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "runs", "plots", "report", "export", "draw", "dataset"])
+def test_help_has_examples_a_word_on_every_option_and_the_exit_codes(name, tmp_path):
+    process = script(f"{name}.py", "--help", cwd=tmp_path)
+    assert process.returncode == 0
+    assert f"\n    python {name}.py" in process.stdout
+    assert "Exit codes: 0 done" in process.stdout
+    for action in importlib.import_module(name).parser()._actions:
+        assert action.help or action.choices, action
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [("train.py gren", ["grenholm"]), ("train.py --see", ["--seed"]), ("predict.py b", ["bag"])],
+)
+def test_the_shell_completes_options_recipes_and_runs(line, completed, trained, tmp_path):
+    pytest.importorskip("argcomplete")
+    told = tmp_path / "told"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(told)}
+    environment = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    command = [sys.executable, str(ROOT / line.split()[0])]
+    subprocess.run(command, cwd=trained, env=environment, capture_output=True, timeout=60)
+    assert [word.strip() for word in told.read_text().split("\n")] == completed
 
 
 def test_augmented_digits_are_drawn_by_command(tmp_path):

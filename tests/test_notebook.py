@@ -1,0 +1,54 @@
+"""The notebook runs from top to bottom."""
+
+import os
+import shutil
+
+import pytest
+from conftest import ROOT, read_submission
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+
+PATH = ROOT / "notebooks" / "digit_recognizer.ipynb"
+
+
+def outputs(cell, kind):
+    """Those of a cell that are of a kind: "image/png", say, or the name of a stream."""
+    return [output for output in cell.outputs if kind in output.get("data", {}) or kind == output.get("name")]
+
+
+def client(notebook, folder):
+    return nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
+
+
+def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tmp_path, monkeypatch, digits):
+    shutil.copytree(
+        ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "runs", "data", "benchmarks", "tests")
+    )
+    monkeypatch.setenv("DATA", "digits")
+    monkeypatch.setenv("RECIPE", "grenholm")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the kernel's own libraries
+    notebook = nbformat.read(PATH, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # they would soon be those of other code
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": tmp_path / "clone/notebooks"}}
+    )
+    client.execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs for cell in code)
+    told = "".join(output["text"] for cell in code for output in outputs(cell, "stdout"))
+    assert "Traceback" not in told
+    assert "error" not in told
+    assert not any(outputs(cell, "stderr") for cell in code)
+    assert sum(len(outputs(cell, "image/png")) for cell in code) == 15
+    assert "Validation accuracy:" in told
+    assert len(read_submission(tmp_path / "clone" / "submission.csv")) == len(digits.test.x)
+
+
+def test_without_the_scripts_the_notebook_says_what_to_do(tmp_path):
+    notebook = nbformat.read(PATH, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"][:1]
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="set REPOSITORY above"):
+        client(notebook, tmp_path).execute()
+    assert os.listdir(tmp_path) == []
