@@ -17,7 +17,12 @@ import handwriting
 import runs
 
 CANVAS = 400  # pixels
-BRUSH = 28
+BRUSH = 14
+# Gradio begins without a tool, and after "Clear canvas" has none again: the pen is taken for the user.
+PEN = """() => setInterval(() => {
+    const pen = document.querySelector('#drawing button[aria-label="Brush"]');
+    if (pen && !document.querySelector('#drawing button[aria-label$=" Size"]')) pen.click();
+}, 200)"""
 
 
 def parser():
@@ -40,6 +45,10 @@ def main(argv=None):
     config = runs.read_config(folder)
     models = list(predict.saved_nets(folder, config))
     page = drawing_page(folder.name, models, config["test_shift"])
+    import gradio
+
+    # Fonts of the machine's own: Gradio's would be fetched from the network.
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     try:
         _, address, _ = page.launch(
             server_port=arguments.port,
@@ -47,6 +56,7 @@ def main(argv=None):
             prevent_thread_lock=True,
             quiet=True,
             footer_links=[],
+            theme=theme,
         )
     except OSError as error:
         raise console.UserError(f"{console.reason(error)}: choose another --port") from error
@@ -78,18 +88,24 @@ def drawing_page(name, models, test_shift):
                 label="Draw here",
                 type="numpy",
                 canvas_size=(CANVAS, CANVAS),
+                height=CANVAS + 80,
+                width=CANVAS + 80,
+                scale=0,
+                min_width=CANVAS + 80,
                 fixed_canvas=True,
                 layers=False,
+                transforms=(),
                 brush=gradio.Brush(default_size=BRUSH, colors=["#000000"], color_mode="fixed"),
                 elem_id="drawing",
             )
             probabilities = gradio.Label(label="Probability of each digit", num_top_classes=10, elem_id="probabilities")
         with gradio.Row():
-            plain = dict(height=280, buttons=[], interactive=False)
+            plain = dict(height=320, buttons=[], interactive=False)
             seen = gradio.Image(label="What the net sees: 28 x 28 pixels, centred", **plain)
             looked = gradio.Image(label="Where it looked (Grad-CAM): the more, the darker the orange", **plain)
         told = [probabilities, seen, looked]
-        sketch.change(judged, sketch, told, show_progress="hidden", trigger_mode="always_last", api_name="judge")
+        sketch.change(judged, sketch, told, show_progress="hidden", trigger_mode="always_last")
+        page.load(js=PEN)
     return page
 
 
@@ -109,35 +125,55 @@ def look(models, explained, image, test_shift=0):
 def grad_cam(model):
     """Returns a function of a digit uint8 (28, 28) and a label: which parts speak for it, float32 (28, 28), 0 to 1.
 
-    By the last feature maps of 7x7 or more that all of the net's results come from, after Selvaraju et al., "Grad-CAM:
-    visual explanations from deep networks" (2017). A net that has none, looks nowhere.
+    By the last feature maps of 5x5 or more that all of the net's results come from: Selvaraju et al., "Grad-CAM: visual
+    explanations from deep networks" (2017), each pixel weighted by its own gradient, since where a stroke is matters
+    here (Draelos and Carin, "HiResCAM", 2020). A net that has no such maps looks nowhere.
     """
     import keras
-    from PIL import Image
 
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     if hasattr(copy.layers[-1], "activation"):
         copy.layers[-1].activation = keras.activations.linear  # logits: probabilities of 1 have no gradient
-    maps = [layer.output for layer in copy.layers if len(layer.output.shape) == 4 and min(layer.output.shape[1:3]) >= 7]
     body, head = None, None
-    for features in reversed(maps):
+    for layer in reversed(copy.layers):
+        features, normalised = layer.output, isinstance(layer, keras.layers.BatchNormalization)
+        if len(features.shape) < 4 or min(features.shape[1:3]) < 5 or normalised:
+            continue  # what is normalised is not 0 where nothing is
         try:
-            body, head = keras.Model(copy.inputs, features), keras.Model(features, copy.output)
+            body, head = keras.Model(copy.inputs[0], features), keras.Model(features, copy.outputs[0])
         except ValueError:  # one of a residual block's branches
             continue
         break
+    if head is None:
+        return lambda image, label: np.zeros((28, 28), np.float32)
+    centres = _centres(body)
 
     def heat(image, label):
-        if head is None:
-            return np.zeros((28, 28), np.float32)
         features = body(image[None, ..., None] / np.float32(255), training=False)
-        weights = np.asarray(_gradient(lambda x: head(x, training=False)[0, label], features)).mean(axis=(1, 2))
-        found = np.maximum((np.asarray(features)[0] * weights).sum(axis=-1), 0)
-        found = np.asarray(Image.fromarray(found / max(found.max(), 1e-9)).resize((28, 28), Image.Resampling.BILINEAR))
-        return found
+        gradient = _gradient(lambda x: head(x, training=False)[0, label], features)
+        found = np.maximum((np.asarray(features) * np.asarray(gradient))[0].sum(axis=-1), 0)
+        for _ in range(2):  # rows, then columns
+            found = np.stack([np.interp(np.arange(28), centres, [0, *line, 0]) for line in found.T])
+        return (found / max(found.max(), 1e-9)).astype(np.float32)
 
     return heat
+
+
+def _centres(body):
+    """Where on an image the rows (and columns) of a net's feature maps lie, and the next ones beyond either end.
+
+    The middle of what each is made from, by its gradient.
+    """
+    import keras
+
+    x = keras.ops.convert_to_tensor(np.random.default_rng(0).random((32, 28, 28, 1), np.float32))
+    middles = []
+    for k in range(body.output.shape[1]):
+        felt = np.abs(_gradient(lambda x, k=k: keras.ops.sum(body(x, training=False)[:, k, k]), x)).sum(axis=(0, 2, 3))
+        middles.append(felt @ np.arange(28) / max(felt.sum(), 1e-9))
+    apart = 28 / len(middles)
+    return np.maximum.accumulate([middles[0] - apart, *middles, middles[-1] + apart])
 
 
 def _gradient(function, x):
@@ -158,7 +194,9 @@ def _gradient(function, x):
 
 def _gray(sketch):
     """What Gradio gives of a drawing, uint8 (height, width, 4), as dark on white: uint8 (height, width)."""
-    drawn = np.zeros((CANVAS, CANVAS, 4), np.uint8) if sketch is None else sketch["composite"]
+    drawn = sketch and sketch["composite"]
+    if drawn is None:  # nothing is drawn
+        return np.full((CANVAS, CANVAS), 255, np.uint8)
     opacity = drawn[..., 3] / 255
     return (255 - opacity * (255 - drawn[..., :3].mean(axis=-1))).astype(np.uint8)
 

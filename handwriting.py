@@ -43,8 +43,7 @@ def digit(gray):
 
     An image of 28x28 pixels, light on dark, is in that form already, and is returned as it is.
     """
-    border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
-    if gray.shape == (28, 28) and np.median(border) < 64:
+    if gray.shape == (28, 28) and np.median(_border(gray)) < 64:
         return gray
     ink = written(gray)
     return None if ink is None else mnist_form(ink)
@@ -54,13 +53,17 @@ def written(gray):
     """What is written on an image (height, width): float32, as high and wide or more, 0 paper to 255 ink; or None."""
     from scipy import ndimage
 
-    gray = gray.astype(np.float32)
-    if _is_light_on_dark(gray):
-        gray = 255 - gray
-    gray = np.pad(gray, 2, mode="edge")
-    smooth = ndimage.gaussian_filter(gray, min(gray.shape) / 200)
-    widest = max(5, min(gray.shape) // 3)  # that a stroke can be
-    contrast = ndimage.grey_closing(smooth, (widest, widest), mode="nearest") - smooth
+    smooth = ndimage.gaussian_filter(gray.astype(np.float32), min(gray.shape) / 200)
+    edge = _border(smooth)
+    paper = np.median(edge)
+    even = np.mean(np.abs(edge - paper) < 12) > 0.6  # a drawing, a scan: the paper is of one shade
+    if (smooth.mean() > paper) if even else _is_light_on_dark(smooth):
+        smooth, paper = 255 - smooth, 255 - paper
+    framed = _within_frame(smooth)
+    if framed is not None and (ink := written(smooth[framed])) is not None:
+        return ink
+    smooth = np.pad(smooth, 2, mode="edge")
+    contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, min(gray.shape) // 3)
     noise = np.median(contrast)  # the larger part of an image is paper
     labels, n = ndimage.label(contrast > max(12, 3 * noise), np.ones((3, 3)))
     if not n:
@@ -79,18 +82,48 @@ def written(gray):
     return (255 * ink).astype(np.float32)
 
 
-def _is_light_on_dark(gray):
-    """Whether what stands out from a smoothly lit paper, a quadratic surface, is lighter than it."""
-    rows, columns = (np.linspace(-1, 1, size) for size in gray.shape)
-    y, x = (grid.ravel() for grid in np.meshgrid(rows, columns, indexing="ij"))
-    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
-    values, weights = gray.ravel(), np.ones(gray.size)
-    for _ in range(5):  # the further from the surface, the less a pixel counts
-        scaled = terms * weights[:, None]
-        surface = terms @ np.linalg.lstsq(scaled.T @ terms, scaled.T @ values, rcond=None)[0]
-        off = values - surface
-        weights = 1 / (1 + (off / (1 + 2 * np.median(np.abs(off)))) ** 2)
-    return (np.clip(off, -255, 255) ** 3).sum() > 0
+def _border(image):
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def _is_light_on_dark(image):
+    """Whether ink is lighter than paper: strokes are thinner than what they enclose, so they are found first."""
+    found = []
+    for part in (24, 16, 12, 8, 5):
+        thin = [_thinner(shade, min(image.shape) // part) for shade in (image, 255 - image)]
+        found.append([(np.maximum(contrast - 3 * np.median(contrast), 0) ** 2).sum() for contrast in thin])
+    most = np.max(found, axis=1)
+    dark, light = found[np.argmax(most >= most.max() / 5)]
+    return light > dark
+
+
+def _thinner(image, width):
+    """How much darker than the paper around it each pixel of what is thinner than `width` is: of the image's shape."""
+    from scipy import ndimage
+
+    return ndimage.grey_closing(image, (max(5, width),) * 2, mode="nearest") - image
+
+
+def _within_frame(image):
+    """The part of an image that a dark line goes round, as slices of rows and columns; None if there is none."""
+    from scipy import ndimage
+
+    contrast = _thinner(image, min(image.shape) // 8)
+    labels, _ = ndimage.label(contrast > max(12, 5 * np.median(contrast)), np.ones((3, 3)))
+    for i, box in enumerate(ndimage.find_objects(labels), 1):
+        if any(2 * (part.stop - part.start) < size for part, size in zip(box, image.shape, strict=True)):
+            continue  # it goes round less than a quarter
+        inside = ndimage.binary_fill_holes(labels[box] == i) & (labels[box] != i)
+        if inside.mean() < 0.7:  # a 0 has less, a box has more
+            continue
+        holes, _ = ndimage.label(inside)
+        rows, columns = ndimage.find_objects(holes)[np.bincount(holes.ravel())[1:].argmax()]
+        edge = 2 + min(inside.shape) // 50
+        return tuple(
+            slice(outer.start + inner.start + edge, outer.start + inner.stop - edge)
+            for outer, inner in zip(box, (rows, columns), strict=True)
+        )
+    return None
 
 
 def _of_the_digit(contrast, labels):
@@ -104,17 +137,11 @@ def _of_the_digit(contrast, labels):
     sides = (boxes[:, :, 1] - boxes[:, :, 0]).max(axis=1)
     at_edge = ((boxes[:, :, 0] <= 2) | (boxes[:, :, 1] >= size - 2)).any(axis=1)
     usual = sides >= 0.1 * sides.max()  # of what is not a speck
-
-    def surrounds(i):
-        within = (boxes[:, :, 0] > boxes[i, :, 0]).all(axis=1) & (boxes[:, :, 1] < boxes[i, :, 1]).all(axis=1)
-        return (within & (sides > sides[i] / 4)).any()
-
-    frame = np.array([usual[i] and surrounds(i) for i in range(len(numbers))])
-    inner = usual & ~at_edge & ~frame
+    inner = usual & ~at_edge
     choice = inner if inner.any() else usual
     main = np.flatnonzero(choice)[strength[choice].argmax()]
     gap = np.maximum(boxes[:, :, 0] - boxes[main, :, 1], boxes[main, :, 0] - boxes[:, :, 1]).max(axis=1)
-    near = (gap <= sides[main] / 4) & (strength >= 0.03 * strength[main]) & ~frame & (at_edge <= at_edge[main])
+    near = (gap <= sides[main] / 4) & (strength >= 0.03 * strength[main]) & (at_edge <= at_edge[main])
     near[main] = True
     return numbers[near]
 

@@ -117,7 +117,7 @@ def test_a_damaged_or_bloated_image_is_refused_in_a_line(digits, tmp_path):
 
 def arc(x, y, width, height, start, end):
     """Points of an ellipse about (x, y), from angle `start` to `end` in degrees: 0 right, 90 down, 180 left."""
-    angles = np.radians(np.linspace(start, end, 24))
+    angles = np.radians(np.linspace(start, end, 10))
     return [(x + width * np.cos(a), y + height * np.sin(a)) for a in angles]
 
 
@@ -147,20 +147,23 @@ STROKES = [
 
 
 def drawn(page, strokes):
-    """Draws by the mouse on draw.py's page; returns the digit that it says is the likeliest, None if it says none."""
+    """Draws by the mouse on draw.py's page; returns the digit that it says is the likeliest."""
     page.get_by_label("Clear canvas").click()
-    page.wait_for_function("!document.querySelector('#probabilities .output-class')")
+    page.wait_for_selector("#probabilities .output-class", state="detached")
+    page.wait_for_timeout(500)
+    page.wait_for_selector('#drawing button[aria-label="Brush Size"]')  # the pen is in hand
     box = page.locator("#drawing canvas").first.bounding_box()
+    side = 0.8 * min(box["width"], box["height"])
+    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
     for stroke in strokes:
-        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        points = [(left + x * side, top + y * side) for x, y in stroke]
         page.mouse.move(*points[0])
         page.mouse.down()
         for point in points[1:]:
-            page.mouse.move(*point, steps=4)
+            page.mouse.move(*point)
         page.mouse.up()
-        page.wait_for_timeout(400)
-    page.wait_for_selector("#probabilities .output-class", timeout=5000)
-    page.wait_for_timeout(400)
+        page.wait_for_selector("#probabilities .output-class")
+    page.wait_for_timeout(1000)  # for the answer to the last stroke
     return int(page.locator("#probabilities .output-class").first.inner_text())
 
 

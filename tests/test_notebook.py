@@ -27,7 +27,7 @@ def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tm
         ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "runs", "data", "benchmarks", "tests")
     )
     monkeypatch.setenv("DATA", "digits")
-    monkeypatch.setenv("RECIPE", "grenholm")
+    monkeypatch.setenv("RECIPE", "quick")
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the kernel's own libraries
     notebook = nbformat.read(PATH, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # they would soon be those of other code
@@ -41,7 +41,7 @@ def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tm
     assert "Traceback" not in told
     assert "error" not in told
     assert not any(outputs(cell, "stderr") for cell in code)
-    assert sum(len(outputs(cell, "image/png")) for cell in code) == 15
+    assert sum(len(outputs(cell, "image/png")) for cell in code) == 14
     assert "Validation accuracy:" in told
     assert len(read_submission(tmp_path / "clone" / "submission.csv")) == len(digits.test.x)
 
