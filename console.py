@@ -51,7 +51,7 @@ def choose(kind, name, valid):
     Traceback (most recent call last):
     console.UserError: no recipe 'grenhol'; did you mean 'grenholm'? There are: deotte, grenholm
     """
-    if name in valid:
+    if name in list(valid):  # a list, since a name from a file may be of a kind that has no hash
         return name
     close = difflib.get_close_matches(str(name), list(valid), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."

@@ -4,6 +4,7 @@ Ink is what differs from the paper around it, however that is lit: the paper is 
 a stroke can be (Sternberg's background subtraction, by grey-scale morphology). Frames, edges and specks are left out.
 """
 
+import math
 import warnings
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from console import UserError, refused
 
 LARGEST_SIDE = 400  # pixels that are looked at; a digit needs 20
+LARGEST_IMAGE = 2**25  # pixels that are read, but for JPEG: 256 MB
 
 
 def read_image(path):
@@ -23,9 +25,12 @@ def read_image(path):
     with refused(f"{path} is not an image that can be read"), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than a hundred million pixels
         warnings.filterwarnings("ignore", module="PIL")  # of a file that is damaged, and can be read all the same
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
+        with Image.open(path) as image:
+            image.draft("L", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG's way to be read smaller, and for less
+            if math.prod(image.size) > LARGEST_IMAGE:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many: make it smaller")
             image.thumbnail((2000, 2000))
+            image = ImageOps.exif_transpose(image)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
