@@ -202,9 +202,9 @@ def run(main):
         print(f"{program}: {where}{reason(error)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt as interrupt:
-        print(f"\n{program}: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"\n{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         code = 130
     except Terminated as interrupt:
-        print(f"\n{program}: {interrupt or 'terminated'}", file=sys.stderr)
+        print(f"\n{program}: {str(interrupt) or 'terminated'}", file=sys.stderr)
         code = 143
     sys.exit(code)

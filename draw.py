@@ -16,8 +16,8 @@ import console
 import handwriting
 import runs
 
-CANVAS = 400  # pixels
-BRUSH = 14
+CANVAS = 280  # pixels
+BRUSH = 10
 # Gradio begins without a tool, and after "Clear canvas" has none again: the pen is taken for the user.
 PEN = """() => setInterval(() => {
     const pen = document.querySelector('#drawing button[aria-label="Brush"]');
@@ -61,10 +61,7 @@ def main(argv=None):
     except OSError as error:
         raise console.UserError(f"{console.reason(error)}: choose another --port") from error
     print(f"Draw at {address}, and end with Ctrl-C", flush=True)
-    try:
-        threading.Event().wait()
-    finally:
-        page.close(verbose=False)
+    threading.Event().wait()  # the page is served by a thread that ends with the process
 
 
 def drawing_page(name, models, test_shift):
