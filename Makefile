@@ -1,6 +1,6 @@
 # From nothing, on a machine with Python 3.11 to 3.13:
 #   make submission [RECIPE=single] [DATA=auto]    environment, data, train, predict: a CSV for Kaggle
-#   make test                                      environment, every test
+#   make test                                      environment, the tests; make slow-test: those of a minute and more
 #   make bench                                     environment, PyTorch, every benchmark: benchmarks/RESULTS.md
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
 
@@ -11,13 +11,16 @@ BIN := .venv/bin
 
 RUN ?= single-1
 
-.PHONY: submission test lint bench gallery
+.PHONY: submission test slow-test lint bench gallery
 submission: .venv/installed
 	$(BIN)/python train.py $(RECIPE) --data $(DATA)
 	$(BIN)/python predict.py
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2
+
+slow-test: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 -m slow
 
 bench: .venv/installed-bench
 	$(BIN)/python benchmarks/bench.py --data $(DATA)

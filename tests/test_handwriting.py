@@ -12,6 +12,7 @@ from conftest import ROOT, SHARED, script
 from PIL import Image, ImageFilter, ImageOps
 
 import dataset
+import draw
 import handwriting
 import predict
 import runs
@@ -172,6 +173,36 @@ def free_port():
         return server.getsockname()[1]
 
 
+def test_a_net_looks_where_what_decides_is():
+    """A net made by hand: a digit is a 3 as far as there is ink in the lower right quarter, and nothing else counts."""
+    import keras
+
+    net = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(1, 3, padding="same", activation="relu"),
+            keras.layers.MaxPooling2D(4),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    kernel = np.zeros((7, 7, 10))
+    kernel[4:, 4:, 3] = 1
+    net.set_weights([np.full((3, 3, 1, 1), 1 / 9), np.zeros(1), kernel.reshape(49, 10), np.zeros(10)])
+    image = np.full((28, 28), 255, np.uint8)
+    probabilities, heat = draw.look([net], [draw.grad_cam(net)], image)
+    assert probabilities.argmax() == 3
+    assert heat.shape == (28, 28)
+    assert heat.max() == 1
+    assert heat[18:26, 18:26].min() > 0.9
+    assert heat[:13].max() == 0
+    assert heat[:, :13].max() == 0
+    shifted, _ = draw.look([net, net], [draw.grad_cam(net)] * 2, image, test_shift=1)
+    assert shifted.shape == (10,)
+    assert shifted.sum() == pytest.approx(1)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_digits_drawn_in_a_browser_are_read(reader):
     """18 of 20, and what is shown beside them."""
@@ -193,7 +224,7 @@ def test_digits_drawn_in_a_browser_are_read(reader):
         right = sum(told == label for told, (label, _) in zip(read, STROKES, strict=True))
         assert right >= 18, read
         server.send_signal(signal.SIGINT)
-        out, err = server.communicate(timeout=10)
+        out, err = server.communicate(timeout=60)
         assert (server.returncode, out, err) == (130, "", "\ndraw.py: interrupted\n")
     finally:
         server.kill()

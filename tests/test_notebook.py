@@ -22,6 +22,7 @@ def client(notebook, folder):
     return nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": folder}})
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tmp_path, monkeypatch, digits):
     shutil.copytree(
         ROOT, tmp_path / "clone", ignore=shutil.ignore_patterns(".*", "runs", "data", "benchmarks", "tests")

@@ -386,6 +386,7 @@ train.main(["deotte", "--nets", "7", "--epochs", "1", "--set", "steps_per_epoch=
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells a process's memory")
 def test_memory_does_not_grow_from_net_to_net(tmp_path):
     process = subprocess.run(
