@@ -124,6 +124,8 @@ def _within_frame(image):
         holes, _ = ndimage.label(inside)
         rows, columns = ndimage.find_objects(holes)[np.bincount(holes.ravel())[1:].argmax()]
         edge = 2 + min(inside.shape) // 50
+        if min(rows.stop - rows.start, columns.stop - columns.start) < 4 * edge:
+            continue
         return tuple(
             slice(outer.start + inner.start + edge, outer.start + inner.stop - edge)
             for outer, inner in zip(box, (rows, columns), strict=True)

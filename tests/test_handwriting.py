@@ -94,6 +94,15 @@ def test_an_image_of_any_size_and_polarity_comes_to_mnists_form(digits, tmp_path
     assert handwriting.read_image(tmp_path / "clear.png")[4:24, 13:15].min() > 200
 
 
+def test_images_of_any_few_pixels_are_digits_or_nothing():
+    rng = np.random.default_rng(0)
+    for height in (1, 2, 3, 5, 8, 13, 28, 60):
+        for width in (1, 2, 4, 7, 11, 28, 59):
+            for image in (rng.integers(0, 256, (height, width)), np.pad(np.full((height, width), 255), 1)):
+                found = handwriting.digit(image.astype(np.uint8))
+                assert found is None or (found.shape, found.dtype) == ((28, 28), np.uint8)
+
+
 def test_a_damaged_or_bloated_image_is_refused_in_a_line(digits, tmp_path):
     sound = tmp_path / "sound.png"
     Image.fromarray(digits.test.x[0]).save(sound)
