@@ -80,13 +80,12 @@ def mean_of_nets(folders):
     from keras.layers import Cropping2D, Input, ZeroPadding2D
 
     import fit
-    import nets
+    import predict
 
     found = []
     for i, folder in enumerate(folders, 1):
         config = runs.read_config(folder)
-        for number in range(1, config["nets"] + 1):
-            net = nets.read_net(runs.net_file(folder, number, ".keras"))
+        for number, net in enumerate(predict.saved_nets(folder, config), 1):
             net.name = f"run_{i}_net_{number}"
             found.append((net, config["test_shift"]))
     inputs, outputs = Input((28, 28, 1)), []
