@@ -73,9 +73,11 @@ def written(gray):
     labels, n = ndimage.label(contrast > max(12, 3 * noise), np.ones((3, 3)))
     if not n:
         return None
-    kept = np.isin(labels, _of_the_digit(contrast, labels))
+    kept = _of_the_digit(contrast, labels)
     full = np.quantile(contrast[kept], 0.9)
-    kept &= contrast > 0.3 * full
+    # Again without what is faint, which may have joined a shadow's edge to the digit.
+    labels, _ = ndimage.label(kept & (contrast > 0.3 * full), np.ones((3, 3)))
+    kept = _of_the_digit(contrast, labels)
     # MNIST's strokes are two pixels wide and more: a fine pen's would vanish when they are scaled.
     side = max(np.ptp(where) + 1 for where in np.nonzero(kept))
     width = 4 * ndimage.distance_transform_edt(kept)[kept].mean()  # of a band: four times its mean depth
@@ -134,7 +136,7 @@ def _within_frame(image):
 
 
 def _of_the_digit(contrast, labels):
-    """The numbers of the connected parts that are the digit's: the strongest one and what is near it."""
+    """Where the connected parts are that are the digit's, the strongest one and what is near it: bool, of their shape."""
     from scipy import ndimage
 
     numbers = np.arange(1, labels.max() + 1)
@@ -150,7 +152,7 @@ def _of_the_digit(contrast, labels):
     gap = np.maximum(boxes[:, :, 0] - boxes[main, :, 1], boxes[main, :, 0] - boxes[:, :, 1]).max(axis=1)
     near = (gap <= sides[main] / 4) & (strength >= 0.03 * strength[main]) & (at_edge <= at_edge[main])
     near[main] = True
-    return numbers[near]
+    return np.isin(labels, numbers[near])
 
 
 def mnist_form(ink):

@@ -69,7 +69,6 @@ def photographed(digit, rng, kind):
 def test_photographs_are_read_as_well_as_the_digits_on_them(kind, reader, tmp_path, monkeypatch):
     monkeypatch.chdir(reader)
     images, rng = unseen(60), np.random.default_rng(0)
-    lost = 0.2 if kind == "shadow" else 0.1  # its edge may go through the digit
     for i, image in enumerate(images.x):
         photographed(image, rng, kind).save(tmp_path / f"{i}.jpg", quality=70)
     read = np.stack([handwriting.read_image(tmp_path / f"{i}.jpg") for i in range(len(images.x))])
@@ -77,7 +76,7 @@ def test_photographs_are_read_as_well_as_the_digits_on_them(kind, reader, tmp_pa
     config = runs.read_config(folder)
     plain, seen = (predict.mean_probabilities([folder], [config], x).argmax(1) for x in (images.x, read))
     assert np.mean(plain == images.y) >= 0.95
-    assert np.mean(seen == images.y) >= np.mean(plain == images.y) - lost
+    assert np.mean(seen == images.y) >= np.mean(plain == images.y) - 0.1
 
 
 def test_an_image_of_any_size_and_polarity_comes_to_mnists_form(digits, tmp_path):
