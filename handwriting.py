@@ -136,7 +136,7 @@ def _within_frame(image):
 
 
 def _of_the_digit(contrast, labels):
-    """Where the connected parts are that are the digit's, the strongest one and what is near it: bool, of their shape."""
+    """Where the digit's parts are, the strongest connected one and what is near it: bool, of `labels`' shape."""
     from scipy import ndimage
 
     numbers = np.arange(1, labels.max() + 1)
