@@ -107,6 +107,7 @@ def diff(first, second):
     lines += [f"  {key}: {_told(left, key)} | {_told(right, key)}" for key in changed] or ["  the same"]
     if configs[0]["data"]["fingerprint"] != configs[1]["data"]["fingerprint"]:
         return [*lines, "Digits: the runs had different data, so theirs cannot be compared"]
+    compared = len(lines)
     digits = dataset.load(configs[0]["data"]["source"])
     runs.check_data(first, configs[0], digits)
     for part, images in (("validation", digits.train), ("test", digits.test)):
@@ -129,6 +130,8 @@ def diff(first, second):
             for row in [rows[i] for i in some[:10]]:
                 labels = " | ".join(str(labels[row]) for labels in predicted)
                 lines.append(f"    row {row + 1}, a {images.y[row]}: {labels}")
+    if len(lines) == compared:
+        lines.append("Digits: no labelled one that both runs predict, so theirs cannot be compared")
     return lines
 
 

@@ -114,7 +114,7 @@ def curves(logs, title):
     accuracy.set(ylabel="accuracy", ylim=(1 - min(1, 3 * float(np.median(errors)) + 1e-3), 1))
     accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
     rate.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (loss, accuracy, rate):
         axes.grid(alpha=0.3)
     loss.legend(frameon=False)
@@ -347,7 +347,7 @@ def centres(images):
         counts, *edges = np.histogram2d(*offsets.T, bins=np.arange(-limit - 0.25, limit + 0.5, 0.5))
         shown = axes.imshow(np.log10(counts + 1), origin="lower", cmap="Blues", extent=[edges[0][0], edges[0][-1]] * 2)
         figure.colorbar(shown, ax=axes, label="digits, $10^n - 1$")
-        axes.set(xlabel="right of the middle (pixels)", ylabel="below it")
+        axes.set(xlabel="right of the middle (pixels)", ylabel="below it (pixels)")
         axes.invert_yaxis()
         axes.set_title(f"centre of {name}: 95 % within {covers(offsets):.1f} pixels ({covers(offsets) / 28:.3f})")
     for axes, values, unit, name in ((c, slant, "°", "slant"), (d, zoom, "", "size")):

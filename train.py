@@ -302,9 +302,10 @@ def print_plan(config, plan, rows):
     print(f"Recipe: {config['recipe']}, {rows:,} rows to train on")
     for model, settings, steps in plan:
         nets = f"{settings['nets']} nets" if settings["nets"] > 1 else "1 net"
+        epochs = f"{settings['epochs']} epochs" if settings["epochs"] > 1 else "1 epoch"
         print(
             f"        {nets} of {model.count_params():,} parameters ({settings['model']}), "
-            f"{settings['epochs']} epochs of {steps:,} steps of {settings['batch_size']} images"
+            f"{epochs} of {steps:,} steps of {settings['batch_size']} images"
         )
     seconds = estimate.training_seconds(plan)
     if seconds is not None:

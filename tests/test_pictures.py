@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY, assert_one_line_error, load, script
 from PIL import Image
 
+import compare
 import plots
 import report
 import runs
@@ -193,7 +194,7 @@ def test_the_page_of_runs_is_sorted_by_a_click(three_runs):
     assert dom.index(">a<") < dom.index(">b<") < dom.index(">c<")
 
 
-def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_runs, digits, capsys):
+def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_runs, digits, capsys, monkeypatch):
     arrays = load(three_runs / "b" / "predictions.npz")
     for key in ("test_01", "test_02"):
         arrays[key][:] = np.eye(10)[digits.test.y]  # b is right throughout
@@ -213,6 +214,9 @@ def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_r
     assert "Validation digits that both predict" in told
     with pytest.raises(UserError, match="'c' is not finished"):
         runs.main(["diff", "a", "c"])
+    monkeypatch.setattr(compare, "_predicted", lambda *_: {})
+    runs.main(["diff", "a", "b"])
+    assert "Digits: no labelled one that both runs predict" in capsys.readouterr().out
 
 
 def test_there_being_no_runs_is_one_line(tmp_path):
