@@ -13,6 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
+OLDEST_KERAS = (3, 14)  # the first whose Muon goes by its name
+
 
 class UserError(Exception):
     """Something the user can mend: printed as one line, exit code 2."""
@@ -95,6 +97,9 @@ def import_keras():
     except ImportError as error:
         install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
         raise UserError(f"Keras cannot be used here ({error}): {install}") from error
+    if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
+        oldest = ".".join(map(str, OLDEST_KERAS))
+        raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={oldest}'")
 
 
 @contextlib.contextmanager

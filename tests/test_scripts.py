@@ -486,3 +486,12 @@ def test_augmented_digits_are_drawn_by_command(tmp_path):
     assert process.returncode == 0, process.stderr
     with Image.open(tmp_path / "augmented.png") as picture:
         assert min(picture.size) > 500
+
+
+def test_a_keras_that_is_too_old_is_one_line(tmp_path):
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "__init__.py").write_text('from keras import distribution\n__version__ = "3.8.0"\n')
+    (tmp_path / "keras" / "distribution.py").write_text("list_devices = list\n")
+    process = script("train.py", "--data", "digits", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert_one_line_error(process, "Keras 3.8.0 is too old", "'keras>=3.14'")
+    assert not (tmp_path / "runs").exists()
