@@ -16,6 +16,7 @@ import runs
 def table(folders):
     """A DataFrame with a row for each run, the best validation accuracy first; shares and seconds as numbers.
 
+    Of nets of several kinds, `parameters` is the largest's and `epochs` the recipe's own.
     A run that is damaged is told of on stderr, and left out.
     """
     rows = []
@@ -39,18 +40,18 @@ def _row(folder):
         for path in sorted(folder.glob("net-*.json"))
     ]
     if done:
-        row["parameters"] = done[0]["parameters"]
-        row["seconds"] = sum(net["seconds"] for net in done)
+        row["parameters"] = max(int(net["parameters"]) for net in done)
+        row["seconds"] = float(sum(net["seconds"] for net in done))
         row["images/s"] = float(np.median([net["images_per_second"] for net in done]))
     row["finished"] = runs.is_finished(folder)
     if row["finished"]:
         result = runs.read_result(folder / "result.json")
         if "ensemble_validation" in result:
             part = result["ensemble_validation"]
-            row["validation"] = part["accuracy"]
+            row["validation"] = float(part["accuracy"])
             row["low"], row["high"] = runs.interval(part["accuracy"], part["rows"])
         if "ensemble_test" in result:
-            row["test"] = result["ensemble_test"]["accuracy"]
+            row["test"] = float(result["ensemble_test"]["accuracy"])
     row["created"] = config["created"][:16].replace("T", " ")
     return row
 
@@ -90,7 +91,7 @@ def page(table):
 
 
 def comma_separated(table):
-    return table.to_csv(index=False)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def diff(first, second):
@@ -108,12 +109,16 @@ def diff(first, second):
     if configs[0]["data"]["fingerprint"] != configs[1]["data"]["fingerprint"]:
         return [*lines, "Digits: the runs had different data, so theirs cannot be compared"]
     compared = len(lines)
-    digits = dataset.load(configs[0]["data"]["source"])
-    runs.check_data(first, configs[0], digits)
-    for part, images in (("validation", digits.train), ("test", digits.test)):
+    both = [dataset.load(config["data"]["source"]) for config in configs]
+    for folder, config, digits in zip(folders, configs, both, strict=True):
+        runs.check_data(folder, config, digits)
+    tests = [digits.test and digits.test.fingerprint() for digits in both]
+    if tests[0] != tests[1]:
+        lines.append("Test digits: the runs had different ones, so theirs cannot be compared")
+    for part, images in (("validation", both[0].train), ("test", both[0].test if tests[0] == tests[1] else None)):
         if images is None or images.y is None:
             continue
-        predicted = [_predicted(*pair, part, digits) for pair in zip(folders, configs, strict=True)]
+        predicted = [_predicted(*of, part, digits) for *of, digits in zip(folders, configs, both, strict=True)]
         rows = sorted(predicted[0].keys() & predicted[1].keys())
         if not rows:
             continue
@@ -158,7 +163,12 @@ def repeated(first, second):
     """Lines that say whether two finished runs of the same settings ended alike, and what was different around them."""
     configs = [runs.read_config(folder) for folder in (first, second)]
     around = [
-        {"data": config["data"]["fingerprint"], "commit": config.get("commit")} | (config.get("versions") or {})
+        {
+            "data": config["data"]["fingerprint"],
+            "test data": config["data"].get("test_fingerprint"),
+            "commit": config.get("commit"),
+        }
+        | (config.get("versions") or {})
         for config in configs
     ]
     changed = [

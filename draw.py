@@ -51,14 +51,16 @@ def main(argv=None):
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     try:
         _, address, _ = page.launch(
+            server_name="127.0.0.1",  # whatever GRADIO_SERVER_NAME or Kaggle's environment says
             server_port=arguments.port,
+            share=False,
             inbrowser=not arguments.no_browser,
             prevent_thread_lock=True,
             quiet=True,
             footer_links=[],
             theme=theme,
         )
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise console.UserError(f"{console.reason(error)}: choose another --port") from error
     print(f"Draw at {address}, and end with Ctrl-C", flush=True)
     threading.Event().wait()  # the page is served by a thread that ends with the process

@@ -41,10 +41,8 @@ def main(argv=None):
     folders = runs.chosen(arguments.runs)
     name = "+".join(folder.name for folder in folders)
     out = arguments.out or Path("exports") / f"{name}{SUFFIXES[arguments.format]}"
-    if out.suffix != SUFFIXES[arguments.format]:
-        raise UserError(
-            f"--out {out}: {arguments.format} wants a name that ends in {SUFFIXES[arguments.format] or 'nothing'}"
-        )
+    if not out.name.endswith(SUFFIXES[arguments.format]):
+        raise UserError(f"--out {out}: {arguments.format} wants a name that ends in {SUFFIXES[arguments.format]}")
     if out.exists():
         raise UserError(f"{out} exists: remove it, or choose another name by --out")
     console.import_keras()
@@ -65,7 +63,9 @@ def main(argv=None):
         os.replace(temporary, out)
     except ImportError as error:
         need = "python -m pip install -r requirements-export.txt"
-        raise UserError(f"{error.name} is needed to write {arguments.format} and to try it: {need}") from error
+        raise UserError(
+            f"{error.name or reason(error)} is needed to write {arguments.format} and to try it: {need}"
+        ) from error
     except OSError as error:
         raise UserError(f"{out} cannot be written ({reason(error)})") from error
     finally:

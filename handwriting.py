@@ -23,12 +23,14 @@ def read_image(path):
     from PIL import Image, ImageOps
 
     with refused(f"{path} is not an image that can be read"), warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than a hundred million pixels
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 89 million pixels
         warnings.filterwarnings("ignore", module="PIL")  # of a file that is damaged, and can be read all the same
         with Image.open(path) as image:
             image.draft("L", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG's way to be read smaller, and for less
             if math.prod(image.size) > LARGEST_IMAGE:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many: make it smaller")
+            if image.mode == "F" or image.mode.startswith("I"):
+                image = _of_8_bits(image)
             image.thumbnail((2000, 2000))
             image = ImageOps.exif_transpose(image)
             if image.has_transparency_data:
@@ -41,6 +43,15 @@ def read_image(path):
     if found is None:
         raise UserError(f"{path} shows no digit: it is of one shade")
     return found
+
+
+def _of_8_bits(image):
+    """A grey image of 16 bits, 32 or floats as one of 8; its white is the power of two above all that is in it."""
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image, np.float32)).clip(0)
+    white = 2.0 ** math.ceil(math.log2(max(values.max(), 1e-30)))
+    return Image.fromarray(np.uint8(values * np.float32(255 / white)))
 
 
 def digit(gray):

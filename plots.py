@@ -52,10 +52,11 @@ def run_pictures(folder, digits):
 
     figures = {"curves": curves(of_nets(".csv", runs.read_rows), folder.name)}
     figures["steps"] = steps(of_nets(".steps.csv", runs.read_rows), folder.name)
-    figures["layers"] = layers(nets.read_net(runs.net_file(folder, 1, ".keras")), folder.name)
+    first = nets.read_net(runs.net_file(folder, 1, ".keras"))
+    figures["layers"] = layers(first, folder.name + ", net 1" * bool(config["members"]))
     results = of_nets(".json", runs.read_json)
-    if len(results) > 1 and (found := accuracies(results)):
-        figures["spread"] = spread({folder.name: found})
+    if len(results) > 1 and (found := accuracies(folder.name, results)):
+        figures["spread"] = spread(found)
     judged = judged_digits(folder, config, digits)
     if judged:
         x, y, probabilities, part = judged
@@ -68,15 +69,19 @@ def run_pictures(folder, digits):
 
 
 def to_tensorboard(folder, pictures):
-    """Writes a run's pictures (paths of PNGs) and its first net's graph where TensorBoard finds its curves."""
+    """Writes a run's pictures (paths of PNGs) and its first net's graph where TensorBoard finds its curves.
+
+    On another backend than TensorFlow there is no graph.
+    """
+    import keras
     import tensorflow as tf
 
     import nets
 
-    net = nets.read_net(runs.net_file(folder, 1, ".keras"))
-    graph = tf.function(net).get_concrete_function(tf.TensorSpec((None, 28, 28, 1))).graph
     with tf.summary.create_file_writer(str(folder / "tensorboard")).as_default():
-        tf.summary.graph(graph)
+        if keras.backend.backend() == "tensorflow":
+            net = nets.read_net(runs.net_file(folder, 1, ".keras"))
+            tf.summary.graph(tf.function(net).get_concrete_function(tf.TensorSpec((None, 28, 28, 1))).graph)
         for path in pictures:
             tf.summary.image(path.stem, tf.io.decode_png(path.read_bytes(), channels=3)[None], step=0)
 
@@ -223,10 +228,13 @@ def _size(shape):
     return "x".join(str(size) for size in shape)
 
 
-def accuracies(results):
-    """Of nets' results, the accuracies on validation rows, or else on the test set; none where there are neither."""
-    keys = ("validation_accuracy", "test_accuracy")
-    return next(([net[key] for net in results] for key in keys if results and key in results[0]), [])
+def accuracies(name, results):
+    """{name and part: [accuracy, ...]} of nets' results, on validation rows or else on the test set; {} of neither."""
+    for part in ("validation", "test"):
+        key = f"{part}_accuracy"
+        if results and key in results[0]:
+            return {f"{name}, {part}": [net[key] for net in results]}
+    return {}
 
 
 def spread(groups):
@@ -290,17 +298,22 @@ def preview(x, probabilities, title):
     return digit_grid(x[:40], captions, 8, title)
 
 
-def augmented(augmentation, images, seed, title):
-    """Five digits (first column) and six augmented forms of each: 30 in all. images: dataset.Images."""
+def augmented(augmentations, images, seed, title):
+    """Five digits (first column) and six augmented forms of each: 30 in all. images: dataset.Images.
+
+    augmentations: six augment.Augmentation, one for each form.
+    """
     import fit
 
     of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
     if not all(map(len, of_class.values())):
         raise UserError(f"{images.origin} has not all of the digits 0, 2, 4, 7 and 9, which this picture shows")
     firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
-    copies = np.repeat(images.x[firsts], 6, axis=0)
-    changed = fit.augmented_images(augmentation, copies, seed, purpose="preview").reshape(5, 6, 28, 28)
-    x = np.concatenate([images.x[firsts][:, None], changed], axis=1).reshape(-1, 28, 28)
+    forms = [
+        fit.augmented_images(augmentation, images.x[firsts], seed, i, purpose="preview")
+        for i, augmentation in enumerate(augmentations)
+    ]
+    x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
     captions = [f"{label}" if i == 0 else "" for label in images.y[firsts] for i in range(7)]
     return digit_grid(x, captions, 7, title)
 
@@ -411,16 +424,22 @@ def _augmented(arguments, config, images):
     console.import_keras()
     from augment import Augmentation
 
-    settings = config["augmentation"]
-    told = ", ".join(f"{key} {value}" for key, value in settings.items()) or "no augmentation"
-    return augmented(Augmentation(**settings), images, arguments.seed, f"{arguments.recipe}: {told}")
+    kinds = recipes.kinds(config)
+    made = [Augmentation(**kinds[i % len(kinds)]["augmentation"]) for i in range(6)]
+    for augmentation in made:
+        augmentation.fit(images.x)
+    told = ", ".join(f"{key} {value}" for key, value in config["augmentation"].items()) or "no augmentation"
+    others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
+    return augmented(made, images, arguments.seed, f"{arguments.recipe}: {told}{others}")
 
 
 def _layers(arguments, config, images):
     console.import_keras()
     import models
 
-    return layers(models.build(config["model"], **config["model_config"]), config["model"])
+    first = recipes.member(config, 1)
+    title = first["model"] + f", net 1 of {arguments.recipe}" * bool(config["members"])
+    return layers(models.build(first["model"], **first["model_config"]), title)
 
 
 def _spread(arguments, config, images):
@@ -428,9 +447,10 @@ def _spread(arguments, config, images):
         raise UserError("spread needs the names of runs: python plots.py spread single-1 single-2")
     groups = {}
     for folder in map(runs.find, arguments.runs):
-        groups[folder.name] = accuracies([runs.read_result(path) for path in sorted(folder.glob("net-*.json"))])
-        if not groups[folder.name]:
+        found = accuracies(folder.name, [runs.read_result(path) for path in sorted(folder.glob("net-*.json"))])
+        if not found:
             raise UserError(f"run {folder.name!r} has no net with an accuracy")
+        groups |= found
     return spread(groups)
 
 
@@ -451,6 +471,8 @@ def main(argv=None):
         raise UserError(f"--out must name a .png file, not {out}")
     if arguments.seed < 0:
         raise UserError(f"--seed must be 0 or more, not {arguments.seed}")
+    if arguments.runs and arguments.picture != "spread":
+        raise UserError(f"{arguments.picture} is of no run (see --help), so {arguments.runs[0]!r} has no place here")
     config = recipes.resolve(arguments.recipe, map(recipes.parse_override, arguments.set or []))
     images = None
     if arguments.picture not in ("layers", "spread"):

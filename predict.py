@@ -4,7 +4,7 @@
     python predict.py                          the newest finished run, on the test set of its own data
     python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
     python predict.py --test kaggle            another test set: a source, or a CSV of pixels
-    python predict.py --images photo.png scans/    photographs and scans, of any size and light
+    python predict.py --images photo.png scans/    photographs and scans, in any light
     python predict.py --submit "my first"      hand the CSV in by Kaggle's own client, too
 
 Test images whose labels a run has seen in training are refused, since their accuracy would say nothing.

@@ -65,7 +65,7 @@ def write(folder, config, result):
     )
     path = folder / "report.html"
     with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_bytes(page.encode())
     return path
 
 
@@ -96,7 +96,9 @@ def figures(result, nets):
         rows.append(("Augmented test images", f"{part['mean']:.2%}", "mean of the nets"))
     rate = sum(net["images_per_second"] for net in nets) / len(nets)
     rows.append(("Training", duration(result["seconds"]), f"{rate:,.0f} images a second"))
-    rows.append(("Parameters", f"{result['parameters']:,}", "of a net" if len(nets) > 1 else ""))
+    sizes = sorted({net["parameters"] for net in nets})
+    told = " to ".join(f"{size:,}" for size in sizes[:: max(1, len(sizes) - 1)])
+    rows.append(("Parameters", told, "of a net" if len(nets) > 1 else ""))
     return rows
 
 

@@ -468,16 +468,16 @@ def main(argv=None):
         with refused(f"{arguments.first} and {arguments.second} cannot be compared"):
             print("\n".join(compare.diff(find(arguments.first), find(arguments.second))))
         return
-    table = compare.table(all_runs())
-    if table.empty:
+    if not (folders := all_runs()):
         raise UserError(f"there are no runs in {RUNS}/: python train.py makes one")
+    table = compare.table(folders)
     print(compare.text(table))
     for path, content in ((arguments.html, compare.page), (arguments.csv, compare.comma_separated)):
         if path:
             if path.exists() and not path.read_bytes().startswith((b"run,recipe,", report.START)):
                 raise UserError(f"{path} exists and is no table of runs: choose another name, or remove it")
             with whole_file(path) as temporary:
-                temporary.write_text(content(table), encoding="utf-8")
+                temporary.write_bytes(content(table).encode())
             print(path)
 
 

@@ -1,5 +1,6 @@
 """Photographs, scans and drawings of digits are read right."""
 
+import os
 import shutil
 import signal
 import socket
@@ -92,6 +93,11 @@ def test_an_image_of_any_size_and_polarity_comes_to_mnists_form(digits, tmp_path
     transparent.paste((0, 0, 0, 255), (20, 5, 26, 45))
     transparent.save(tmp_path / "clear.png")
     assert handwriting.read_image(tmp_path / "clear.png")[4:24, 13:15].min() == 255
+    for name, white, dtype in (("16", 52_000, np.uint16), ("12", 4000, np.uint16), ("float", 1, np.float32)):
+        deep = np.full((100, 100), white, dtype)
+        deep[20:80, 45:55] = white // 10
+        Image.fromarray(deep).save(tmp_path / f"{name}.tiff")
+        assert handwriting.read_image(tmp_path / f"{name}.tiff")[5:23, 13:15].min() > 200
 
 
 def test_images_of_any_few_pixels_are_digits_or_nothing():
@@ -218,9 +224,12 @@ def test_digits_drawn_in_a_browser_are_read(reader):
     pytest.importorskip("gradio")
     playwright = pytest.importorskip("playwright.sync_api")
     command = [sys.executable, str(ROOT / "draw.py"), "reader", "--no-browser", "--port", str(free_port())]
-    server = subprocess.Popen(command, cwd=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"GRADIO_SERVER_NAME": "0.0.0.0"}  # as a container may have it
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, cwd=reader, env=environment, **pipes)
     try:
         address = server.stdout.readline().split()[2].rstrip(",")
+        assert address.startswith("http://127.0.0.1:")
         with playwright.sync_playwright() as p:
             browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1200, "height": 1100})

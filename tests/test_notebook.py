@@ -32,10 +32,7 @@ def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tm
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the kernel's own libraries
     notebook = nbformat.read(PATH, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # they would soon be those of other code
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": tmp_path / "clone/notebooks"}}
-    )
-    client.execute()
+    client(notebook, tmp_path / "clone" / "notebooks").execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs for cell in code)
     told = "".join(output["text"] for cell in code for output in outputs(cell, "stdout"))
@@ -43,7 +40,15 @@ def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tm
     assert "error" not in told
     assert not any(outputs(cell, "stderr") for cell in code)
     assert sum(len(outputs(cell, "image/png")) for cell in code) == 14
-    assert "Validation accuracy:" in told
+    for line in (
+        "labelled: 1,437 images",
+        "pictures/augmented.png",
+        "Validation accuracy:",
+        "Validation digits that both predict",
+        "McNemar's p",
+        "Submission: submission.csv",
+    ):
+        assert line in told
     assert len(read_submission(tmp_path / "clone" / "submission.csv")) == len(digits.test.x)
 
 

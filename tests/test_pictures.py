@@ -8,11 +8,12 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import TINY, assert_one_line_error, load, script
+from conftest import TINY, assert_one_line_error, load, script, write_csv
 from PIL import Image
 
 import compare
 import plots
+import recipes
 import report
 import runs
 from console import UserError
@@ -107,6 +108,52 @@ def test_the_hardest_digits_are_those_given_the_least_probability(digits, monkey
     assert answers[1] == f"2: {digits.test.y[359]}"
 
 
+def test_mistakes_and_confusions_are_those_of_label_and_prediction(digits, monkeypatch):
+    asked = []
+    monkeypatch.setattr(plots, "digit_grid", lambda x, captions, *_: asked.append((x, captions)))
+    labels, sure = np.array([3, 5, 8, 1]), np.array([0.7, 0.9, 0.8, 0.99])
+    probabilities = np.full((4, 10), 0.001)
+    probabilities[np.arange(4), [2, 6, 0, 1]] = sure
+    plots.mistakes(digits.test.x[:4], labels, probabilities, "title")
+    ((shown, captions),) = asked
+    assert captions == ["5 taken for 6\n90%", "8 taken for 0\n80%", "3 taken for 2\n70%"]
+    np.testing.assert_array_equal(shown, digits.test.x[[1, 2, 0]])
+    figure = plots.confusion_matrix(labels, probabilities.argmax(1), "title")
+    (axes,) = figure.axes
+    found = {(text.get_position(), text.get_text()) for text in axes.texts}
+    assert found == {((2, 3), "1"), ((6, 5), "1"), ((0, 8), "1"), ((1, 1), "1")}  # (predicted, label)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "label")
+    assert "3 of 4 wrong (75.00%)" in axes.get_title()
+
+
+def test_the_spread_says_whose_accuracies_and_on_what():
+    results = [dict(validation_accuracy=0.98, test_accuracy=0.9), dict(validation_accuracy=0.96, test_accuracy=0.9)]
+    tested = [dict(test_accuracy=0.9)]
+    figure = plots.spread(plots.accuracies("a", results) | plots.accuracies("b", tested))
+    told = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert told == ["a, validation\n97.00% ± 1.41%, n 2", "b, test\n90.00%, n 1"]
+    assert plots.accuracies("c", [{}]) == {}
+
+
+def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digits, monkeypatch):
+    config = recipes.resolve("ensemble", [])
+    fields = []
+
+    def transformed(augmentation, x, *_, **__):
+        fields.append(augmentation.elastic_alpha)
+        return x
+
+    monkeypatch.setattr("fit.augmented_images", transformed)
+    arguments = plots.parser().parse_args(["augmented", "--recipe", "ensemble"])
+    plots.PICTURES["augmented"](arguments, config, digits.train)
+    assert fields == [0, 20, 8, 0, 0, 20]
+
+
+def test_a_run_that_a_picture_is_not_of_is_refused():
+    with pytest.raises(UserError, match="layers is of no run"):
+        plots.main(["layers", "deotte-1"])
+
+
 def test_where_digits_lie_and_what_covers_them_is_measured():
     x = np.zeros((4, 28, 28), np.uint8)
     x[0, 4:24, 4:24] = 255  # in the middle
@@ -185,13 +232,22 @@ def test_runs_are_listed_the_best_first_as_text_page_and_csv(three_runs, capsys)
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_the_page_of_runs_is_sorted_by_a_click(three_runs):
+    for name, seconds in (("a", 1000), ("b", 90), ("c", 200)):
+        for path in (three_runs / name).glob("net-*.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds / 2}))  # of two nets
     runs.main(["--html", "runs.html"])
     page = three_runs.parent / "runs.html"
-    click = "<script>for (let i = 0; i < 2; i++) document.querySelectorAll('th')[0].click()</script></body>"
-    page.write_text(page.read_text().replace("</body>", click))
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    assert dom.index(">a<") < dom.index(">b<") < dom.index(">c<")
+    written = page.read_text()
+
+    def by(column, clicks):
+        click = f"for (let i = 0; i < {clicks}; i++) document.querySelectorAll('th')[{column}].click()"
+        page.write_text(written.replace("</body>", f"<script>{click}</script></body>"))
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
+        dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        return sorted("abc", key=lambda run: dom.index(f">{run}<"))
+
+    assert by(0, clicks=2) == ["a", "b", "c"]
+    assert by(5, clicks=1) == ["a", "c", "b"]  # 1,000 seconds, 200, 90
 
 
 def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_runs, digits, capsys, monkeypatch):
@@ -217,6 +273,30 @@ def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_r
     monkeypatch.setattr(compare, "_predicted", lambda *_: {})
     runs.main(["diff", "a", "b"])
     assert "Digits: no labelled one that both runs predict" in capsys.readouterr().out
+
+
+def test_runs_with_different_test_sets_are_compared_on_validation_digits_alone(three_runs, digits, tmp_path, capsys):
+    write_csv(tmp_path / "train.csv", digits.train.x, digits.train.y)
+    config = json.loads((three_runs / "b" / "config.json").read_text())
+    config["data"] |= {"source": str(tmp_path / "train.csv"), "test_fingerprint": None}
+    (three_runs / "b" / "config.json").write_text(json.dumps(config))
+    arrays = load(three_runs / "b" / "predictions.npz")
+    kept = {key: array for key, array in arrays.items() if not key.startswith("test")}
+    runs.write_arrays(three_runs / "b" / "predictions.npz", kept)
+    for pair in (("a", "b"), ("b", "a")):
+        runs.main(["diff", *pair])
+        told = capsys.readouterr().out
+        assert "Test digits: the runs had different ones" in told
+        assert "Validation digits that both predict" in told
+        assert "Test digits that both predict" not in told
+
+
+def test_a_run_whose_figures_are_none_is_left_out_of_the_table(three_runs, capsys):
+    (three_runs / "b" / "result.json").write_text('{"ensemble_test": {"accuracy": "high"}}')
+    runs.main([])
+    told = capsys.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()] == ["run", "a", "c"]
+    assert "runs/b is no run that can be read" in told.err
 
 
 def test_there_being_no_runs_is_one_line(tmp_path):
