@@ -1,7 +1,7 @@
 """Everything that is claimed to be fast, side by side with what a user would otherwise run: writes RESULTS.md.
 
     make bench                                          all of it, about an hour
-    python benchmarks/bench.py --only training --data mnist    one part; the others' last results stay
+    python benchmarks/bench.py --only "training deotte" --data mnist    one part; the others' last results stay
 
 Ways are timed in turn (A B A B ...), each in a process of its own that waits while another runs; a figure is the median
 over the rounds, a ratio that of medians. PyTorch is measured where it is installed (requirements-bench.txt).
@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -47,11 +48,12 @@ def main():
     p.add_argument("--data", default="auto", help="as train.py's")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--window", type=float, default=3, help="seconds that a way is timed for in a round")
-    p.add_argument("--only", action="append", choices=PARTS, help="a part; may be repeated")
+    p.add_argument("--only", action="append", choices=[*PARTS, "training"], help="a part; may be repeated")
     arguments = p.parse_args()
     state = HERE / "results" / "speed.json"
     results = json.loads(state.read_text()) if state.is_file() else {}
-    for part in arguments.only or PARTS:
+    only = arguments.only or PARTS
+    for part in [part for part in PARTS if part in only or part.split()[0] in only]:
         print(f"{part} ...", flush=True)
         results[part] = {"tables": PARTS[part](arguments), "machine": machine(), "command": command()}
         runs.write_json(state, results)
@@ -156,25 +158,30 @@ def augmentation(arguments):
     return [rate_table(title, in_turn(workers, arguments.rounds))]
 
 
-def training(arguments):
-    """Training, augmentation (rotation 10°, zoom .1, shifts .1) included on every side."""
-    tables = []
-    for recipe, sizes in NETS.items():
-        for batch_size in sizes:
-            replicated = recipes.resolve(recipe)["replicas"] > 1
-            kinds = [kind for kind in KERAS_WAYS if not (replicated and kind == "ours, 2 replicas")]
-            rates = in_turn(ways("train", recipe, batch_size, arguments, kinds, TORCH_WAYS), arguments.rounds)
-            median = {name: float(np.median(r)) for name, r in rates.items()}
-            peers = {name: value for name, value in median.items() if name.startswith("PyTorch")}
-            notes = []
-            for own in [name for name in ("ours", "ours, 2 replicas") if name in median]:
-                notes.append(f"{own} / the notebook's way: {median[own] / median[KERAS_WAYS['notebook']]:.2f}")
-                if peers:
-                    best = max(peers, key=peers.get)
-                    notes.append(f"{own} / the best PyTorch ({best}): {median[own] / peers[best]:.2f}")
-            title = f"`{recipe}`, batch {batch_size}" + ", 2 replicas in the recipe" * replicated
-            tables.append(rate_table(title, rates, "; ".join(notes)))
-    return tables
+def training(recipe):
+    """Returns the part that trains the net of a recipe."""
+
+    def part(arguments):
+        """Rotation 10°, zoom .1, shifts .1 included on every side."""
+        return [training_table(recipe, batch_size, arguments) for batch_size in NETS[recipe]]
+
+    return part
+
+
+def training_table(recipe, batch_size, arguments):
+    replicated = recipes.resolve(recipe)["replicas"] > 1
+    kinds = [kind for kind in KERAS_WAYS if not (replicated and kind == "ours, 2 replicas")]
+    rates = in_turn(ways("train", recipe, batch_size, arguments, kinds, TORCH_WAYS), arguments.rounds)
+    median = {name: float(np.median(r)) for name, r in rates.items()}
+    peers = {name: value for name, value in median.items() if name.startswith("PyTorch")}
+    notes = []
+    for own in [name for name in ("ours", "ours, 2 replicas") if name in median]:
+        notes.append(f"{own} / the notebook's way: {median[own] / median[KERAS_WAYS['notebook']]:.2f}")
+        if peers:
+            best = max(peers, key=peers.get)
+            notes.append(f"{own} / the best PyTorch ({best}): {median[own] / peers[best]:.2f}")
+    title = f"`{recipe}`, batch {batch_size}" + ", 2 replicas in the recipe" * replicated
+    return rate_table(title, rates, "; ".join(notes))
 
 
 def prediction(arguments):
@@ -475,7 +482,7 @@ def gpu_name():
 
 PARTS = {
     "augmentation": augmentation,
-    "training": training,
+    **{f"training {recipe}": training(recipe) for recipe in NETS},
     "prediction": prediction,
     "precision": precision,
     "loading": loading,
@@ -508,7 +515,7 @@ def machine():
 def command():
     """The command line, without the folders of this machine."""
     arguments = [Path(a).name if os.sep in a else a for a in sys.argv[1:]]
-    return " ".join(["python benchmarks/bench.py", *arguments])
+    return shlex.join(["python", "benchmarks/bench.py", *arguments])
 
 
 def report(results):
@@ -518,8 +525,8 @@ def report(results):
         "Written by `make bench`. Each table was measured in one run, the ways in turn.",
         "",
     ]
-    for part, result in results.items():
-        text = PARTS[part].__doc__.split("\n")[0]
+    for part in filter(results.get, PARTS):
+        result, text = results[part], PARTS[part].__doc__.split("\n")[0]
         lines += [f"## {part.capitalize()}", "", text, "", f"`{result['command']}` on {result['machine']}.", ""]
         for table in result["tables"]:
             lines += [f"**{table['title']}**", ""]
