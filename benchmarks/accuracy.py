@@ -208,7 +208,7 @@ def plot():
     axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{1 - error:.1%}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(FixedLocator([1, 10, 60, 600, 3600, 36_000]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: duration(seconds).removesuffix(" 0 s")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min")))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
     return plots.save(figure, HERE / "accuracy.png")
