@@ -190,11 +190,8 @@ def _terminate(signum, frame):
     raise Terminated
 
 
-def run(main, at_once=False):
-    """Runs a script's `main` and exits: 0 done, 1 failed, 2 the user can mend it, 130 or 143 interrupted.
-
-    at_once: without waiting for threads that other libraries have started.
-    """
+def run(main):
+    """Runs a script's `main` and exits: 0 done, 1 failed, 2 the user can mend it, 130 or 143 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
     program = Path(sys.argv[0]).name
     try:
@@ -215,8 +212,4 @@ def run(main, at_once=False):
     except Terminated as interrupt:
         print(f"\n{program}: {str(interrupt) or 'terminated'}", file=sys.stderr)
         code = 143
-    if at_once:
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            stream.flush()
-        os._exit(code)
     sys.exit(code)

@@ -214,4 +214,4 @@ def _overlaid(image, heat):
 
 
 if __name__ == "__main__":
-    console.run(main, at_once=True)  # Gradio's threads can last for a minute
+    console.run(main)

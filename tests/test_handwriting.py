@@ -226,7 +226,9 @@ def test_digits_drawn_in_a_browser_are_read(reader):
     command = [sys.executable, str(ROOT / "draw.py"), "reader", "--no-browser", "--port", str(free_port())]
     environment = os.environ | {"GRADIO_SERVER_NAME": "0.0.0.0"}  # as a container may have it
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    server = subprocess.Popen(command, cwd=reader, env=environment, **pipes)
+    # A shell starts its background jobs with SIGINT ignored, which is inherited.
+    heard = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    server = subprocess.Popen(command, cwd=reader, env=environment, **pipes, **heard)
     try:
         address = server.stdout.readline().split()[2].rstrip(",")
         assert address.startswith("http://127.0.0.1:")
