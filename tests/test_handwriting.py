@@ -244,7 +244,7 @@ def test_digits_drawn_in_a_browser_are_read(reader):
         right = sum(told == label for told, (label, _) in zip(read, STROKES, strict=True))
         assert right >= 18, read
         server.send_signal(signal.SIGINT)
-        out, err = server.communicate(timeout=20)
+        out, err = server.communicate(timeout=10)
         assert (server.returncode, out, err) == (130, "", "\ndraw.py: interrupted\n")
     finally:
         server.kill()
