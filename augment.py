@@ -187,7 +187,8 @@ class Augmentation:
         matrices = projective_matrices(parameters, images.shape[1:3])
         images = np.asarray(images, np.float32)
         fill_mode, cval = self.generator.fill_mode, self.generator.cval
-        return ops.convert_to_numpy(warp(images, matrices, elastic, fill_mode=fill_mode, cval=cval))
+        with keras.device("cpu"):  # where training's batches are made, too
+            return ops.convert_to_numpy(warp(images, matrices, elastic, fill_mode=fill_mode, cval=cval))
 
     def each(self, images, parameters, elastic=None):
         """The same by ImageDataGenerator.apply_transform and .standardize, one image after another."""
