@@ -4,6 +4,8 @@
     python benchmarks/accuracy.py run single --data data/tuning.npz --name narrow --set model_config.filters=[32,64]
     python benchmarks/accuracy.py table                                     every figure kept, as Markdown
     python benchmarks/accuracy.py plot                                      accuracy.png: accuracy and training time
+    python benchmarks/accuracy.py committees RUN RUN ...                    accuracy of all committees of their nets
+    python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
 
 What `run` does not know it hands to train.py. A run that was broken off is resumed, one that is kept is not run again;
 its file is written anew whenever a net is finished, so that a long ensemble loses one net at most.
@@ -11,6 +13,7 @@ its file is written anew whenever a net is finished, so that a long ensemble los
 
 import argparse
 import collections
+import itertools
 import math
 import statistics
 import subprocess
@@ -21,8 +24,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import numpy as np
 from bench import machine, row
 
+import dataset
 import runs
 from console import UserError, duration
 
@@ -42,6 +47,14 @@ def main():
     command.add_argument("--first-seed", type=int, default=0)
     commands.add_parser("table", help="print every figure kept")
     commands.add_parser("plot", help="draw accuracy and training time of every recipe")
+    command = commands.add_parser("committees", help="accuracy of all committees of 1, 2, ... of some runs' nets")
+    command.add_argument("runs", nargs="+", metavar="RUN")
+    command = commands.add_parser("writers", help="split the rows tuned on so that both parts have their own writers")
+    command.add_argument("mnist")
+    command.add_argument("tuning")
+    command.add_argument("out")
+    command.add_argument("--first", type=int, default=40_000, help="row of MNIST, to validate on (default: 40000)")
+    command.add_argument("--last", type=int, default=60_000, help="the one after the last (default: 60000)")
     arguments, rest = p.parse_known_args()
     own = {"--seed", "--run", "--resume"} & {part.split("=")[0] for part in rest}
     if own or (rest and arguments.command != "run"):
@@ -51,6 +64,12 @@ def main():
         return
     if arguments.command == "plot":
         print(plot())
+        return
+    if arguments.command == "committees":
+        print("\n".join(committees(arguments.runs)))
+        return
+    if arguments.command == "writers":
+        split_by_writers(arguments.mnist, arguments.tuning, arguments.out, arguments.first, arguments.last)
         return
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         run(arguments.recipe, arguments.data, seed, arguments.name or arguments.recipe, rest)
@@ -152,6 +171,73 @@ def table():
         cells.append(duration(statistics.median(record["result"]["seconds"] for record in records)))
         lines.append(row(cells))
     return lines
+
+
+def committees(names, most=1000):
+    """Lines of Markdown: the errors of all committees of 1, 2, ... of the runs' nets, `most` at random of more.
+
+    On the rows that every net predicted: of its validation split or, where it had none, of the labelled test set. And
+    the log-likelihood, temperature fitted, of those rows that one net at least has right: the others are digits that
+    nobody can read, or whose label is wrong, and more of them say nothing of a net.
+    """
+    probabilities, labels = [], None
+    for name in names:
+        folder = runs.find(name)
+        digits = dataset.load(runs.read_config(folder)["data"]["source"])
+        arrays = runs.read_predictions(folder / "predictions.npz", digits)
+        for key in sorted(arrays):
+            part, _, net = key.rpartition("_")
+            if part not in ("validation", "test") or (part == "test" and f"validation_{net}" in arrays):
+                continue
+            y = digits.test.y if part == "test" else digits.train.y[arrays[f"validation_rows_{net}"]]
+            if y is None or (labels is not None and not np.array_equal(labels, y)):
+                raise UserError(f"{name}: net {int(net)} has predicted other rows, or rows without labels")
+            labels = y
+            probabilities.append(arrays[key].astype(float))
+    wrong = [p.argmax(1) != labels for p in probabilities]
+    legible = ~np.all(wrong, axis=0)
+    lines = [f"{len(labels)} rows, {np.sum(~legible)} of them wrong by every net", ""]
+    lines += [row(["nets", "committees", "errors", "from", "to", "log-likelihood"]), row(["---"] * 6)]
+    rng = np.random.default_rng(0)
+    for size in range(1, len(probabilities) + 1):
+        if math.comb(len(probabilities), size) > most:
+            chosen = [rng.choice(len(probabilities), size, replace=False) for _ in range(most)]
+        else:
+            chosen = list(itertools.combinations(range(len(probabilities)), size))
+        means = [np.mean([probabilities[net] for net in committee], axis=0) for committee in chosen]
+        errors = [int(np.sum(p.argmax(1) != labels)) for p in means]
+        loss = np.mean([fitted_loss(p[legible], labels[legible]) for p in means[:50]])
+        cells = [size, len(chosen), f"{np.mean(errors):.1f}", min(errors), max(errors), f"{loss:.1f}"]
+        lines.append(row(map(str, cells)))
+    return lines
+
+
+def fitted_loss(probabilities, labels):
+    """The sum of the rows' cross-entropies at the temperature that makes it least."""
+    logarithms = np.log(np.clip(probabilities, 1e-9, 1))
+    best = math.inf
+    for sharpness in np.geomspace(0.5, 8, 17):
+        p = np.exp(logarithms * sharpness)
+        best = min(best, -np.log(np.clip(p[np.arange(len(p)), labels] / p.sum(1), 1e-9, 1)).sum())
+    return best
+
+
+def split_by_writers(mnist, tuning, out, first, last):
+    """Writes the images of `tuning` as an mnist.npz whose test set are those in MNIST's rows first..last-1.
+
+    MNIST's training images lie in the order of their writers: slants of images two rows apart correlate by .48 (of one
+    in two, as two collections alternate). So a block of rows is of writers of its own, as MNIST's test set is, where
+    a random split has the same on both sides and thinks too well of a net that knows them. The 200 images on either
+    side of the block are left out.
+    """
+    images = dataset.load(mnist).train
+    wanted = {image.tobytes() for image in dataset.load(tuning).train.x}
+    rows = np.array([i for i, image in enumerate(images.x) if image.tobytes() in wanted])
+    test = rows[(rows >= first) & (rows < last)]
+    train = rows[(rows < first - 200) | (rows >= last + 200)]
+    parts = dict(x_train=images.x[train], y_train=images.y[train], x_test=images.x[test], y_test=images.y[test])
+    np.savez_compressed(out, **parts)
+    print(f"{out}: {len(train)} images to train on, {len(test)} of other writers")
 
 
 # Figures that others reported on MNIST's test set, and chose nothing on it. The notebook's time here is that of its
