@@ -33,6 +33,7 @@ KERAS_ONLY = (
     "interpolation_order",
 )
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+CROSS = scipy.ndimage.generate_binary_structure(2, 1)
 
 
 class Augmentation:
@@ -50,6 +51,8 @@ class Augmentation:
             convolutional neural networks applied to visual document analysis", 2003: each pixel is moved by uniform
             noise in -1..1, smoothed by a Gaussian of `elastic_sigma` pixels and multiplied by `elastic_alpha` pixels
             (the paper: 34 and 4, on 29x29). 0 for none.
+        thickness_range: a share of at most 1, either way: how far each image goes to its dilation by a 3x3 cross (its
+            strokes a pixel wider on either side) or its erosion (a pixel narrower), as another pen would draw it.
         keras_only: ImageDataGenerator's other arguments (KERAS_ONLY); the batch form refuses them.
 
     The two engines agree on every pixel to 1e-4 (images in 0..1) in all four fill modes, SciPy's edges included: "wrap"
@@ -74,6 +77,7 @@ class Augmentation:
         vertical_flip=False,
         elastic_alpha=0.0,
         elastic_sigma=4.0,
+        thickness_range=0.0,
         **keras_only,
     ):
         valid = [*[*inspect.signature(Augmentation).parameters][:-1], *KERAS_ONLY]
@@ -85,7 +89,9 @@ class Augmentation:
                 raise UserError(f"{key} must be a number of 0 or more, not {value!r}")
         if elastic_alpha and not elastic_sigma:
             raise UserError("elastic_sigma must be above 0 where elastic_alpha is")
-        self.elastic_alpha, self.elastic_sigma = elastic_alpha, elastic_sigma
+        if not isinstance(thickness_range, (int, float)) or not 0 <= thickness_range <= 1:
+            raise UserError(f"thickness_range must be a number from 0 to 1, not {thickness_range!r}")
+        self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
         self.keras_only = {key: value for key, value in keras_only.items() if value}
         try:
             self.generator = ImageDataGenerator(
@@ -109,7 +115,7 @@ class Augmentation:
     def transforms(self):
         """Whether any image is changed at all."""
         probe = self.draw(np.random.default_rng(0), 64)
-        plain = all(np.all(probe[key] == (1 if key in ("zx", "zy") else 0)) for key in probe)
+        plain = all(np.all(probe[key] == (1 if key in ("zx", "zy", "brightness") else 0)) for key in probe)
         return not plain or bool(self.elastic_alpha or self.keras_only)
 
     def draw(self, rng, n, shape=(28, 28)):
@@ -117,10 +123,11 @@ class Augmentation:
 
         Returns a dict of float64 arrays (n,) with the keys of ImageDataGenerator.get_random_transform: theta (degrees),
         tx, ty (pixels), shear (degrees), zx, zy, flip_horizontal, flip_vertical (0 or 1),
-        channel_shift_intensity, brightness. An image's parameters do not depend on how many are drawn after it.
+        channel_shift_intensity, brightness; and thickness (-1..1, above 0 for thicker). An image's parameters do not
+        depend on how many are drawn after it.
         """
         g = self.generator
-        u = rng.random((n, 12)).T
+        u = rng.random((n, 13 if self.thickness_range else 12)).T  # runs of before thickness_range can be repeated
 
         def either_way(value, u):
             return (2 * u - 1) * value
@@ -147,6 +154,7 @@ class Augmentation:
             "flip_vertical": (u[9] < 0.5) * float(g.vertical_flip),
             "channel_shift_intensity": either_way(g.channel_shift_range, u[10]),
             "brightness": brightness[0] + (brightness[1] - brightness[0]) * u[11],
+            "thickness": either_way(self.thickness_range, u[-1]),
         }
 
     def draw_elastic(self, rng, n, shape=(28, 28)):
@@ -185,15 +193,17 @@ class Augmentation:
         """
         self.check_batch()
         matrices = projective_matrices(parameters, images.shape[1:3])
+        thickness = parameters["thickness"].astype(np.float32) if self.thickness_range else None
         images = np.asarray(images, np.float32)
         fill_mode, cval = self.generator.fill_mode, self.generator.cval
         with keras.device("cpu"):  # where training's batches are made, too
-            return ops.convert_to_numpy(warp(images, matrices, elastic, fill_mode=fill_mode, cval=cval))
+            warped = warp(images, matrices, elastic, thickness, fill_mode=fill_mode, cval=cval)
+            return ops.convert_to_numpy(warped)
 
     def each(self, images, parameters, elastic=None):
         """The same by ImageDataGenerator.apply_transform and .standardize, one image after another."""
         transformed = np.empty(images.shape, np.float32)
-        unused = set()
+        unused = {"thickness"}
         if not self.generator.channel_shift_range:
             unused.add("channel_shift_intensity")
         if self.generator.brightness_range is None:
@@ -211,6 +221,11 @@ class Augmentation:
                     mode=self.generator.fill_mode,
                     cval=self.generator.cval,
                 )[..., None]
+            if self.thickness_range:
+                thickness = parameters["thickness"][i]
+                change = scipy.ndimage.grey_dilation if thickness > 0 else scipy.ndimage.grey_erosion
+                changed = change(image[..., 0], footprint=CROSS, mode="nearest")[..., None]
+                image = image + abs(thickness) * (changed - image)
             transformed[i] = self.generator.standardize(image)
         return transformed
 
@@ -247,15 +262,27 @@ def projective_matrices(parameters, shape):
     return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
 
 
-def warp(images, matrices, elastic=None, *, fill_mode="nearest", cval=0.0):
-    """Resamples a batch bilinearly. float32 (n, height, width, 1), (n, 8)[, (n, height, width, 2)] -> as images."""
+def warp(images, matrices, elastic=None, thickness=None, *, fill_mode="nearest", cval=0.0):
+    """Resamples a batch bilinearly, then makes its strokes thicker or thinner.
+
+    float32 (n, height, width, 1), (n, 8)[, (n, height, width, 2)][, (n,)] -> as images.
+    """
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)[:, None]
     if elastic is not None:
         y, x = y + elastic[..., 0], x + elastic[..., 1]
     m = matrices[:, :, None, None]
     x, y = m[:, 0] * x + m[:, 1] * y + m[:, 2], m[:, 3] * x + m[:, 4] * y + m[:, 5]
-    return _sample(images, y, x, fill_mode, cval)
+    images = _sample(images, y, x, fill_mode, cval)
+    if thickness is None:
+        return images
+    padded = ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
+    highest = lowest = images
+    for down, right in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        neighbours = padded[:, down : down + height, right : right + width]
+        highest, lowest = ops.maximum(highest, neighbours), ops.minimum(lowest, neighbours)
+    share = ops.abs(thickness)[:, None, None, None]
+    return images + share * (ops.where(thickness[:, None, None, None] > 0, highest, lowest) - images)
 
 
 # Compiled by XLA: one loop over the pixels, three times as fast as TensorFlow's ImageProjectiveTransformV3.

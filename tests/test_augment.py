@@ -88,6 +88,30 @@ def test_elastic_distortion_is_simards_smoothed_noise(digits):
     assert np.abs(batch - x).mean() > 0.01
 
 
+def test_strokes_become_thicker_and_thinner_by_as_much_as_is_drawn(digits):
+    from augment import Augmentation
+
+    augmentation = Augmentation(thickness_range=0.5)
+    x = digits.train.x[:200, ..., None] / np.float32(255)
+    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    drawn = parameters["thickness"]
+    assert -0.5 <= drawn.min() < -0.45
+    assert 0.45 < drawn.max() <= 0.5
+    batch, each = (f(x, parameters) for f in (augmentation.batch, augmentation.each))
+    np.testing.assert_allclose(batch, each, atol=1e-5)
+    ink = (batch - x).sum((1, 2, 3)) / x.sum((1, 2, 3))
+    assert np.corrcoef(drawn, ink)[0, 1] > 0.9
+    np.testing.assert_array_equal(ink > 0, drawn > 0)
+
+
+def test_only_what_changes_images_is_called_augmentation():
+    from augment import Augmentation
+
+    assert not Augmentation().transforms
+    for settings in [*RANGES.values(), dict(elastic_alpha=1), dict(thickness_range=0.1), dict(brightness_range=[1, 2])]:
+        assert Augmentation(**settings).transforms, settings
+
+
 def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the_class(digits, tmp_path):
     from augment import Augmentation
 
@@ -109,6 +133,7 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
         (dict(zoom_range=[1, 2, 3]), "zoom_range"),
         (dict(rotation_range="ten"), "augmentation"),
         (dict(elastic_alpha=-1), "elastic_alpha must be"),
+        (dict(thickness_range=2), "thickness_range must be a number from 0 to 1"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(settings, told):
