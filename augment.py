@@ -2,7 +2,7 @@
 
     python plots.py augmented --recipe grenholm      # see what a recipe's augmentation does
 
-Transform parameters are drawn once, by NumPy, and whichever engine is used applies those: `Augmentation.batch`, about
+Transform parameters are drawn once, by NumPy, and whichever engine is used applies those: `Augmentation.batch`, over
 ten times as fast, or `Augmentation.generator`'s (`train.py --augment-engine keras`), which knows a few transforms more.
 """
 
