@@ -206,7 +206,7 @@ def committees(names, most=1000):
             chosen = list(itertools.combinations(range(len(probabilities)), size))
         means = [np.mean([probabilities[net] for net in committee], axis=0) for committee in chosen]
         errors = [int(np.sum(p.argmax(1) != labels)) for p in means]
-        loss = np.mean([fitted_loss(p[legible], labels[legible]) for p in means[:50]])
+        loss = np.mean([fitted_loss(p[legible], labels[legible]) for p in means[:: math.ceil(len(means) / 50)]])
         cells = [size, len(chosen), f"{np.mean(errors):.1f}", min(errors), max(errors), f"{loss:.1f}"]
         lines.append(row(map(str, cells)))
     return lines
