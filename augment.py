@@ -186,13 +186,13 @@ class Augmentation:
             g.fit(images[..., None] / np.float32(255))
 
     def batch(self, images, parameters, elastic=None):
-        """Transforms a batch: `projective_matrices` and `warp`, called with arrays.
+        """Transforms a batch: `affine_matrices` and `warp`, called with arrays.
 
         images: (n, height, width, 1), uint8 or float. parameters: from `draw`. elastic: from `draw_elastic`.
         Returns float32 (n, height, width, 1) on the images' own scale.
         """
         self.check_batch()
-        matrices = projective_matrices(parameters, images.shape[1:3])
+        matrices = affine_matrices(parameters, images.shape[1:3])
         thickness = parameters["thickness"].astype(np.float32) if self.thickness_range else None
         images = np.asarray(images, np.float32)
         fill_mode, cval = self.generator.fill_mode, self.generator.cval
@@ -236,11 +236,11 @@ def gaussian_matrix(size, sigma):
     return scipy.ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="constant").astype(np.float32)
 
 
-def projective_matrices(parameters, shape):
-    """ImageDataGenerator's affine matrices and flips, in the form of TensorFlow's ImageProjectiveTransformV3.
+def affine_matrices(parameters, shape):
+    """ImageDataGenerator's affine matrices and flips.
 
     parameters: from `Augmentation.draw`. shape: (height, width).
-    Returns float32 (n, 8): a point (x, y) of the output is read at (a0 x + a1 y + a2, b0 x + b1 y + b2).
+    Returns float32 (n, 6): a point (x, y) of the output is read at (a0 x + a1 y + a2, b0 x + b1 y + b2).
     """
     theta, shear = np.deg2rad(parameters["theta"]), np.deg2rad(parameters["shear"])
     tx, ty, zx, zy = (parameters[key] for key in ("tx", "ty", "zx", "zy"))
@@ -258,14 +258,13 @@ def projective_matrices(parameters, shape):
     ):
         a2, b2 = a2 + flip * first[0] * last, b2 + flip * first[1] * last
         first[0][:], first[1][:] = first[0] * (1 - 2 * flip), first[1] * (1 - 2 * flip)
-    zero = np.zeros_like(a0)
-    return np.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1).astype(np.float32)
+    return np.stack([a0, a1, a2, b0, b1, b2], axis=1).astype(np.float32)
 
 
 def warp(images, matrices, elastic=None, thickness=None, *, fill_mode="nearest", cval=0.0):
     """Resamples a batch bilinearly, then makes its strokes thicker or thinner.
 
-    float32 (n, height, width, 1), (n, 8)[, (n, height, width, 2)][, (n,)] -> as images.
+    float32 (n, height, width, 1), (n, 6)[, (n, height, width, 2)][, (n,)] -> as images.
     """
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)[:, None]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 import dataset
-from augment import projective_matrices, warp
+from augment import affine_matrices, warp
 from layers import TENSORFLOW
 
 if TENSORFLOW:
@@ -69,7 +69,7 @@ def training_batches(config, net, x, y, rows, augmentation):
         order, parameters = epoch_plan(config, net, epoch, rows, augmentation)
         if by_class:
             return order, np.stack(list(parameters.values()), axis=1).astype(np.float32)
-        numbers = [projective_matrices(parameters, x.shape[1:3]), parameters["thickness"][:, None]]
+        numbers = [affine_matrices(parameters, x.shape[1:3]), parameters["thickness"][:, None]]
         return order, np.concatenate(numbers, axis=1).astype(np.float32)
 
     def elastic(epoch, step, n):
@@ -79,8 +79,8 @@ def training_batches(config, net, x, y, rows, augmentation):
         return augmentation.each(images, dict(zip(keys, numbers.T, strict=True)), fields)
 
     def transform(images, numbers, fields=None):
-        thickness = numbers[:, 8] if augmentation.thickness_range else None
-        return warp(images, numbers[:, :8], fields, thickness, fill_mode=generator.fill_mode, cval=generator.cval)
+        thickness = numbers[:, 6] if augmentation.thickness_range else None
+        return warp(images, numbers[:, :6], fields, thickness, fill_mode=generator.fill_mode, cval=generator.cval)
 
     if not TENSORFLOW:
         now = {}
