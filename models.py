@@ -165,13 +165,13 @@ def vgg_rmsprop():
 
 @architecture
 def linear(mean=0.0, std=1.0):
-    """Softmax regression, fast.ai 2016, lesson 3: 7,850 parameters."""
+    """Softmax regression, rahular's 'Digit Recognition - 2': 7,850 parameters."""
     return keras.Sequential([*standardized(mean, std), Flatten(), classes()])
 
 
 @architecture
 def vgg(mean=0.0, std=1.0, dropout=0.0):
-    """The VGG-like net of fast.ai 2016, lesson 3: 594,922 parameters."""
+    """The VGG-like net of rahular's 'Digit Recognition - 2', after fast.ai's lesson 3 of 2016: 594,922 parameters."""
     return keras.Sequential(
         [
             *standardized(mean, std),
@@ -192,13 +192,13 @@ def vgg(mean=0.0, std=1.0, dropout=0.0):
 
 @architecture
 def vgg_dropout(mean=0.0, std=1.0, dropout=0.5):
-    """`vgg` with dropout after each pooling, fast.ai 2016, lesson 3: 594,922 parameters."""
+    """`vgg` with dropout after each pooling, rahular's 'Digit Recognition - 2': 594,922 parameters."""
     return vgg(mean, std, dropout)
 
 
 @architecture
 def vgg_bn_dropout(mean=0.0, std=1.0, dropout=0.5):
-    """`vgg` with batch normalisation and one dropout, fast.ai 2016, lesson 3: 597,738 parameters."""
+    """`vgg` with batch normalisation and one dropout, rahular's 'Digit Recognition - 2': 597,738 parameters."""
     return keras.Sequential(
         [
             *standardized(mean, std),

@@ -67,19 +67,19 @@ SINGLE = dict(
     test_shift=1,
     source="this project",
 )
-# The lesson's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
+# rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
 # recipe as run and the recipe as written ("-phases") are kept.
 AS_RUN = dict(name="constant", learning_rate=0.01)
 AS_WRITTEN = [[1, 0.01], [5, 0.1], [5, 0.01]]
-LESSON = dict(
+RAHULAR = dict(
     validation_split=0.0,
     optimizer="sgd",
     schedule=AS_RUN,
     batch_size=64,
     epochs=11,
-    source="fast.ai 2016, lesson 3, MNIST notebook (MNIST 60,000/10,000)",
+    source="rahular, 'Digit Recognition - 2', after fast.ai's lesson 3 of 2016 (MNIST 60,000/10,000)",
 )
-LESSON_WRITTEN = LESSON | dict(
+RAHULAR_WRITTEN = RAHULAR | dict(
     schedule=dict(name="phases", learning_rates=AS_WRITTEN), reported="as written; not run there"
 )
 AUGMENTED_FIGURE = "on augmented test images"
@@ -145,24 +145,24 @@ RECIPES = {
         source="a VGG-like net with RMSprop, Kaggle",
         reported="99.14 % validation (76 wrong of 8,400, by rounded probabilities)",
     ),
-    "linear": LESSON | dict(model="linear", reported="92.51 %"),
-    "linear-phases": LESSON_WRITTEN | dict(model="linear"),
-    "linear-augmented": LESSON
+    "linear": RAHULAR | dict(model="linear", reported="92.51 %"),
+    "linear-phases": RAHULAR_WRITTEN | dict(model="linear"),
+    "linear-augmented": RAHULAR
     | dict(
         model="linear",
         augmentation=SHIFT_8,
         score_augmented=True,
         reported=f"73.61 % {AUGMENTED_FIGURE}",
     ),
-    "vgg": LESSON | dict(model="vgg", reported="98.60 %"),
-    "vgg-phases": LESSON_WRITTEN | dict(model="vgg"),
-    "vgg-augmented": LESSON
+    "vgg": RAHULAR | dict(model="vgg", reported="98.60 %"),
+    "vgg-phases": RAHULAR_WRITTEN | dict(model="vgg"),
+    "vgg-augmented": RAHULAR
     | dict(model="vgg", augmentation=SHIFT_8, score_augmented=True, reported=f"97.56 % {AUGMENTED_FIGURE}"),
-    "vgg-dropout": LESSON | dict(model="vgg-dropout", reported="98.78 %"),
-    "vgg-dropout-phases": LESSON_WRITTEN | dict(model="vgg-dropout"),
-    "vgg-bn-dropout": LESSON
+    "vgg-dropout": RAHULAR | dict(model="vgg-dropout", reported="98.78 %"),
+    "vgg-dropout-phases": RAHULAR_WRITTEN | dict(model="vgg-dropout"),
+    "vgg-bn-dropout": RAHULAR
     | dict(model="vgg-bn-dropout", epochs=16, reported="99.43 % last epoch, 99.55 % best (on the test set)"),
-    "vgg-bn-dropout-phases": LESSON_WRITTEN
+    "vgg-bn-dropout-phases": RAHULAR_WRITTEN
     | dict(
         model="vgg-bn-dropout",
         schedule=dict(name="phases", learning_rates=[*AS_WRITTEN, [5, 0.001]]),
