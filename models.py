@@ -15,7 +15,17 @@ import inspect
 import random
 
 import keras
-from keras.layers import Add, Dense, Flatten, GlobalAveragePooling2D, Input, MaxPooling2D, ReLU, Rescaling
+from keras.layers import (
+    Add,
+    Dense,
+    Flatten,
+    GlobalAveragePooling2D,
+    Input,
+    LayerNormalization,
+    MaxPooling2D,
+    ReLU,
+    Rescaling,
+)
 
 import layers
 import nets
@@ -273,18 +283,23 @@ def quick(momentum=0.9):
 
 
 @architecture
-def residual(filters=(32, 128, 256), kernel_size=5, momentum=0.95):
-    """A residual net of the shape of ttdoucet/mnist's (GitHub), narrower: 1,095,178 parameters."""
+def residual(filters=(32, 128, 256), kernel_size=5, padding="valid", momentum=0.95):
+    """A residual net of the shape of ttdoucet/mnist's (GitHub), narrower: 1,095,178 parameters.
+
+    Each image is standardised by itself, as there. padding: "valid", or "same" as there, for larger maps (28, 14, 7, 4
+    for 24, 12, 5, 2 pixels) at 1.6 times the time.
+    """
 
     def block(x):
         x = BatchNormalization(momentum=momentum)(x)
         return Add()([x, Conv2D(x.shape[-1], 3, padding="same", activation="relu")(x)])
 
-    x = inputs = images()
+    inputs = images()
+    x = LayerNormalization(axis=(1, 2, 3), center=False, scale=False)(inputs)
     for i, n in enumerate(filters):
         if i:
             x = BatchNormalization(momentum=momentum)(x)
-        x = Conv2D(n, 3 if i else kernel_size, activation="relu")(x)
+        x = Conv2D(n, 3 if i else kernel_size, padding=padding, activation="relu")(x)
         x = MaxPooling2D(padding="same")(x if i else block(x))
         x = block(x)
     x = GlobalAveragePooling2D()(BatchNormalization(momentum=momentum)(x))
