@@ -92,9 +92,9 @@ RECIPES = {
         nets=16,
         members=[
             {},
+            {"augmentation.elastic_alpha": 0},
             {"model_config.padding": "same"},
             {"model_config.kernel_size": 7, "augmentation.elastic_alpha": 8},
-            {"model": "deotte", "model_config": {"dropout": 0.25}, "batch_size": 128, "epochs": 12},
         ],
     ),
     # 99 % as fast as can be: less than one pass over MNIST, after tuomaso/train_mnist_fast.
