@@ -77,11 +77,18 @@ def test_elastic_distortion_is_simards_smoothed_noise(digits):
 
     augmentation = Augmentation(elastic_alpha=34, elastic_sigma=4)
     x = digits.train.x[:20, ..., None] / np.float32(255)
-    fields = augmentation.draw_elastic(np.random.default_rng(0), len(x))
-    noise = 2 * np.random.default_rng(0).random((len(x), 2, 28, 28), dtype=np.float32) - 1
+    fields = augmentation.draw_elastic(np.random.default_rng(0), 2000)
+    noise = np.random.default_rng(1).uniform(-1, 1, (2000, 28, 28))
+    simards = 34 * scipy.ndimage.gaussian_filter(noise, 4, mode="constant", axes=(1, 2))
     for axis in (0, 1):
-        smooth = 34 * scipy.ndimage.gaussian_filter(noise[3, axis], 4, mode="constant")
-        np.testing.assert_allclose(fields[3, ..., axis], smooth, atol=1e-4)
+        assert abs(fields[..., axis].mean()) < 0.03
+        for here, there in (((0, 0), (0, 0)), ((14, 14), (14, 14)), ((14, 14), (14, 18)), ((3, 7), (9, 7))):
+            ours = np.mean(fields[:, *here, axis] * fields[:, *there, axis])
+            assert ours == pytest.approx(np.mean(simards[:, *here] * simards[:, *there]), rel=0.15)
+        steps = (np.abs(np.diff(field, axis=1)).mean() for field in (fields[..., axis], simards))
+        assert next(steps) == pytest.approx(next(steps), rel=0.02)
+    assert abs(np.corrcoef(fields[:, 14, 14, 0], fields[:, 14, 14, 1])[0, 1]) < 0.1
+    fields = fields[:20]
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
     batch, each = (f(x, parameters, fields) for f in (augmentation.batch, augmentation.each))
     np.testing.assert_allclose(batch, each, atol=1e-4)
