@@ -273,12 +273,16 @@ def plot():
             points.append((name, statistics.mean(scores), seconds, data == "mnist"))
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    named = []
-    for name, accuracy, seconds, tested in sorted(points, key=lambda point: -point[1]):
+    points.sort(key=lambda point: -point[1])
+    for i, (name, accuracy, seconds, tested) in enumerate(points):
         axes.plot(seconds, 1 - accuracy, "o", color=plots.BLUE, markerfacecolor=plots.BLUE if tested else "none")
-        near = sum(abs(math.log(seconds / s)) < 1 and abs(math.log((1 - accuracy) / (1 - a))) < 0.12 for a, s in named)
-        named.append((accuracy, seconds))
-        side = (dict(xytext=(5, 3)), dict(xytext=(-5, 3), ha="right"), dict(xytext=(5, -11)))[near % 3]  # no overlaps
+        # Names do not lie on one another, or on a point: how far others are, to the right and down, in logarithms.
+        others = [
+            (math.log(s / seconds), math.log((1 - a) / (1 - accuracy)), j) for j, (_, a, s, _) in enumerate(points)
+        ]
+        near = sum(abs(x) < 0.3 and -0.12 < y <= 0 and j < i for x, y, j in others)
+        near += any(0.05 < x < 1 and abs(y) < 0.2 for x, y, _ in others)
+        side = (dict(xytext=(5, 3)), dict(xytext=(-5, 3), ha="right"), dict(xytext=(5, -11)))[near % 3]
         axes.annotate(name, (seconds, 1 - accuracy), textcoords="offset points", color=plots.BLUE, **side)
     for name, accuracy, images in (NOTEBOOK, NOTEBOOK_NET):
         seconds = images / notebook_rate()
