@@ -234,12 +234,12 @@ class Augmentation:
 def smoothing(size, sigma):
     """float32 (size, k): takes k independent normal numbers to `size` as a Gaussian filter leaves them of white noise.
 
-    Of scipy.ndimage.gaussian_filter1d(mode="constant"), the k components of which a thousandth or more is left: 10 of
-    28 for a sigma of 4, which are drawn in a twentieth of the time.
+    Of scipy.ndimage.gaussian_filter1d(mode="constant"), the k components that it leaves a thousandth or more of,
+    beside the first: 10 of 28 for a sigma of 4, which are drawn in a twentieth of the time.
     """
     components, left, _ = np.linalg.svd(scipy.ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="constant"))
     components *= np.where(components[0] < 0, -1, 1)  # which sign they have is the library's choice
-    return (components * left)[:, left >= 1e-3].astype(np.float32)
+    return (components * left)[:, left >= 1e-3 * left[0]].astype(np.float32)
 
 
 def affine_matrices(parameters, shape):
