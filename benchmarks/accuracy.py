@@ -287,7 +287,7 @@ def plot():
     for name, accuracy, images in (NOTEBOOK, NOTEBOOK_NET):
         seconds = images / notebook_rate()
         axes.plot(seconds, 1 - accuracy, "s", color=plots.ORANGE)
-        axes.annotate(name, (seconds, 1 - accuracy), xytext=(4, -12), textcoords="offset points", ha="right")
+        axes.annotate(name, (seconds, 1 - accuracy), xytext=(-7, -3), textcoords="offset points", ha="right")
     for i, (name, accuracy) in enumerate(COMMITTEES):
         axes.axhline(1 - accuracy, color=plots.GREY, linestyle=":", linewidth=1)
         offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=plots.GREY)
