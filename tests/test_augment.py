@@ -73,8 +73,10 @@ def test_an_images_parameters_do_not_depend_on_how_many_are_drawn():
 
 
 def test_elastic_distortion_is_simards_smoothed_noise(digits):
-    from augment import Augmentation
+    from augment import Augmentation, smoothing
 
+    gaussian = scipy.ndimage.gaussian_filter1d(np.eye(28), 4, axis=0, mode="constant")
+    np.testing.assert_allclose(smoothing(28, 4) @ smoothing(28, 4).T, gaussian @ gaussian.T, atol=1e-6)
     augmentation = Augmentation(elastic_alpha=34, elastic_sigma=4)
     x = digits.train.x[:20, ..., None] / np.float32(255)
     fields = augmentation.draw_elastic(np.random.default_rng(0), 2000)
