@@ -18,11 +18,17 @@ import runs
 
 CANVAS = 280  # pixels
 BRUSH = 10
-# Gradio begins without a tool, and after "Clear canvas" has none again: the pen is taken for the user.
-PEN = """() => setInterval(() => {
+# What the page does besides, ten times a second. Gradio begins without a tool, and after "Clear canvas" has none again:
+# the pen is taken for the user. And it sends two drawings that follow each other side by side, so that the older one
+# may arrive, and be answered, last: one is asked about when the answer to the one before is there.
+LOOP = """() => setInterval(() => {
     const pen = document.querySelector('#drawing button[aria-label="Brush"]');
     if (pen && !document.querySelector('#drawing button[aria-label$=" Size"]')) pen.click();
-}, 200)"""
+    if (window.changed && !window.asked) {
+        [window.changed, window.asked] = [false, true];
+        document.querySelector('#ask').click();
+    }
+}, 100)"""
 
 
 def parser():
@@ -103,8 +109,12 @@ def drawing_page(name, models, test_shift):
             seen = gradio.Image(label="What the net sees: 28 x 28 pixels, centred", **plain)
             looked = gradio.Image(label="Where it looked (Grad-CAM): the more, the darker the orange", **plain)
         told = [probabilities, seen, looked]
-        sketch.change(judged, sketch, told, show_progress="hidden", trigger_mode="always_last")
-        page.load(js=PEN)
+        ask = gradio.Button(visible="hidden", elem_id="ask")
+        sketch.change(None, js="() => { window.changed = true }")
+        answered = ask.click(judged, sketch, told, show_progress="hidden")
+        for end in (answered.success, answered.failure):
+            end(None, js="() => { window.asked = false }")
+        page.load(js=LOOP)
     return page
 
 

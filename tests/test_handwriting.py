@@ -162,6 +162,20 @@ STROKES = [
 ]
 
 
+# In a page, uploads that begin while `slow` is true take two seconds more.
+SLOW_UPLOADS = """
+    const plain = window.fetch;
+    window.held = 0;
+    window.fetch = async (...given) => {
+        if (window.slow && String(given[0].url ?? given[0]).includes("/upload")) {
+            window.held += 1;
+            await new Promise(resolve => setTimeout(resolve, 2000));
+        }
+        return plain(...given);
+    };
+"""
+
+
 def drawn(page, strokes):
     """Draws by the mouse on draw.py's page; returns the digit that it says is the likeliest."""
     page.get_by_label("Clear canvas").click()
@@ -237,8 +251,19 @@ def test_digits_drawn_in_a_browser_are_read(reader):
             page = browser.new_page(viewport={"width": 1200, "height": 1100})
             asked = []
             page.on("request", lambda request: asked.append(request.url))
+            page.add_init_script(SLOW_UPLOADS)
             page.goto(address)
             read = [drawn(page, strokes) for _, strokes in STROKES]
+            # A drawing that is still on its way when the canvas is cleared is not answered afterwards.
+            page.evaluate("window.slow = true")
+            page.mouse.down()
+            page.mouse.move(600, 300)
+            page.mouse.up()
+            page.wait_for_function("window.held")
+            page.evaluate("window.slow = false")
+            page.get_by_label("Clear canvas").click()
+            page.wait_for_timeout(4000)
+            assert not page.locator("#probabilities .output-class").count()
             browser.close()
         assert all(url.startswith((address, "data:", "blob:", address.replace("http", "ws"))) for url in asked)
         right = sum(told == label for told, (label, _) in zip(read, STROKES, strict=True))
