@@ -27,6 +27,7 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np
 from bench import machine, row
 
+import console
 import dataset
 import runs
 from console import UserError, duration
@@ -305,7 +306,4 @@ def plot():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    console.run(main)
