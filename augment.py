@@ -92,7 +92,8 @@ class Augmentation:
         if not isinstance(thickness_range, (int, float)) or not 0 <= thickness_range <= 1:
             raise UserError(f"thickness_range must be a number from 0 to 1, not {thickness_range!r}")
         self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
-        self.keras_only = {key: value for key, value in keras_only.items() if value}
+        defaults = inspect.signature(ImageDataGenerator).parameters
+        self.keras_only = {key: value for key, value in keras_only.items() if value != defaults[key].default}
         try:
             self.generator = ImageDataGenerator(
                 rotation_range=rotation_range,

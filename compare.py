@@ -27,7 +27,7 @@ def table(folders):
         except console.UserError as error:
             print(f"{error}: left out", file=sys.stderr)
     columns = ["run", "recipe", "data", "nets", "parameters", "epochs", "seconds", "images/s"]
-    columns += ["validation", "low", "high", "test", "finished", "created"]
+    columns += ["validation", "low", "high", "biased", "test", "finished", "created"]
     return pd.DataFrame(rows, columns=columns).sort_values(["validation", "created"], ascending=False)
 
 
@@ -45,7 +45,8 @@ def _row(folder):
         row["images/s"] = float(np.median([net["images_per_second"] for net in done]))
     row["finished"] = runs.is_finished(folder)
     if row["finished"]:
-        result = runs.read_result(folder / "result.json")
+        result = runs.read_result(folder / "result.json", "chosen_on_validation")
+        row["biased"] = bool(result["chosen_on_validation"])
         if "ensemble_validation" in result:
             part = result["ensemble_validation"]
             row["validation"] = float(part["accuracy"])
@@ -72,7 +73,8 @@ def shown(table):
     told["images/s"] = table["images/s"].map(whole)
     told["validation"] = table["validation"].map(share)
     told["95 % interval"] = [
-        f"{share(a)}-{share(b)}".strip("-") for a, b in zip(table["low"], table["high"], strict=True)
+        f"{share(a)}-{share(b)}".strip("-") + " (biased upward)" * (biased == 1)
+        for a, b, biased in zip(table["low"], table["high"], table["biased"], strict=True)
     ]
     told["test"] = table["test"].map(share)
     told["started"] = table["created"].where(table["finished"], table["created"] + " (unfinished)")

@@ -186,16 +186,29 @@ def resolve(name, overrides=()):
     """Returns recipe `name` with every setting filled in, as a dict of its own.
 
     overrides: (key, value) pairs; a key may reach into a setting by a dot, "schedule.decay".
-    Raises UserError for a name, key or value that is not valid, with the valid ones.
+    Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting that some of the
+    recipe's `members` have of their own, unless these are given anew.
     """
     choose("recipe", name, RECIPES)
     config = copy.deepcopy(DEFAULTS | RECIPES[name])
+    own = [] if "members" in dict(overrides) else sorted({key for member in config["members"] for key in member})
+    for key, _ in overrides:
+        if clash := [inner for inner in own if _overlap(key, inner) or (key == "model" and "model_config" in inner)]:
+            raise UserError(
+                f"{key} cannot be set for {name!r} as it is: some of its nets have a setting {clash[0]} of "
+                "their own; --set members=[] takes that from them"
+            )
     for key, value in overrides:
         _override(config, key, value, DEFAULTS.keys() - DESCRIPTIONS)
     check(config)
     for settings in kinds(config):
         check(settings)
     return config
+
+
+def _overlap(key, other):
+    """Whether one of two keys is the other or a part of it: "schedule" and "schedule.decay"."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _override(config, key, value, valid):
@@ -231,13 +244,19 @@ def kinds(config):
     return [settings | {"nets": len(list(nets))} for settings, nets in itertools.groupby(all_members)]
 
 
+PYTHON = {"True": "true", "False": "false", "None": "null"}  # as JSON
+
+
 def parse_override(text):
-    """'schedule.decay=0.9' -> ('schedule.decay', 0.9): the value is JSON where it can be, else text."""
+    """'schedule.decay=0.9' -> ('schedule.decay', 0.9): the value is JSON where it can be, else text.
+
+    Python's True, False and None are taken for JSON's.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--set takes KEY=VALUE, not {text!r}")
     try:
-        return key, json.loads(value, parse_constant=_no_constant)
+        return key, json.loads(PYTHON.get(value, value), parse_constant=_no_constant)
     except ValueError:
         return key, value
 
@@ -321,6 +340,13 @@ def check(config):
     for key, check_value in CHECKS.items():
         check_value(key, config[key])
     schedules.check(config["schedule"])
+    measured = ["loss", "accuracy", *["val_loss", "val_accuracy"] * bool(config["validation_split"])]
+    monitor = schedules.monitored(config["schedule"])
+    if monitor not in [None, *measured]:
+        raise UserError(
+            f"schedule.monitor {monitor!r} is not measured: set it to one of {', '.join(measured)}"
+            + " (a validation_split above 0 gives val_loss and val_accuracy)" * (len(measured) == 2)
+        )
     replicas, size = config["replicas"], config["batch_size"]
     if replicas > 1 and (size % replicas or config["steps_per_epoch"] is None):
         raise UserError(

@@ -79,7 +79,7 @@ def figures(result, nets):
             if part.get("out_of_bag"):
                 note += f", out-of-bag ({part['coverage']:.0%} of the labelled ones)"
             if key == "ensemble_validation" and result["chosen_on_validation"]:
-                note += "; biased upward: the epoch was chosen on these rows"
+                note += f"; {runs.BIASED}"
             rows.append((name, f"{part['accuracy']:.2%}", note))
             rows.append((name.replace("accuracy", "loss"), f"{part['loss']:.4f}", "mean cross-entropy"))
             if "calibration_error" in part:

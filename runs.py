@@ -37,6 +37,7 @@ import recipes
 from console import UserError, choose, reason, refused, remove_temporaries, whole_file
 
 RUNS = Path("runs")
+BIASED = "biased upward: the epoch was chosen on these rows"
 
 
 def create(name, recipe, config, seen):
@@ -192,12 +193,21 @@ def all_runs():
 
 
 def newest(finished):
-    """The folder of the run started last that is (or is not) finished; UserError if there is none."""
-    found = [folder for folder in all_runs() if is_finished(folder) == finished]
+    """The folder of the run started last that is (or is not) finished; UserError if there is none.
+
+    A run that is damaged is told of on stderr, and left out.
+    """
+    found = {}
+    for folder in all_runs():
+        if is_finished(folder) == finished:
+            try:
+                found[folder] = read_config(folder)["created"]
+            except UserError as error:
+                print(f"{error}: left out", file=sys.stderr)
     if not found:
         what = "finished" if finished else "unfinished"
         raise UserError(f"there is no {what} run in {RUNS}/: python train.py makes one")
-    return max(found, key=lambda folder: read_config(folder)["created"])
+    return max(found, key=found.get)
 
 
 def is_finished(folder):

@@ -52,11 +52,6 @@ def plateau(
     state = state or {"learning_rate": learning_rate, "best": None, "wait": 0}
     if not logs:
         return state["learning_rate"], state
-    if monitor not in logs:
-        raise UserError(
-            f"schedule 'plateau' follows {monitor!r}, which this run does not measure; measured are "
-            f"{', '.join(logs)} (a validation split above 0 gives the val_ ones)"
-        )
     sign = -1 if monitor.endswith("loss") else 1
     rate, best, wait = state["learning_rate"], state["best"], state["wait"]
     if best is None or sign * (logs[monitor] - best) > min_delta:
@@ -89,6 +84,12 @@ def settings(schedule):
     parameters = inspect.signature(schedule).parameters.values()
     own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
     return {p.name for p in own}, {p.name for p in own if p.default is p.empty}
+
+
+def monitored(config):
+    """The metric that a schedule {"name": ..., setting: value} follows; None where it follows none."""
+    parameter = inspect.signature(SCHEDULES[config["name"]]).parameters.get("monitor")
+    return parameter and config.get("monitor", parameter.default)
 
 
 def check(config):

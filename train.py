@@ -183,7 +183,7 @@ def started(arguments, config, source, name):
 
     config["model_config"] = all_arguments(config)
     for i, own in enumerate(config["members"], 1):
-        if "model" in own:
+        if {"model", "model_config"} & own.keys():
             settings = recipes.member(config | {"nets": len(config["members"])}, i)
             for key in [key for key in own if key.startswith("model_config.")]:
                 del own[key]
@@ -325,11 +325,13 @@ def print_net(config, result):
 
 
 def print_result(folder, result, pictures):
+    import runs
+
     several = result["nets"] > 1
     if "ensemble_validation" in result:
         part = result["ensemble_validation"]
         kind = "out-of-bag " if part["out_of_bag"] else ""
-        biased = ", biased upward: the epoch was chosen on these rows" if result["chosen_on_validation"] else ""
+        biased = f", {runs.BIASED}" if result["chosen_on_validation"] else ""
         print(
             f"Validation accuracy: {part['accuracy']:.2%} on {part['rows']:,} {kind}rows "
             f"({part['coverage']:.0%} of the labelled ones{biased})"

@@ -130,6 +130,9 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
     with pytest.raises(UserError, match=r"brightness_range: only ImageDataGenerator.*--augment-engine keras"):
         augmentation.batch(x, parameters)
     assert augmentation.each(x, parameters).mean() < 0.7 * x.mean()
+    with pytest.raises(UserError, match=r"interpolation_order: only ImageDataGenerator"):
+        Augmentation(rotation_range=10, interpolation_order=0).check_batch()
+    Augmentation(rotation_range=10, interpolation_order=1).check_batch()  # what it does itself
     process = script("train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path)
     assert_one_line_error(process, "brightness_range", "--augment-engine keras")
 

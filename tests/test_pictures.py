@@ -146,7 +146,7 @@ def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digi
     monkeypatch.setattr("fit.augmented_images", transformed)
     arguments = plots.parser().parse_args(["augmented", "--recipe", "ensemble"])
     plots.PICTURES["augmented"](arguments, config, digits.train)
-    assert fields == [0, 20, 20, 8, 0, 20]
+    assert fields == [0, 20, 20, 0, 20, 20]
 
 
 def test_a_run_that_a_picture_is_not_of_is_refused():

@@ -124,6 +124,8 @@ def test_one_cycle_rises_to_its_peak_and_ends_at_nothing():
         ([("schedule.learning_rate", float("inf"))], "must be a finite number"),
         ([("schedule", {"name": "phases", "learning_rates": [[1]]})], "a list of [epochs, rate]"),
         ([("augmentation.rotation_range", float("nan"))], "must be a finite number"),
+        ([("schedule", {"name": "plateau", "learning_rate": 1, "monitor": "val_acc"})], "'val_acc' is not measured"),
+        ([("schedule", {"name": "plateau", "learning_rate": 1}), ("validation_split", 0)], "loss, accuracy (a valid"),
         ([("replicas", 0)], "replicas must be a whole number"),
         ([("replicas", 3)], "batch_size (now 16) to a multiple of 3"),
         ([("replicas", 2), ("steps_per_epoch", None)], 'steps_per_epoch to "full"'),
@@ -143,6 +145,19 @@ def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
     assert [net["augmentation"].get("shear_range") for net in nets] == [None, None, None, 20, 20]
     assert nets[3] | {"epochs": 20, "augmentation": config["augmentation"]} == config
     assert [(settings["epochs"], settings["nets"]) for settings in recipes.kinds(config)] == [(20, 3), (3, 2)]
+
+
+@pytest.mark.parametrize("key", ["augmentation", "augmentation.elastic_alpha", "model", "model_config"])
+def test_a_setting_that_some_nets_have_of_their_own_is_not_half_overridden(key):
+    with pytest.raises(UserError, match=f"{key} cannot be set for 'ensemble'.*--set members=\\[\\]"):
+        recipes.resolve("ensemble", [(key, "deotte" if key == "model" else 30)])
+    assert recipes.resolve("ensemble", [("augmentation.elastic_alpha", 30), ("members", [])])["members"] == []
+    assert recipes.resolve("ensemble", [("augmentation.shear_range", 5)])["augmentation"]["shear_range"] == 5
+
+
+def test_a_value_on_the_command_line_is_json_or_pythons_constant_or_text():
+    given = ["a=1e-3", "a=[1, 2]", "a=true", "a=False", "a=None", "a=sgd"]
+    assert [recipes.parse_override(text)[1] for text in given] == [1e-3, [1, 2], True, False, None, "sgd"]
 
 
 def test_initial_weights_follow_from_the_seed_and_leave_global_randomness_alone():

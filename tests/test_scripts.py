@@ -16,7 +16,9 @@ import scipy.ndimage
 from conftest import ROOT, TINY, assert_one_line_error, load, read_submission, script
 from PIL import Image
 
+import predict
 import recipes
+import runs
 
 
 def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figure(trained, digits):
@@ -230,11 +232,12 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
         ["--nets", "2", "--shared-split"],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
+        ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
         ["--validation-split", "0"],
     ],
     ids=" ".join,
 )
-def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pictures):
+def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pictures, capsys):
     import train
 
     monkeypatch.chdir(tmp_path)
@@ -259,6 +262,10 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
         assert result["chosen_on_validation"]
         assert net["validation_accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
         assert net["weights_epoch"] == 1 + int(np.argmax(accuracies))
+        capsys.readouterr()
+        predict.print_validation(run, runs.read_config(run))
+        runs.main([])
+        assert capsys.readouterr().out.count("biased upward") == 2
     if "--shared-split" in options:
         predictions = load(run / "predictions.npz")
         np.testing.assert_array_equal(predictions["validation_rows_01"], predictions["validation_rows_02"])
@@ -266,8 +273,9 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
     if any("members" in option for option in options):
         other = json.loads((run / "net-02.json").read_text())
         assert (net["epochs"], other["epochs"]) == (2, 1)
-        vgg = "vgg" in options[-1]
-        assert (net["parameters"], other["parameters"]) == (327_242, 594_922 if vgg else 814_970)
+        vgg = "dropout" in options[-1]
+        first = 594_922 if "--model" in options else 327_242
+        assert (net["parameters"], other["parameters"]) == (first, 594_922 if vgg else 814_970)
         if vgg:
             own = recipes.member(json.loads((run / "config.json").read_text()), 2)["model_config"]
             assert own["dropout"] == 0.2
