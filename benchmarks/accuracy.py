@@ -285,10 +285,10 @@ def plot():
         near += any(0.05 < x < 1 and abs(y) < 0.2 for x, y, _ in others)
         side = (dict(xytext=(5, 3)), dict(xytext=(-5, 3), ha="right"), dict(xytext=(5, -11)))[near % 3]
         axes.annotate(name, (seconds, 1 - accuracy), textcoords="offset points", color=plots.BLUE, **side)
-    for name, accuracy, images in (NOTEBOOK, NOTEBOOK_NET):
+    for (name, accuracy, images), offset in ((NOTEBOOK, (7, -14)), (NOTEBOOK_NET, (-7, -3))):
         seconds = images / notebook_rate()
         axes.plot(seconds, 1 - accuracy, "s", color=plots.ORANGE)
-        axes.annotate(name, (seconds, 1 - accuracy), xytext=(-7, -3), textcoords="offset points", ha="right")
+        axes.annotate(name, (seconds, 1 - accuracy), xytext=offset, textcoords="offset points", ha="right")
     for i, (name, accuracy) in enumerate(COMMITTEES):
         axes.axhline(1 - accuracy, color=plots.GREY, linestyle=":", linewidth=1)
         offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=plots.GREY)
