@@ -45,8 +45,8 @@ def _row(folder):
         row["images/s"] = float(np.median([net["images_per_second"] for net in done]))
     row["finished"] = runs.is_finished(folder)
     if row["finished"]:
-        result = runs.read_result(folder / "result.json", "chosen_on_validation")
-        row["biased"] = bool(result["chosen_on_validation"])
+        result = runs.read_result(folder / "result.json")
+        row["biased"] = bool(result.get("chosen_on_validation"))
         if "ensemble_validation" in result:
             part = result["ensemble_validation"]
             row["validation"] = float(part["accuracy"])

@@ -125,13 +125,13 @@ def leaks(folders, test):
 
 
 def print_validation(folder, config):
-    result = runs.read_result(folder / "result.json", "chosen_on_validation")
+    result = runs.read_result(folder / "result.json")
     part = result.get("ensemble_validation")
     if part:
         low, high = runs.interval(part["accuracy"], part["rows"])
         origin = config["data"]["origin"]
-        kind = "out-of-bag " if part["out_of_bag"] else ""
-        biased = f"; {runs.BIASED}" if result["chosen_on_validation"] else ""
+        kind = "out-of-bag " if part.get("out_of_bag") else ""
+        biased = f"; {runs.BIASED}" if result.get("chosen_on_validation") else ""
         print(
             f"Validation accuracy of {folder.name}: {part['accuracy']:.2%} on {part['rows']:,} {kind}rows of {origin} "
             f"(95 % interval {low:.2%} to {high:.2%}{biased})"
