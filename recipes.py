@@ -201,8 +201,6 @@ def resolve(name, overrides=()):
     for key, value in overrides:
         _override(config, key, value, DEFAULTS.keys() - DESCRIPTIONS)
     check(config)
-    for settings in kinds(config):
-        check(settings)
     return config
 
 
@@ -332,7 +330,13 @@ CHECKS = dict(
 
 
 def check(config):
-    """Raises UserError at the first setting of `config` that is not valid."""
+    """Raises UserError at the first setting of `config`, or of one of its nets, that is not valid."""
+    _check(config)
+    for settings in kinds(config):
+        _check(settings)
+
+
+def _check(config):
     try:
         json.dumps({key: config[key] for key in CHECKS}, allow_nan=False)
     except ValueError as error:

@@ -442,8 +442,9 @@ def test_a_sound_net_is_read_with_its_weights_and_a_layer_registered_here_is_kno
         (lambda config: config["data"].pop("source"), "data.source"),
         (lambda config: config.update(schedule={"name": "evil"}), "no schedule"),
         (lambda config: config.update(schedule={"name": []}), "no schedule"),
+        (lambda config: config.update(members=[{"schedule.decay": "slow"}]), "schedule.decay must be"),
     ],
-    ids=["seed", "nets", "data", "source", "schedule", "no text"],
+    ids=["seed", "nets", "data", "source", "schedule", "no text", "members"],
 )
 def test_a_config_that_is_no_runs_is_told_in_one_line(change, told, trained, tmp_path):
     shutil.copytree(trained / "runs" / "bag", tmp_path / "runs" / "bag")
