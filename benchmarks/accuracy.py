@@ -8,7 +8,9 @@
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
 
 What `run` does not know it hands to train.py. A run that was broken off is resumed, one that is kept is not run again;
-its file is written anew whenever a net is finished, so that a long ensemble loses one net at most.
+its file is written anew whenever a net is finished, so that a long ensemble loses one net at most. Beside it, in
+NAME-DATA-SEED.npz, are its nets' probabilities of the labelled test images, rounded to 1/255: `committees` reads those,
+so that the nets of a committee need not be of one run, or of one machine.
 """
 
 import argparse
@@ -125,9 +127,18 @@ def keep(folder, kept, name, source):
         "settings": {key: value for key, value in config.items() if key not in VOLATILE},
         "nets": [runs.read_json(path) for path in sorted(folder.glob("net-*.json"))],
     }
+    kept.parent.mkdir(parents=True, exist_ok=True)
     if runs.is_finished(folder):
         record["result"] = runs.read_json(folder / "result.json")
-    kept.parent.mkdir(parents=True, exist_ok=True)
+        digits = dataset.load(config["data"]["source"])
+        if digits.test is not None and digits.test.y is not None:
+            arrays = runs.read_predictions(folder / "predictions.npz", digits)
+            probabilities = [arrays[key] for key in sorted(arrays) if key.startswith("test_")]
+            np.savez_compressed(
+                kept.with_suffix(".npz"),
+                probabilities=np.rint(np.multiply(probabilities, 255)).astype(np.uint8),
+                labels=digits.test.y.astype(np.uint8),
+            )
     runs.write_json(kept, record)
 
 
@@ -183,18 +194,11 @@ def committees(names, most=1000):
     """
     probabilities, labels = [], None
     for name in names:
-        folder = runs.find(name)
-        digits = dataset.load(runs.read_config(folder)["data"]["source"])
-        arrays = runs.read_predictions(folder / "predictions.npz", digits)
-        for key in sorted(arrays):
-            part, _, net = key.rpartition("_")
-            if part not in ("validation", "test") or (part == "test" and f"validation_{net}" in arrays):
-                continue
-            y = digits.test.y if part == "test" else digits.train.y[arrays[f"validation_rows_{net}"]]
+        for p, y in predicted(name):
             if y is None or (labels is not None and not np.array_equal(labels, y)):
-                raise UserError(f"{name}: net {int(net)} has predicted other rows, or rows without labels")
+                raise UserError(f"{name}: one of its nets has predicted other rows, or rows without labels")
             labels = y
-            probabilities.append(arrays[key].astype(float))
+            probabilities.append(p.astype(float))
     wrong = [p.argmax(1) != labels for p in probabilities]
     legible = ~np.all(wrong, axis=0)
     lines = [f"{len(labels)} rows, {np.sum(~legible)} of them wrong by every net", ""]
@@ -211,6 +215,25 @@ def committees(names, most=1000):
         cells = [size, len(chosen), f"{np.mean(errors):.1f}", min(errors), max(errors), f"{loss:.1f}"]
         lines.append(row(map(str, cells)))
     return lines
+
+
+def predicted(name):
+    """Yields (probabilities (m, 10), labels (m,) or None) of each net of what is kept under a name, else of a run."""
+    kept = KEPT / f"{name}.npz"
+    if kept.is_file():
+        with np.load(kept) as arrays:
+            for p in arrays["probabilities"]:
+                yield p / 255, arrays["labels"]
+        return
+    folder = runs.find(name)
+    digits = dataset.load(runs.read_config(folder)["data"]["source"])
+    arrays = runs.read_predictions(folder / "predictions.npz", digits)
+    for key in sorted(arrays):
+        part, _, net = key.rpartition("_")
+        if part == "validation":
+            yield arrays[key], digits.train.y[arrays[f"validation_rows_{net}"]]
+        elif part == "test" and f"validation_{net}" not in arrays:
+            yield arrays[key], digits.test.y
 
 
 def fitted_loss(probabilities, labels):
