@@ -12,6 +12,7 @@ import inspect
 import keras
 import numpy as np
 import scipy.ndimage
+import scipy.special
 from keras import ops
 
 # What `tf.keras.preprocessing.image` is, without TensorFlow.
@@ -33,6 +34,7 @@ KERAS_ONLY = (
     "interpolation_order",
 )
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+ERASED = ("erase_top", "erase_left", "erase_height", "erase_width")
 CROSS = scipy.ndimage.generate_binary_structure(2, 1)
 
 
@@ -53,6 +55,11 @@ class Augmentation:
             `elastic_sigma` pixels and multiplied by `elastic_alpha` pixels (the paper: 34 and 4, on 29x29). 0 for none.
         thickness_range: a share of at most 1, either way: how far each image goes to its dilation by a 3x3 cross (its
             strokes a pixel wider on either side) or its erosion (a pixel narrower), as another pen would draw it.
+        erasing_range: [low, high] pixels, the sides of a rectangle within each image that is blackened; 0 for none.
+            Zhong et al., "Random erasing data augmentation", 2017.
+        mixup_alpha: above 0, an image and its label become a mean of themselves and of another image and its label,
+            with shares w and 1 - w, w from Beta(alpha, alpha), as keras.layers.MixUp does it: Zhang et al., "mixup:
+            beyond empirical risk minimization", 2018. In training only, by `mix`.
         keras_only: ImageDataGenerator's other arguments (KERAS_ONLY); the batch form refuses them.
 
     The two engines agree on every pixel to 1e-4 (images in 0..1) in all four fill modes, SciPy's edges included: "wrap"
@@ -78,20 +85,27 @@ class Augmentation:
         elastic_alpha=0.0,
         elastic_sigma=4.0,
         thickness_range=0.0,
+        erasing_range=0,
+        mixup_alpha=0.0,
         **keras_only,
     ):
         valid = [*[*inspect.signature(Augmentation).parameters][:-1], *KERAS_ONLY]
         for key in keras_only:
             choose("augmentation setting", key, valid)
         choose("fill_mode", fill_mode, FILL_MODES)
-        for key, value in dict(elastic_alpha=elastic_alpha, elastic_sigma=elastic_sigma).items():
+        numbers = dict(elastic_alpha=elastic_alpha, elastic_sigma=elastic_sigma, mixup_alpha=mixup_alpha)
+        for key, value in numbers.items():
             if not isinstance(value, (int, float)) or value < 0:
                 raise UserError(f"{key} must be a number of 0 or more, not {value!r}")
         if elastic_alpha and not elastic_sigma:
             raise UserError("elastic_sigma must be above 0 where elastic_alpha is")
         if not isinstance(thickness_range, (int, float)) or not 0 <= thickness_range <= 1:
             raise UserError(f"thickness_range must be a number from 0 to 1, not {thickness_range!r}")
+        sides = np.asarray(erasing_range or [0, 0])
+        if sides.dtype.kind not in "iuf" or sides.shape != (2,) or not 0 <= sides[0] <= sides[1]:
+            raise UserError(f"erasing_range must be [low, high] pixels or 0, not {erasing_range!r}")
         self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
+        self.erasing_range, self.mixup_alpha = tuple(sides.tolist()), mixup_alpha
         defaults = inspect.signature(ImageDataGenerator).parameters
         self.keras_only = {key: value for key, value in keras_only.items() if value != defaults[key].default}
         try:
@@ -116,7 +130,8 @@ class Augmentation:
     def transforms(self):
         """Whether any image is changed at all."""
         probe = self.draw(np.random.default_rng(0), 64)
-        plain = all(np.all(probe[key] == (1 if key in ("zx", "zy", "brightness") else 0)) for key in probe)
+        unchanged = dict(zx=1, zy=1, brightness=1)
+        plain = all(np.all(probe[key] == unchanged.get(key, 0)) for key in probe.keys() - {"mixup"})
         return not plain or bool(self.elastic_alpha or self.keras_only)
 
     def draw(self, rng, n, shape=(28, 28)):
@@ -124,11 +139,15 @@ class Augmentation:
 
         Returns a dict of float64 arrays (n,) with the keys of ImageDataGenerator.get_random_transform: theta (degrees),
         tx, ty (pixels), shear (degrees), zx, zy, flip_horizontal, flip_vertical (0 or 1),
-        channel_shift_intensity, brightness; and thickness (-1..1, above 0 for thicker). An image's parameters do not
-        depend on how many are drawn after it.
+        channel_shift_intensity, brightness; and thickness (-1..1, above 0 for thicker), erase_top, erase_left,
+        erase_height, erase_width (pixels) and mixup (an image's own share). An image's parameters do not depend on how
+        many are drawn after it.
         """
         g = self.generator
-        u = rng.random((n, 13 if self.thickness_range else 12)).T  # runs of before thickness_range can be repeated
+        # What is not asked for takes no numbers: runs of before it was there can be repeated.
+        own = bool(self.thickness_range) + 4 * any(self.erasing_range) + bool(self.mixup_alpha)
+        u = rng.random((n, 12 + own)).T
+        rest = iter(u[12:])
 
         def either_way(value, u):
             return (2 * u - 1) * value
@@ -144,6 +163,14 @@ class Augmentation:
 
         low, high = g.zoom_range
         brightness = g.brightness_range or (1, 1)
+        thickness = either_way(self.thickness_range, next(rest)) if self.thickness_range else np.zeros(n)
+        erased = np.zeros((4, n))
+        if any(self.erasing_range):
+            least, most = self.erasing_range
+            erased[2:] = [np.minimum(size, least + (most - least) * next(rest)) for size in shape]
+            erased[:2] = [(size - side) * next(rest) for size, side in zip(shape, erased[2:], strict=True)]
+        alpha = self.mixup_alpha
+        mixup = scipy.special.betaincinv(alpha, alpha, next(rest)) if alpha else np.ones(n)
         return {
             "theta": either_way(g.rotation_range, u[0]),
             "tx": shift(g.height_shift_range, u[1], u[2], shape[0]),
@@ -155,7 +182,9 @@ class Augmentation:
             "flip_vertical": (u[9] < 0.5) * float(g.vertical_flip),
             "channel_shift_intensity": either_way(g.channel_shift_range, u[10]),
             "brightness": brightness[0] + (brightness[1] - brightness[0]) * u[11],
-            "thickness": either_way(self.thickness_range, u[-1]),
+            "thickness": thickness,
+            **dict(zip(ERASED, erased, strict=True)),
+            "mixup": mixup,
         }
 
     def draw_elastic(self, rng, n, shape=(28, 28)):
@@ -187,24 +216,32 @@ class Augmentation:
             g.fit(images[..., None] / np.float32(255))
 
     def batch(self, images, parameters, elastic=None):
-        """Transforms a batch: `affine_matrices` and `warp`, called with arrays.
+        """Transforms a batch, called with arrays.
 
         images: (n, height, width, 1), uint8 or float. parameters: from `draw`. elastic: from `draw_elastic`.
         Returns float32 (n, height, width, 1) on the images' own scale.
         """
         self.check_batch()
-        matrices = affine_matrices(parameters, images.shape[1:3])
-        thickness = parameters["thickness"].astype(np.float32) if self.thickness_range else None
         images = np.asarray(images, np.float32)
-        fill_mode, cval = self.generator.fill_mode, self.generator.cval
         with keras.device("cpu"):  # where training's batches are made, too
-            warped = warp(images, matrices, elastic, thickness, fill_mode=fill_mode, cval=cval)
-            return ops.convert_to_numpy(warped)
+            return ops.convert_to_numpy(self.warp(images, self.numbers(parameters, images.shape[1:3]), elastic))
+
+    def numbers(self, parameters, shape):
+        """What `warp` takes of parameters from `draw`, images being of `shape`, and mixup: float32 (n, 12)."""
+        rest = [parameters[key] for key in ("thickness", *ERASED, "mixup")]
+        return np.concatenate([affine_matrices(parameters, shape), np.stack(rest, axis=1)], axis=1).astype(np.float32)
+
+    def warp(self, images, numbers, elastic=None):
+        """Transforms a batch by what `numbers` gave, in whichever library's arrays these are."""
+        thickness = numbers[:, 6] if self.thickness_range else None
+        erased = numbers[:, 7:11] if any(self.erasing_range) else None
+        fill_mode, cval = self.generator.fill_mode, self.generator.cval
+        return warp(images, numbers[:, :6], elastic, thickness, erased, fill_mode=fill_mode, cval=cval)
 
     def each(self, images, parameters, elastic=None):
         """The same by ImageDataGenerator.apply_transform and .standardize, one image after another."""
         transformed = np.empty(images.shape, np.float32)
-        unused = {"thickness"}
+        unused = {"thickness", *ERASED, "mixup"}
         if not self.generator.channel_shift_range:
             unused.add("channel_shift_intensity")
         if self.generator.brightness_range is None:
@@ -227,6 +264,7 @@ class Augmentation:
                 change = scipy.ndimage.grey_dilation if thickness > 0 else scipy.ndimage.grey_erosion
                 changed = change(image[..., 0], footprint=CROSS, mode="nearest")[..., None]
                 image = image + abs(thickness) * (changed - image)
+            image = np.where(inside(*(parameters[key][i] for key in ERASED), image.shape[:2])[..., None], 0, image)
             transformed[i] = self.generator.standardize(image)
         return transformed
 
@@ -268,10 +306,10 @@ def affine_matrices(parameters, shape):
     return np.stack([a0, a1, a2, b0, b1, b2], axis=1).astype(np.float32)
 
 
-def warp(images, matrices, elastic=None, thickness=None, *, fill_mode="nearest", cval=0.0):
-    """Resamples a batch bilinearly, then makes its strokes thicker or thinner.
+def warp(images, matrices, elastic=None, thickness=None, erased=None, *, fill_mode="nearest", cval=0.0):
+    """Resamples a batch bilinearly, makes its strokes thicker or thinner, blackens rectangles.
 
-    float32 (n, height, width, 1), (n, 6)[, (n, height, width, 2)][, (n,)] -> as images.
+    float32 (n, height, width, 1), (n, 6)[, (n, height, width, 2)][, (n,)][, (n, 4)] -> as images.
     """
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)[:, None]
@@ -280,8 +318,30 @@ def warp(images, matrices, elastic=None, thickness=None, *, fill_mode="nearest",
     m = matrices[:, :, None, None]
     x, y = m[:, 0] * x + m[:, 1] * y + m[:, 2], m[:, 3] * x + m[:, 4] * y + m[:, 5]
     images = _sample(images, y, x, fill_mode, cval)
-    if thickness is None:
-        return images
+    if thickness is not None:
+        images = _thickened(images, thickness)
+    if erased is not None:
+        boxes = erased[:, :, None, None]
+        images = ops.where(inside(*(boxes[:, i] for i in range(4)), (height, width))[..., None], 0.0, images)
+    return images
+
+
+def inside(top, left, rows, columns, shape):
+    """Which pixels of an image of `shape` have their centre in a rectangle."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
+    return (y > top) & (y < top + rows) & (x > left) & (x < left + columns)
+
+
+def mix(images, labels, shares):
+    """Mixup: each image and label, float32 (n, ...), with those of the one before in a batch; shares float32 (n,)."""
+    shares = shares[:, None]
+    labels = shares * labels + (1 - shares) * ops.roll(labels, 1, axis=0)
+    shares = shares[:, :, None, None]
+    return shares * images + (1 - shares) * ops.roll(images, 1, axis=0), labels
+
+
+def _thickened(images, thickness):
+    height, width = images.shape[1:3]
     padded = ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
     highest = lowest = images
     for down, right in ((0, 1), (1, 0), (1, 2), (2, 1)):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 import dataset
-from augment import affine_matrices, warp
+from augment import mix
 from layers import TENSORFLOW
 
 if TENSORFLOW:
@@ -62,25 +62,19 @@ def training_batches(config, net, x, y, rows, augmentation):
     else:
         augmentation.check_batch()
     keys = list(augmentation.draw(np.random.default_rng(0), 1))
-    generator = augmentation.generator
     steps, size = steps_per_epoch(config, len(rows)), config["batch_size"]
 
     def plan(epoch):
         order, parameters = epoch_plan(config, net, epoch, rows, augmentation)
         if by_class:
             return order, np.stack(list(parameters.values()), axis=1).astype(np.float32)
-        numbers = [affine_matrices(parameters, x.shape[1:3]), parameters["thickness"][:, None]]
-        return order, np.concatenate(numbers, axis=1).astype(np.float32)
+        return order, augmentation.numbers(parameters, x.shape[1:3])
 
     def elastic(epoch, step, n):
         return augmentation.draw_elastic(dataset.rng("elastic", config["seed"], net, int(epoch), int(step)), int(n))
 
     def transform_each(images, numbers, fields=None):
         return augmentation.each(images, dict(zip(keys, numbers.T, strict=True)), fields)
-
-    def transform(images, numbers, fields=None):
-        thickness = numbers[:, 6] if augmentation.thickness_range else None
-        return warp(images, numbers[:, :6], fields, thickness, fill_mode=generator.fill_mode, cval=generator.cval)
 
     if not TENSORFLOW:
         now = {}
@@ -97,8 +91,9 @@ def training_batches(config, net, x, y, rows, augmentation):
             if by_class:
                 images = transform_each(images, numbers, fields)
             elif augmentation.transforms:
-                images = transform(images, numbers, fields)
-            return images, np.eye(10, dtype=np.float32)[y[order]]
+                images = augmentation.warp(images, numbers, fields)
+            labels = np.eye(10, dtype=np.float32)[y[order]]
+            return mix(images, labels, numbers[:, -1]) if augmentation.mixup_alpha else (images, labels)
 
         return Batches(steps, batch), begin
 
@@ -120,8 +115,9 @@ def training_batches(config, net, x, y, rows, augmentation):
             images = tf.numpy_function(transform_each, [images, drawn, *fields], tf.float32, stateful=False)
             images.set_shape([None, *x.shape[1:3], 1])
         elif augmentation.transforms:
-            images = transform(images, drawn, *fields)
-        return images, tf.one_hot(tf.gather(labels, rows), 10)
+            images = augmentation.warp(images, drawn, *fields)
+        hot = tf.one_hot(tf.gather(labels, rows), 10)
+        return mix(images, hot, drawn[:, -1]) if augmentation.mixup_alpha else (images, hot)
 
     return _fixed(tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2).prefetch(8)), begin
 

@@ -113,6 +113,54 @@ def test_strokes_become_thicker_and_thinner_by_as_much_as_is_drawn(digits):
     np.testing.assert_array_equal(ink > 0, drawn > 0)
 
 
+def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
+    from augment import Augmentation
+
+    augmentation = Augmentation(erasing_range=[3, 9])
+    x = np.full((400, 28, 28, 1), 0.7, np.float32)
+    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    batch, each = (f(x, parameters) for f in (augmentation.batch, augmentation.each))
+    np.testing.assert_array_equal(batch, each)
+    assert set(np.unique(batch)) == {0, np.float32(0.7)}
+    black = batch[..., 0] == 0
+    sides = np.stack([black.any(2).sum(1), black.any(1).sum(1)])
+    assert (sides[0] * sides[1] == black.sum((1, 2))).all()  # one rectangle
+    assert (sides.min(), sides.max()) == (3, 9)
+    assert sides.mean() == pytest.approx(6, abs=0.15)
+    assert black.any((0, 1))[1:-1].all()  # it may be anywhere
+    assert black.any((0, 2))[1:-1].all()
+
+
+def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
+    import recipes
+    from augment import Augmentation
+    from batches import training_batches
+
+    x, y = digits.train.x, digits.train.y
+    config = recipes.resolve("grenholm", [("batch_size", 100), ("steps_per_epoch", 3)]) | {"seed": 0}
+
+    def batches(engine, **settings):
+        batches, begin = training_batches(
+            config | {"augment_engine": engine}, 1, x, y, np.arange(len(x)), Augmentation(**settings)
+        )
+        begin(0)
+        return [[np.asarray(part) for part in batch] for batch in batches]
+
+    digits_alone = batches("batch")
+    for engine in ("batch", "keras"):
+        shares = []
+        for (images, labels), (mixed, mixed_labels) in zip(digits_alone, batches(engine, mixup_alpha=0.4), strict=True):
+            other, other_labels = np.roll(images, 1, axis=0), np.roll(labels, 1, axis=0)
+            differ = (labels != other_labels).any(1)
+            share = mixed_labels[labels == 1][differ]
+            shares.extend(share)
+            np.testing.assert_allclose(mixed_labels[other_labels == 1][differ], 1 - share, atol=1e-6)
+            w = share[:, None, None, None]
+            np.testing.assert_allclose(mixed[differ], w * images[differ] + (1 - w) * other[differ], atol=1e-5)
+        assert np.mean(shares) == pytest.approx(0.5, abs=0.06)
+        assert np.var(shares) == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.03)  # that of Beta(.4, .4)
+
+
 def test_only_what_changes_images_is_called_augmentation():
     from augment import Augmentation
 
@@ -146,6 +194,9 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
         (dict(rotation_range="ten"), "augmentation"),
         (dict(elastic_alpha=-1), "elastic_alpha must be"),
         (dict(thickness_range=2), "thickness_range must be a number from 0 to 1"),
+        (dict(erasing_range=5), "erasing_range must be [low, high] pixels or 0, not 5"),
+        (dict(erasing_range=[5, 3]), "erasing_range must be [low, high] pixels or 0, not [5, 3]"),
+        (dict(mixup_alpha="much"), "mixup_alpha must be a number of 0 or more"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(settings, told):
