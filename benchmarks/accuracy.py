@@ -111,8 +111,7 @@ def run(recipe, data, seed, name, options):
             raise UserError(f"{title}: train.py ended with {process.returncode}")
     keep(folder, kept, name, source)
     result = runs.read_json(kept)["result"]
-    parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
-    parts += [f"{key} {result[key]['accuracy']:.3%}" for key in ("ensemble_validation", "ensemble_test") if key in result]
+    parts = [f"{key} {part.get('mean', part.get('accuracy')):.3%}" for key, part in result.items() if "accuracy" in key]
     print(f"{title}: {', '.join(parts)}, {duration(result['seconds'])}", flush=True)
 
 

@@ -137,16 +137,16 @@ def test_the_spread_says_whose_accuracies_and_on_what():
 
 def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digits, monkeypatch):
     config = recipes.resolve("ensemble", [])
-    fields = []
+    seen = []
 
     def transformed(augmentation, x, *_, **__):
-        fields.append(augmentation.elastic_alpha)
+        seen.append(augmentation.erasing_range)
         return x
 
     monkeypatch.setattr("fit.augmented_images", transformed)
     arguments = plots.parser().parse_args(["augmented", "--recipe", "ensemble"])
     plots.PICTURES["augmented"](arguments, config, digits.train)
-    assert fields == [0, 20, 20, 0, 20, 20]
+    assert seen == [(0, 0), (3, 9), (0, 0)] * 2
 
 
 def test_a_run_that_a_picture_is_not_of_is_refused():

@@ -148,11 +148,13 @@ def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
 
 
 @pytest.mark.parametrize("key", ["augmentation", "augmentation.elastic_alpha", "model", "model_config"])
-def test_a_setting_that_some_nets_have_of_their_own_is_not_half_overridden(key):
-    with pytest.raises(UserError, match=f"{key} cannot be set for 'ensemble'.*--set members=\\[\\]"):
-        recipes.resolve("ensemble", [(key, "deotte" if key == "model" else 30)])
-    assert recipes.resolve("ensemble", [("augmentation.elastic_alpha", 30), ("members", [])])["members"] == []
-    assert recipes.resolve("ensemble", [("augmentation.shear_range", 5)])["augmentation"]["shear_range"] == 5
+def test_a_setting_that_some_nets_have_of_their_own_is_not_half_overridden(key, monkeypatch):
+    own = {"augmentation.elastic_alpha": 20, "model_config.padding": "same"}
+    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.SINGLE | dict(nets=2, members=[{}, own]))
+    with pytest.raises(UserError, match=f"{key} cannot be set for 'mixed'.*--set members=\\[\\]"):
+        recipes.resolve("mixed", [(key, "deotte" if key == "model" else 30)])
+    assert recipes.resolve("mixed", [("augmentation.elastic_alpha", 30), ("members", [])])["members"] == []
+    assert recipes.resolve("mixed", [("augmentation.shear_range", 5)])["augmentation"]["shear_range"] == 5
 
 
 def test_a_value_on_the_command_line_is_json_or_pythons_constant_or_text():
