@@ -23,7 +23,7 @@ import optimizers
 import recipes
 import runs
 import schedules
-from augment import Augmentation
+from augment import Augmentation, mix
 from batches import evaluation_batches, images_per_epoch, steps_per_epoch, training_batches
 from console import UserError, duration, reason, whole_file
 
@@ -210,12 +210,16 @@ def steps_per_execution(model, config, steps):
     return int(np.clip(0.5 / step, 1, min(32, steps))) if step else min(32, steps)
 
 
-def augmented_images(augmentation, x, seed, net=0, purpose="test transform"):
-    """Images uint8 (n, 28, 28), transformed: float32 in 0..255."""
+def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mixed=False):
+    """Images uint8 (n, 28, 28), transformed and, if wanted, mixed up with one another: float32 in 0..255."""
     parameters = augmentation.draw(dataset.rng(purpose, seed, net), len(x))
     fields = augmentation.draw_elastic(dataset.rng("elastic", seed, net), len(x))
     transform = augmentation.each if augmentation.keras_only else augmentation.batch
-    return transform(x[..., None] / np.float32(255), parameters, fields)[..., 0] * 255
+    images = transform(x[..., None] / np.float32(255), parameters, fields)
+    if mixed and augmentation.mixup_alpha:
+        shares = parameters["mixup"].astype(np.float32)
+        images = keras.ops.convert_to_numpy(mix(images, np.zeros((len(x), 10), np.float32), shares)[0])
+    return images[..., 0] * 255
 
 
 def predict(model, x, test_shift=0):

@@ -310,7 +310,7 @@ def augmented(augmentations, images, seed, title):
         raise UserError(f"{images.origin} has not all of the digits 0, 2, 4, 7 and 9, which this picture shows")
     firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
     forms = [
-        fit.augmented_images(augmentation, images.x[firsts], seed, i, purpose="preview")
+        fit.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
         for i, augmentation in enumerate(augmentations)
     ]
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)

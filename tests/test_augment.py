@@ -161,6 +161,21 @@ def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
         assert np.var(shares) == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.03)  # that of Beta(.4, .4)
 
 
+def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits):
+    import fit
+    from augment import Augmentation
+
+    x = digits.train.x[:50]
+    mixup = Augmentation(mixup_alpha=0.4)
+    np.testing.assert_allclose(fit.augmented_images(mixup, x, seed=0), x, atol=1e-3)
+    mixed = fit.augmented_images(mixup, x, seed=0, mixed=True)
+    assert 0.05 < np.abs(mixed - x).mean() / x.mean() < 1
+    # Each is between itself and the one before.
+    before = np.roll(x, 1, axis=0)
+    assert (mixed <= np.maximum(x, before) + 1e-3).all()
+    assert (mixed >= np.minimum(x, before) - 1e-3).all()
+
+
 def test_only_what_changes_images_is_called_augmentation():
     from augment import Augmentation
 
