@@ -55,8 +55,9 @@ class Augmentation:
             `elastic_sigma` pixels and multiplied by `elastic_alpha` pixels (the paper: 34 and 4, on 29x29). 0 for none.
         thickness_range: a share of at most 1, either way: how far each image goes to its dilation by a 3x3 cross (its
             strokes a pixel wider on either side) or its erosion (a pixel narrower), as another pen would draw it.
-        erasing_range: [low, high] pixels, the sides of a rectangle within each image that is blackened; 0 for none.
-            Zhong et al., "Random erasing data augmentation", 2017.
+        erasing_range: [low, high] pixels: a rectangle within each image, its sides drawn from there, is set to 0; 0 for
+            none. Zhong et al., "Random erasing data augmentation", 2017 (there: in one image of two, by share of its
+            area, with noise); DeVries and Taylor, "Cutout", 2017 (there: a square of one size).
         mixup_alpha: above 0, an image and its label become a mean of themselves and of another image and its label,
             with shares w and 1 - w, w from Beta(alpha, alpha), as keras.layers.MixUp does it: Zhang et al., "mixup:
             beyond empirical risk minimization", 2018. In training only, by `mix`.
@@ -95,17 +96,24 @@ class Augmentation:
         choose("fill_mode", fill_mode, FILL_MODES)
         numbers = dict(elastic_alpha=elastic_alpha, elastic_sigma=elastic_sigma, mixup_alpha=mixup_alpha)
         for key, value in numbers.items():
-            if not isinstance(value, (int, float)) or value < 0:
+            if not _is_number(value) or value < 0:
                 raise UserError(f"{key} must be a number of 0 or more, not {value!r}")
+        if mixup_alpha and not 0.01 <= mixup_alpha <= 100:
+            raise UserError(f"mixup_alpha must be 0, or from 0.01 to 100, not {mixup_alpha!r}")
         if elastic_alpha and not elastic_sigma:
             raise UserError("elastic_sigma must be above 0 where elastic_alpha is")
-        if not isinstance(thickness_range, (int, float)) or not 0 <= thickness_range <= 1:
+        if not _is_number(thickness_range) or not 0 <= thickness_range <= 1:
             raise UserError(f"thickness_range must be a number from 0 to 1, not {thickness_range!r}")
-        sides = np.asarray(erasing_range or [0, 0])
-        if sides.dtype.kind not in "iuf" or sides.shape != (2,) or not 0 <= sides[0] <= sides[1]:
-            raise UserError(f"erasing_range must be [low, high] pixels or 0, not {erasing_range!r}")
+        if erasing_range != 0:
+            two = (
+                isinstance(erasing_range, (list, tuple))
+                and len(erasing_range) == 2
+                and all(map(_is_number, erasing_range))
+            )
+            if not two or not 1 <= erasing_range[0] <= erasing_range[1]:
+                raise UserError(f"erasing_range must be [low, high] pixels, from 1 on, or 0, not {erasing_range!r}")
         self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
-        self.erasing_range, self.mixup_alpha = tuple(sides.tolist()), mixup_alpha
+        self.erasing_range, self.mixup_alpha = erasing_range, mixup_alpha
         defaults = inspect.signature(ImageDataGenerator).parameters
         self.keras_only = {key: value for key, value in keras_only.items() if value != defaults[key].default}
         try:
@@ -128,7 +136,7 @@ class Augmentation:
 
     @property
     def transforms(self):
-        """Whether any image is changed at all."""
+        """Whether any image is changed, by itself: mixup, which takes two, is apart."""
         probe = self.draw(np.random.default_rng(0), 64)
         unchanged = dict(zx=1, zy=1, brightness=1)
         plain = all(np.all(probe[key] == unchanged.get(key, 0)) for key in probe.keys() - {"mixup"})
@@ -145,7 +153,7 @@ class Augmentation:
         """
         g = self.generator
         # What is not asked for takes no numbers: runs of before it was there can be repeated.
-        own = bool(self.thickness_range) + 4 * any(self.erasing_range) + bool(self.mixup_alpha)
+        own = bool(self.thickness_range) + 4 * bool(self.erasing_range) + bool(self.mixup_alpha)
         u = rng.random((n, 12 + own)).T
         rest = iter(u[12:])
 
@@ -165,7 +173,7 @@ class Augmentation:
         brightness = g.brightness_range or (1, 1)
         thickness = either_way(self.thickness_range, next(rest)) if self.thickness_range else np.zeros(n)
         erased = np.zeros((4, n))
-        if any(self.erasing_range):
+        if self.erasing_range:
             least, most = self.erasing_range
             erased[2:] = [np.minimum(size, least + (most - least) * next(rest)) for size in shape]
             erased[:2] = [(size - side) * next(rest) for size, side in zip(shape, erased[2:], strict=True)]
@@ -234,7 +242,7 @@ class Augmentation:
     def warp(self, images, numbers, elastic=None):
         """Transforms a batch by what `numbers` gave, in whichever library's arrays these are."""
         thickness = numbers[:, 6] if self.thickness_range else None
-        erased = numbers[:, 7:11] if any(self.erasing_range) else None
+        erased = numbers[:, 7:11] if self.erasing_range else None
         fill_mode, cval = self.generator.fill_mode, self.generator.cval
         return warp(images, numbers[:, :6], elastic, thickness, erased, fill_mode=fill_mode, cval=cval)
 
@@ -264,9 +272,14 @@ class Augmentation:
                 change = scipy.ndimage.grey_dilation if thickness > 0 else scipy.ndimage.grey_erosion
                 changed = change(image[..., 0], footprint=CROSS, mode="nearest")[..., None]
                 image = image + abs(thickness) * (changed - image)
-            image = np.where(inside(*(parameters[key][i] for key in ERASED), image.shape[:2])[..., None], 0, image)
+            if self.erasing_range:
+                image[in_rectangle(*(parameters[key][i] for key in ERASED), image.shape[:2])] = 0
             transformed[i] = self.generator.standardize(image)
         return transformed
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @functools.lru_cache
@@ -322,22 +335,20 @@ def warp(images, matrices, elastic=None, thickness=None, erased=None, *, fill_mo
         images = _thickened(images, thickness)
     if erased is not None:
         boxes = erased[:, :, None, None]
-        images = ops.where(inside(*(boxes[:, i] for i in range(4)), (height, width))[..., None], 0.0, images)
+        images = ops.where(in_rectangle(*(boxes[:, i] for i in range(4)), (height, width))[..., None], 0.0, images)
     return images
 
 
-def inside(top, left, rows, columns, shape):
+def in_rectangle(top, left, rows, columns, shape):
     """Which pixels of an image of `shape` have their centre in a rectangle."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
     return (y > top) & (y < top + rows) & (x > left) & (x < left + columns)
 
 
-def mix(images, labels, shares):
-    """Mixup: each image and label, float32 (n, ...), with those of the one before in a batch; shares float32 (n,)."""
-    shares = shares[:, None]
-    labels = shares * labels + (1 - shares) * ops.roll(labels, 1, axis=0)
-    shares = shares[:, :, None, None]
-    return shares * images + (1 - shares) * ops.roll(images, 1, axis=0), labels
+def mix(values, shares):
+    """Mixup: means of each of a batch's images or labels, float32 (n, ...), and the one before; shares float32 (n,)."""
+    shares = ops.reshape(shares, [-1, *[1] * (len(values.shape) - 1)])
+    return shares * values + (1 - shares) * ops.roll(values, 1, axis=0)
 
 
 def _thickened(images, thickness):

@@ -93,7 +93,9 @@ def training_batches(config, net, x, y, rows, augmentation):
             elif augmentation.transforms:
                 images = augmentation.warp(images, numbers, fields)
             labels = np.eye(10, dtype=np.float32)[y[order]]
-            return mix(images, labels, numbers[:, -1]) if augmentation.mixup_alpha else (images, labels)
+            if augmentation.mixup_alpha:
+                images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
+            return images, labels
 
         return Batches(steps, batch), begin
 
@@ -117,7 +119,9 @@ def training_batches(config, net, x, y, rows, augmentation):
         elif augmentation.transforms:
             images = augmentation.warp(images, drawn, *fields)
         hot = tf.one_hot(tf.gather(labels, rows), 10)
-        return mix(images, hot, drawn[:, -1]) if augmentation.mixup_alpha else (images, hot)
+        if augmentation.mixup_alpha:
+            images, hot = (mix(part, drawn[:, -1]) for part in (images, hot))
+        return images, hot
 
     return _fixed(tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2).prefetch(8)), begin
 

@@ -217,8 +217,7 @@ def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mix
     transform = augmentation.each if augmentation.keras_only else augmentation.batch
     images = transform(x[..., None] / np.float32(255), parameters, fields)
     if mixed and augmentation.mixup_alpha:
-        shares = parameters["mixup"].astype(np.float32)
-        images = keras.ops.convert_to_numpy(mix(images, np.zeros((len(x), 10), np.float32), shares)[0])
+        images = keras.ops.convert_to_numpy(mix(images, parameters["mixup"].astype(np.float32)))
     return images[..., 0] * 255
 
 

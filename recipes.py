@@ -86,7 +86,7 @@ AUGMENTED_FIGURE = "on augmented test images"
 
 RECIPES = {
     "single": SINGLE,
-    # Nets that err differently: a committee of them gains more than one of a kind.
+    # Nets that err differently: a committee of them gains more than that of nets of one kind.
     "ensemble": SINGLE
     | dict(
         nets=9,

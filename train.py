@@ -242,7 +242,7 @@ def versions():
 
     import keras
 
-    names = ("keras", keras.backend.backend(), "numpy", "scikit-learn")
+    names = ("keras", keras.backend.backend(), "numpy", "scipy", "scikit-learn")
     here = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     return here | {name: version(name) for name in names}
 

@@ -4,13 +4,13 @@
     python benchmarks/accuracy.py run single --data data/tuning.npz --name narrow --set model_config.filters=[32,64]
     python benchmarks/accuracy.py table                                     every figure kept, as Markdown
     python benchmarks/accuracy.py plot                                      accuracy.png: accuracy and training time
-    python benchmarks/accuracy.py committees RUN RUN ...                    accuracy of all committees of their nets
+    python benchmarks/accuracy.py committees RUN FILE.npz ...               accuracy of all committees of their nets
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
 
 What `run` does not know it hands to train.py. A run that was broken off is resumed, one that is kept is not run again;
 its file is written anew whenever a net is finished, so that a long ensemble loses one net at most. Beside it, in
-NAME-DATA-SEED.npz, are its nets' probabilities of the labelled test images, rounded to 1/255: `committees` reads those,
-so that the nets of a committee need not be of one run, or of one machine.
+NAME-DATA-SEED.npz, are its nets' probabilities of the labelled test images: `committees` takes that file in place of a
+run, so that the nets of a committee need not be of one run, or of one machine.
 """
 
 import argparse
@@ -35,6 +35,7 @@ import runs
 from console import UserError, duration
 
 KEPT = HERE / "results" / "accuracy"
+UNIT = 10_000  # probabilities are kept in parts of it
 VOLATILE = ("created", "commit", "command", "versions", "data")  # kept apart, or of this machine
 
 
@@ -51,7 +52,7 @@ def main():
     commands.add_parser("table", help="print every figure kept")
     commands.add_parser("plot", help="draw accuracy and training time of every recipe")
     command = commands.add_parser("committees", help="accuracy of all committees of 1, 2, ... of some runs' nets")
-    command.add_argument("runs", nargs="+", metavar="RUN")
+    command.add_argument("runs", nargs="+", metavar="RUN or FILE.npz")
     command = commands.add_parser("writers", help="split the rows tuned on so that both parts have their own writers")
     command.add_argument("mnist")
     command.add_argument("tuning")
@@ -111,7 +112,10 @@ def run(recipe, data, seed, name, options):
             raise UserError(f"{title}: train.py ended with {process.returncode}")
     keep(folder, kept, name, source)
     result = runs.read_json(kept)["result"]
-    parts = [f"{key} {part.get('mean', part.get('accuracy')):.3%}" for key, part in result.items() if "accuracy" in key]
+    parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
+    if len(runs.read_json(kept)["nets"]) > 1:
+        both = [key for key in ("ensemble_validation", "ensemble_test") if key in result]
+        parts += [f"{key} {result[key]['accuracy']:.3%}" for key in both]
     print(f"{title}: {', '.join(parts)}, {duration(result['seconds'])}", flush=True)
 
 
@@ -136,7 +140,7 @@ def keep(folder, kept, name, source):
             probabilities = [arrays[key] for key in sorted(arrays) if key.startswith("test_")]
             np.savez_compressed(
                 kept.with_suffix(".npz"),
-                probabilities=np.rint(np.multiply(probabilities, 255)).astype(np.uint8),
+                probabilities=np.rint(np.multiply(probabilities, UNIT)).astype(np.uint16),
                 labels=digits.test.y.astype(np.uint8),
             )
     runs.write_json(kept, record)
@@ -218,12 +222,11 @@ def committees(names, most=1000):
 
 
 def predicted(name):
-    """Yields (probabilities (m, 10), labels (m,) or None) of each net of what is kept under a name, else of a run."""
-    kept = KEPT / f"{name}.npz"
-    if kept.is_file():
-        with np.load(kept) as arrays:
+    """Yields (probabilities (m, 10), labels (m,) or None) of each net of a run, or of a file beside those kept."""
+    if name.endswith(".npz"):
+        with np.load(name) as arrays:
             for p in arrays["probabilities"]:
-                yield p / 255, arrays["labels"]
+                yield p / UNIT, arrays["labels"]
         return
     folder = runs.find(name)
     digits = dataset.load(runs.read_config(folder)["data"]["source"])

@@ -66,7 +66,7 @@ def test_drawn_parameters_are_distributed_as_image_data_generators(digits):
 def test_an_images_parameters_do_not_depend_on_how_many_are_drawn():
     from augment import Augmentation
 
-    augmentation = Augmentation(**RANGES["all"])
+    augmentation = Augmentation(**RANGES["all"], thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2)
     few, many = (augmentation.draw(np.random.default_rng(1), n) for n in (5, 50))
     for key in few:
         np.testing.assert_array_equal(few[key], many[key][:5])
@@ -129,6 +129,18 @@ def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
     assert sides.mean() == pytest.approx(6, abs=0.15)
     assert black.any((0, 1))[1:-1].all()  # it may be anywhere
     assert black.any((0, 2))[1:-1].all()
+    # Last of all, so that what is turned or thickened does not show through.
+    augmentation = Augmentation(erasing_range=[3, 9], rotation_range=30, thickness_range=1)
+    x = digits.train.x[:100, ..., None] / np.float32(255)
+    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    batch, each = (f(x, parameters) for f in (augmentation.batch, augmentation.each))
+    np.testing.assert_allclose(batch, each, atol=1e-4)
+    whole = parameters | {"erase_height": np.zeros(100)}
+    assert np.mean(augmentation.batch(x, whole) == batch) > 0.9
+    top, left, rows, columns = (
+        parameters[key][0] for key in ("erase_top", "erase_left", "erase_height", "erase_width")
+    )
+    assert not batch[0, round(top) : round(top + rows), round(left) : round(left + columns)].any()
 
 
 def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
@@ -180,7 +192,9 @@ def test_only_what_changes_images_is_called_augmentation():
     from augment import Augmentation
 
     assert not Augmentation().transforms
-    for settings in [*RANGES.values(), dict(elastic_alpha=1), dict(thickness_range=0.1), dict(brightness_range=[1, 2])]:
+    assert not Augmentation(mixup_alpha=0.2).transforms  # which takes two images
+    own = dict(elastic_alpha=1), dict(thickness_range=0.1), dict(erasing_range=[3, 9]), dict(brightness_range=[1, 2])
+    for settings in [*RANGES.values(), *own]:
         assert Augmentation(**settings).transforms, settings
 
 
@@ -209,9 +223,14 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
         (dict(rotation_range="ten"), "augmentation"),
         (dict(elastic_alpha=-1), "elastic_alpha must be"),
         (dict(thickness_range=2), "thickness_range must be a number from 0 to 1"),
-        (dict(erasing_range=5), "erasing_range must be [low, high] pixels or 0, not 5"),
-        (dict(erasing_range=[5, 3]), "erasing_range must be [low, high] pixels or 0, not [5, 3]"),
+        (dict(erasing_range=5), "erasing_range must be [low, high] pixels, from 1 on, or 0, not 5"),
+        (dict(erasing_range=[5, 3]), "or 0, not [5, 3]"),
+        (dict(erasing_range=[0.1, 0.3]), "or 0, not [0.1, 0.3]"),
+        (dict(erasing_range=[3, [9]]), "or 0, not [3, [9]]"),
+        (dict(erasing_range=[True, 9]), "or 0, not [True, 9]"),
         (dict(mixup_alpha="much"), "mixup_alpha must be a number of 0 or more"),
+        (dict(mixup_alpha=True), "mixup_alpha must be a number of 0 or more"),
+        (dict(mixup_alpha=1e-9), "mixup_alpha must be 0, or from 0.01 to 100"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(settings, told):

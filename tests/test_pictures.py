@@ -139,14 +139,14 @@ def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digi
     config = recipes.resolve("ensemble", [])
     seen = []
 
-    def transformed(augmentation, x, *_, **__):
-        seen.append(augmentation.erasing_range)
+    def transformed(augmentation, x, *_, mixed=False):
+        seen.append((augmentation.erasing_range, augmentation.mixup_alpha if mixed else 0))
         return x
 
     monkeypatch.setattr("fit.augmented_images", transformed)
     arguments = plots.parser().parse_args(["augmented", "--recipe", "ensemble"])
     plots.PICTURES["augmented"](arguments, config, digits.train)
-    assert seen == [(0, 0), (3, 9), (0, 0)] * 2
+    assert seen == [(0, 0), ([3, 9], 0), (0, 0.2)] * 2
 
 
 def test_a_run_that_a_picture_is_not_of_is_refused():

@@ -215,7 +215,8 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
 
     monkeypatch.chdir(tmp_path)
     tiny = ["--epochs", "1", "--set", "steps_per_epoch=2", "--set", "min_steps_per_epoch=1"]
-    train.main([name, "--nets", "1", *tiny, "--data", "digits", "--run", "r"])
+    nets = max(1, len(recipes.resolve(name)["members"]))  # one of each kind
+    train.main([name, "--nets", str(nets), *tiny, "--data", "digits", "--run", "r"])
     result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
     assert ("validation_accuracy" in result) == (recipes.resolve(name)["validation_split"] > 0)
     assert "test_accuracy" in result
