@@ -35,7 +35,7 @@ import runs
 from console import UserError, duration
 
 KEPT = HERE / "results" / "accuracy"
-UNIT = 10_000  # probabilities are kept in parts of it
+UNIT = 1000  # probabilities are kept in parts of it
 VOLATILE = ("created", "commit", "command", "versions", "data")  # kept apart, or of this machine
 
 
@@ -226,7 +226,7 @@ def predicted(name):
     if name.endswith(".npz"):
         with np.load(name) as arrays:
             for p in arrays["probabilities"]:
-                yield p / UNIT, arrays["labels"]
+                yield np.maximum(p, 0.5) / UNIT, arrays["labels"]  # what was rounded to 0 was not 0
         return
     folder = runs.find(name)
     digits = dataset.load(runs.read_config(folder)["data"]["source"])
