@@ -283,8 +283,10 @@ def notebook_rate():
 
 def plot():
     """Draws the recipes whose figures are kept, with what others reported; returns the picture's path."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.transforms import Bbox
 
     import plots
     import recipes
@@ -300,17 +302,8 @@ def plot():
             points.append((name, statistics.mean(scores), seconds, data == "mnist"))
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    points.sort(key=lambda point: -point[1])
-    for i, (name, accuracy, seconds, tested) in enumerate(points):
+    for _, accuracy, seconds, tested in points:
         axes.plot(seconds, 1 - accuracy, "o", color=plots.BLUE, markerfacecolor=plots.BLUE if tested else "none")
-        # Names do not lie on one another, or on a point: how far others are, to the right and down, in logarithms.
-        others = [
-            (math.log(s / seconds), math.log((1 - a) / (1 - accuracy)), j) for j, (_, a, s, _) in enumerate(points)
-        ]
-        near = sum(abs(x) < 0.3 and -0.12 < y <= 0 and j < i for x, y, j in others)
-        near += any(0.05 < x < 1 and abs(y) < 0.2 for x, y, _ in others)
-        side = (dict(xytext=(5, 3)), dict(xytext=(-5, 3), ha="right"), dict(xytext=(5, -11)))[near % 3]
-        axes.annotate(name, (seconds, 1 - accuracy), textcoords="offset points", color=plots.BLUE, **side)
     for (name, accuracy, images), offset in ((NOTEBOOK, (7, -14)), (NOTEBOOK_NET, (-7, -3))):
         seconds = images / notebook_rate()
         axes.plot(seconds, 1 - accuracy, "s", color=plots.ORANGE)
@@ -328,6 +321,30 @@ def plot():
     axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min")))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
+    # Each name at the first place where it lies on no other and on no point.
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    taken = [text.get_window_extent() for text in axes.texts]
+    for line in axes.lines[: len(points) + 2]:
+        at = axes.transData.transform(line.get_xydata()[0])
+        taken.append(Bbox([at - 5, at + 5]))
+    for name, accuracy, seconds, _ in sorted(points, key=lambda point: -point[1]):
+        for (across, up), side in itertools.product(((6, 3), (6, -11), (6, 14), (6, -22)), ("left", "right")):
+            text = axes.annotate(
+                name,
+                (seconds, 1 - accuracy),
+                xytext=(across if side == "left" else -across, up),
+                textcoords="offset points",
+                color=plots.BLUE,
+                ha=side,
+            )
+            box = text.get_window_extent(canvas.get_renderer())
+            if not any(box.overlaps(other) for other in taken):
+                break
+            text.remove()
+        else:
+            axes.add_artist(text)
+        taken.append(box)
     return plots.save(figure, HERE / "accuracy.png")
 
 
