@@ -18,7 +18,7 @@ from keras import ops
 # What `tf.keras.preprocessing.image` is, without TensorFlow.
 from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
-from console import UserError, choose
+from console import UserError, choose, is_number
 from layers import TENSORFLOW
 
 # What ImageDataGenerator has and the batch form has not.
@@ -96,21 +96,17 @@ class Augmentation:
         choose("fill_mode", fill_mode, FILL_MODES)
         numbers = dict(elastic_alpha=elastic_alpha, elastic_sigma=elastic_sigma, mixup_alpha=mixup_alpha)
         for key, value in numbers.items():
-            if not _is_number(value) or value < 0:
+            if not is_number(value) or value < 0:
                 raise UserError(f"{key} must be a number of 0 or more, not {value!r}")
         if mixup_alpha and not 0.01 <= mixup_alpha <= 100:
             raise UserError(f"mixup_alpha must be 0, or from 0.01 to 100, not {mixup_alpha!r}")
         if elastic_alpha and not elastic_sigma:
             raise UserError("elastic_sigma must be above 0 where elastic_alpha is")
-        if not _is_number(thickness_range) or not 0 <= thickness_range <= 1:
+        if not is_number(thickness_range) or not 0 <= thickness_range <= 1:
             raise UserError(f"thickness_range must be a number from 0 to 1, not {thickness_range!r}")
         if erasing_range != 0:
-            two = (
-                isinstance(erasing_range, (list, tuple))
-                and len(erasing_range) == 2
-                and all(map(_is_number, erasing_range))
-            )
-            if not two or not 1 <= erasing_range[0] <= erasing_range[1]:
+            pair = isinstance(erasing_range, list) and len(erasing_range) == 2 and all(map(is_number, erasing_range))
+            if not pair or not 1 <= erasing_range[0] <= erasing_range[1]:
                 raise UserError(f"erasing_range must be [low, high] pixels, from 1 on, or 0, not {erasing_range!r}")
         self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
         self.erasing_range, self.mixup_alpha = erasing_range, mixup_alpha
@@ -276,10 +272,6 @@ class Augmentation:
                 image[in_rectangle(*(parameters[key][i] for key in ERASED), image.shape[:2])] = 0
             transformed[i] = self.generator.standardize(image)
         return transformed
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @functools.lru_cache

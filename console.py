@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import difflib
 import importlib.util
+import math
 import os
 import re
 import signal
@@ -58,6 +59,11 @@ def choose(kind, name, valid):
     close = difflib.get_close_matches(str(name), list(valid), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     raise UserError(f"no {kind} {name!r}{hint} There are: {', '.join(sorted(valid))}")
+
+
+def is_number(value):
+    """Whether a setting is a finite number, which True is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def duration(seconds):

@@ -10,7 +10,7 @@ Each is called as `schedule(epoch, state, logs, epochs, **settings)` and returns
 import inspect
 import math
 
-from console import UserError, choose
+from console import UserError, choose, is_number
 
 
 def constant(epoch, state, logs, epochs, *, learning_rate):
@@ -105,11 +105,7 @@ def check(config):
     for key, value in config.items():
         if key == "learning_rates":
             pairs = value if isinstance(value, list) and value else [None]
-            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_number, pair)) for pair in pairs):
+            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair)) for pair in pairs):
                 raise UserError(f"schedule.{key} must be a list of [epochs, rate], not {value!r}")
-        elif key not in ("name", "monitor") and not _is_number(value):
+        elif key not in ("name", "monitor") and not is_number(value):
             raise UserError(f"schedule.{key} must be a finite number, not {value!r}")
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -111,9 +111,10 @@ def run(recipe, data, seed, name, options):
         if process.returncode:
             raise UserError(f"{title}: train.py ended with {process.returncode}")
     keep(folder, kept, name, source)
-    result = runs.read_json(kept)["result"]
+    record = runs.read_json(kept)
+    result = record["result"]
     parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
-    if len(runs.read_json(kept)["nets"]) > 1:
+    if len(record["nets"]) > 1:
         both = [key for key in ("ensemble_validation", "ensemble_test") if key in result]
         parts += [f"{key} {result[key]['accuracy']:.3%}" for key in both]
     print(f"{title}: {', '.join(parts)}, {duration(result['seconds'])}", flush=True)
