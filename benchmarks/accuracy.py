@@ -17,6 +17,7 @@ import argparse
 import collections
 import itertools
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -123,11 +124,14 @@ def run(recipe, data, seed, name, options):
 def keep(folder, kept, name, source):
     """Writes what a run has so far: its settings, its finished nets' results, and the result of all."""
     config = runs.read_json(folder / "config.json")
+    limited = hasattr(os, "sched_getaffinity")  # by taskset, where nets are trained side by side
+    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count()
     record = {
         "name": name,
         "command": command_line([part for part in config["command"][1:] if part not in ("--run", folder.name)]),
         "data": source,
         "machine": machine(),
+        "cores": cores,
         "commit": config["commit"],
         "settings": {key: value for key, value in config.items() if key not in VOLATILE},
         "nets": [runs.read_json(path) for path in sorted(folder.glob("net-*.json"))],
@@ -296,11 +300,20 @@ def plot():
     for (name, data), records in groups().items():
         if name not in recipes.RECIPES or data not in ("mnist", "kaggle", "digit-recognizer"):
             continue
+        seconds = [record["result"]["seconds"] for record in records]
+        nets = recipes.RECIPES[name].get("nets", 1)
+        if nets > 1 and all(record["settings"]["nets"] == 1 for record in records):  # the committee's nets, one by one
+            if len(records) < nets:
+                continue
+            files = [KEPT / f"{name}-{data}-{record['settings']['seed']}.npz" for record in records]
+            votes, labels = zip(*(vote for path in files for vote in predicted(str(path))), strict=True)
+            seconds = sum(record["result"]["seconds"] * record["cores"] / 2 for record in records)
+            points.append((name, float(np.mean(np.mean(votes, axis=0).argmax(1) == labels[0])), seconds, True))
+            continue
         part = "ensemble_test" if data == "mnist" else "ensemble_validation"
         scores = [record["result"][part]["accuracy"] for record in records if part in record["result"]]
         if scores:
-            seconds = statistics.median(record["result"]["seconds"] for record in records)
-            points.append((name, statistics.mean(scores), seconds, data == "mnist"))
+            points.append((name, statistics.mean(scores), statistics.median(seconds), data == "mnist"))
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for _, accuracy, seconds, tested in points:
