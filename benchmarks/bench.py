@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
+import console
 import dataset
 import recipes
 import runs
@@ -542,4 +543,4 @@ def row(cells):
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)
