@@ -34,6 +34,8 @@ KERAS_ONLY = (
     "interpolation_order",
 )
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+# The flips, as keras.layers.RandomFlip names them, and the axes of images that each turns round.
+FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}
 ERASED = ("erase_top", "erase_left", "erase_height", "erase_width")
 CROSS = scipy.ndimage.generate_binary_structure(2, 1)
 
@@ -61,6 +63,10 @@ class Augmentation:
         mixup_alpha: above 0, an image and its label become a mean of themselves and of another image and its label,
             with shares w and 1 - w, w from Beta(alpha, alpha), as keras.layers.MixUp does it: Zhang et al., "mixup:
             beyond empirical risk minimization", 2018. In training only, by `mix`.
+        joint_flips: a list of FLIPS: each image is trained on as it is and in each of these flips, whose digits are ten
+            classes of their own, and predicted by all of them together: Lee, Hwang and Shin, "Self-supervised label
+            augmentation via input transformations", 2020. By `with_flips`, `joint_labels` and models.aggregated; one
+            flip makes training and predicting take twice as long.
         keras_only: ImageDataGenerator's other arguments (KERAS_ONLY); the batch form refuses them.
 
     The two engines agree on every pixel to 1e-4 (images in 0..1) in all four fill modes, SciPy's edges included: "wrap"
@@ -88,6 +94,7 @@ class Augmentation:
         thickness_range=0.0,
         erasing_range=0,
         mixup_alpha=0.0,
+        joint_flips=(),
         **keras_only,
     ):
         valid = [*[*inspect.signature(Augmentation).parameters][:-1], *KERAS_ONLY]
@@ -108,6 +115,15 @@ class Augmentation:
             pair = isinstance(erasing_range, list) and len(erasing_range) == 2 and all(map(is_number, erasing_range))
             if not pair or not 1 <= erasing_range[0] <= erasing_range[1]:
                 raise UserError(f"erasing_range must be [low, high] pixels, from 1 on, or 0, not {erasing_range!r}")
+        if not isinstance(joint_flips, (list, tuple)) or len(set(map(str, joint_flips))) < len(joint_flips):
+            raise UserError(f"joint_flips must be a list of {', '.join(FLIPS)}, each once at most, not {joint_flips!r}")
+        for flip in joint_flips:
+            choose("flip in joint_flips", flip, FLIPS)
+        if joint_flips and (horizontal_flip or vertical_flip):
+            raise UserError(
+                "joint_flips gives flipped digits classes of their own: without horizontal_flip, vertical_flip"
+            )
+        self.joint_flips = list(joint_flips)
         self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
         self.erasing_range, self.mixup_alpha = erasing_range, mixup_alpha
         defaults = inspect.signature(ImageDataGenerator).parameters
@@ -341,6 +357,19 @@ def mix(values, shares):
     """Mixup: means of each of a batch's images or labels, float32 (n, ...), and the one before; shares float32 (n,)."""
     shares = ops.reshape(shares, [-1, *[1] * (len(values.shape) - 1)])
     return shares * values + (1 - shares) * ops.roll(values, 1, axis=0)
+
+
+def with_flips(images, flips):
+    """Each image, float32 (n, h, w, c), followed by itself in each of the k `flips`: (n * (1 + k), h, w, c)."""
+    views = ops.stack([images, *(ops.flip(images, FLIPS[flip]) for flip in flips)], axis=1)
+    return ops.reshape(views, [-1, *images.shape[1:]])
+
+
+def joint_labels(labels, flips):
+    """The labels of `with_flips`, of ten classes for each flip: (n, 10) to (n * (1 + k), 10 * (1 + k))."""
+    k = len(flips)
+    views = [ops.pad(labels, [[0, 0], [10 * i, 10 * (k - i)]]) for i in range(1 + k)]
+    return ops.reshape(ops.stack(views, axis=1), [-1, 10 * (1 + k)])
 
 
 def _thickened(images, thickness):

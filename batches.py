@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 import dataset
-from augment import mix
+from augment import joint_labels, mix, with_flips
 from layers import TENSORFLOW
 
 if TENSORFLOW:
@@ -54,7 +54,7 @@ def training_batches(config, net, x, y, rows, augmentation):
     """Returns (batches, begin): the batches of an epoch, for `fit`, and what is to be called before each pass.
 
     x, y: uint8 (n, 28, 28) and (n,), of which `rows` are trained on. `begin(epoch)` draws the plan of an epoch (from
-    0). A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)).
+    0). A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)), or with its flips.
     """
     by_class = config["augment_engine"] == "keras"
     if by_class:
@@ -62,7 +62,7 @@ def training_batches(config, net, x, y, rows, augmentation):
     else:
         augmentation.check_batch()
     keys = list(augmentation.draw(np.random.default_rng(0), 1))
-    steps, size = steps_per_epoch(config, len(rows)), config["batch_size"]
+    steps, size, flips = steps_per_epoch(config, len(rows)), config["batch_size"], augmentation.joint_flips
 
     def plan(epoch):
         order, parameters = epoch_plan(config, net, epoch, rows, augmentation)
@@ -95,6 +95,8 @@ def training_batches(config, net, x, y, rows, augmentation):
             labels = np.eye(10, dtype=np.float32)[y[order]]
             if augmentation.mixup_alpha:
                 images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
+            if flips:
+                images, labels = with_flips(images, flips), joint_labels(labels, flips)
             return images, labels
 
         return Batches(steps, batch), begin
@@ -121,13 +123,15 @@ def training_batches(config, net, x, y, rows, augmentation):
         hot = tf.one_hot(tf.gather(labels, rows), 10)
         if augmentation.mixup_alpha:
             images, hot = (mix(part, drawn[:, -1]) for part in (images, hot))
+        if flips:
+            images, hot = with_flips(images, flips), joint_labels(hot, flips)
         return images, hot
 
     return _fixed(tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2).prefetch(8)), begin
 
 
-def evaluation_batches(x, y=None, batch_size=512):
-    """Batches of images as they are, in order: float32 (b, 28, 28, 1) in 0..1 and, with `y`, one-hot float32 (b, 10).
+def evaluation_batches(x, y=None, batch_size=512, classes=10):
+    """Batches of images as they are, in order: float32 (b, 28, 28, 1) in 0..1; with `y`, one-hot float32 (b, classes).
 
     x: uint8 (n, 28, 28), or float in 0..255. y: uint8 (n,) or None.
     """
@@ -136,7 +140,7 @@ def evaluation_batches(x, y=None, batch_size=512):
         def batch(step):
             chosen = slice(step * batch_size, (step + 1) * batch_size)
             images = np.asarray(x[chosen, ..., None], np.float32) / 255
-            return (images,) if y is None else (images, np.eye(10, dtype=np.float32)[y[chosen]])
+            return (images,) if y is None else (images, np.eye(classes, dtype=np.float32)[y[chosen]])
 
         return Batches(math.ceil(len(x) / batch_size), batch)
 
@@ -145,7 +149,7 @@ def evaluation_batches(x, y=None, batch_size=512):
     def prepare(step):
         images, *labels = (array[step * batch_size : (step + 1) * batch_size] for array in arrays)
         images = tf.cast(images, tf.float32)[..., None] / 255
-        return (images, *(tf.one_hot(label, 10) for label in labels))
+        return (images, *(tf.one_hot(label, classes) for label in labels))
 
     return _fixed(tf.data.Dataset.range(math.ceil(len(x) / batch_size)).map(prepare, num_parallel_calls=2).prefetch(2))
 

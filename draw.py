@@ -140,6 +140,9 @@ def grad_cam(model):
     """
     import keras
 
+    from layers import core
+
+    model = core(model)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     if hasattr(copy.layers[-1], "activation"):

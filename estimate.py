@@ -39,7 +39,8 @@ def step_seconds(model, config, speed=None):
 
     if not all(device.startswith("cpu") for device in keras.distribution.list_devices()):
         return None
-    step = PRICES[config["precision"]] @ (costs(model) * [1, *4 * [config["batch_size"]]])
+    images = config["batch_size"] * (1 + len(config["augmentation"].get("joint_flips", ())))
+    step = PRICES[config["precision"]] @ (costs(model) * [1, *4 * [images]])
     return step / (speed or machine_speed())
 
 

@@ -23,7 +23,7 @@ import optimizers
 import recipes
 import runs
 import schedules
-from augment import Augmentation, mix
+from augment import Augmentation, mix, with_flips
 from batches import evaluation_batches, images_per_epoch, steps_per_epoch, training_batches
 from console import UserError, duration, reason, whole_file
 
@@ -46,18 +46,20 @@ def fit_net(config, net, folder):
     watched = validation_rows[: config["validation_rows"]]
     seed = config["seed"]
     augmentation = Augmentation(**config["augmentation"])
+    flips = augmentation.joint_flips
 
     steps = steps_per_epoch(config, len(rows))
     model = traced_model(config, net, steps)
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(model)
     batches, begin = training_batches(config, net, x, y, rows, augmentation)
+    classes = 10 * (1 + len(flips))
     try:
         model.fit(
             batches,
             initial_epoch=checkpoint.epoch,
             epochs=config["epochs"],
-            validation_data=evaluation_batches(x[watched], y[watched]) if len(watched) else None,
+            validation_data=evaluation_batches(x[watched], y[watched], classes=classes) if len(watched) else None,
             callbacks=[
                 keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
                 FiniteLoss(),
@@ -79,7 +81,7 @@ def fit_net(config, net, folder):
         if checkpoint.epoch:
             checkpoint.restore(model)
             path = runs.net_file(folder, net, ".keras")
-            save(layers.plain(model.net), path)
+            save(models.aggregated(layers.plain(model.net), flips), path)
             kept = f"the weights after epoch {checkpoint.epoch} are in {path}"
         raise UserError(
             f"net {net} of run {folder.name!r}: {error} in epoch {checkpoint.epoch + 1}, so training was stopped; "
@@ -93,7 +95,8 @@ def fit_net(config, net, folder):
         seed_dropout(model, seed, net, config["epochs"])
         some = dataset.rng("update_bn", seed, net).permutation(rows)[: config["update_bn"] * size]
         parts = np.array_split(some, max(1, len(some) // size))
-        layers.update_bn(model.net, (x[part, ..., None] / np.float32(255) for part in parts))
+        images = (x[part, ..., None] / np.float32(255) for part in parts)
+        layers.update_bn(model.net, (with_flips(part, flips) for part in images))
     TRACED[_settings(config, steps)] = model
 
     seconds = sum(row["seconds"] for row in checkpoint.log) + time.perf_counter() - started
@@ -109,7 +112,7 @@ def fit_net(config, net, folder):
         "seconds": seconds,
         "images_per_second": images_per_epoch(config, len(rows)) * config["epochs"] / seconds,
     }
-    plain = layers.plain(model.net)
+    plain = models.aggregated(layers.plain(model.net), flips)
     predictor = layers.fast(plain, config["precision"])  # as predict.py will have it
     arrays = {"validation_rows": validation_rows}
     if len(validation_rows):
@@ -180,7 +183,8 @@ def _settings(config, steps):
 def compiled_model(config, net, steps):
     """The net before its first step, as layers.Replicas, compiled for epochs of `steps` steps."""
     seed = int(dataset.rng("weights", config["seed"], net).integers(2**32))
-    net = models.build(config["model"], seed, config["precision"], **config["model_config"])
+    flips = config["augmentation"].get("joint_flips", ())
+    net = models.build(config["model"], seed, config["precision"], flips, **config["model_config"])
     model = layers.Replicas(net, config["replicas"])
     averaged = {"use_ema": True} if config["weights"] == "averaged" else {}
     optimizer = optimizers.make(config["optimizer"], steps, **averaged | config["optimizer_config"])

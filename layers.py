@@ -120,7 +120,16 @@ def fast(model, precision="float32"):
 
     precision: "float32", or "bfloat16" for all layers but the last, which gives the probabilities.
     """
-    return _copy(model, FAST, lambda layer: "float32" if layer is model.layers[-1] else POLICIES[precision])
+    last = core(model).layers[-1]
+    return _copy(model, FAST, lambda layer: "float32" if layer is last else POLICIES[precision])
+
+
+CORE = "core"
+
+
+def core(model):
+    """The net within one that shows it an image and its flips (models.aggregated), or the model itself."""
+    return next((layer for layer in model.layers if layer.name == CORE), model)
 
 
 class Replicas(keras.Model):
@@ -160,6 +169,8 @@ def update_bn(model, batches):
 
 def _copy(model, classes, dtype):
     def clone(layer):
+        if not isinstance(layer, keras.layers.Layer):  # an operation of keras.ops
+            return type(layer).from_config(layer.get_config())
         kind = classes.get(type(layer), type(layer))
         return kind.from_config(layer.get_config() | {"dtype": dtype(layer)})
 

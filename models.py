@@ -29,6 +29,7 @@ from keras.layers import (
 
 import layers
 import nets
+from augment import FLIPS
 from console import UserError, choose
 from layers import BatchNormalization, Conv2D, Dropout
 
@@ -41,10 +42,11 @@ def architecture(function):
     return function
 
 
-def build(name, seed=None, precision="float32", **arguments):
+def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
     """Returns architecture `name`, built, its initial weights a function of `seed` (an int; None: unseeded).
 
     precision: that of its layers, "float32" or "bfloat16"; weights and probabilities are float32 in either.
+    joint_flips: as Augmentation's; with k of them the net has 10 * (1 + k) classes, and `aggregated` is what predicts.
     Raises UserError for a name or an argument it does not have, or a net of another form.
     """
     function = ARCHITECTURES[choose("architecture", name, ARCHITECTURES)]
@@ -74,7 +76,32 @@ def build(name, seed=None, precision="float32", **arguments):
         raise UserError(
             f"architecture {name!r} maps {shapes[0]} to {shapes[1]}; a net here maps (None, 28, 28, 1) to (None, 10)"
         )
-    return model
+    return _joint(model, name, len(joint_flips), seed) if joint_flips else model
+
+
+def _joint(model, name, flips, seed):
+    last = model.layers[-1]
+    if not isinstance(last, Dense):
+        raise UserError(f"architecture {name!r} does not end with classes(), which augmentation.joint_flips needs")
+    outputs = Dense(
+        10 * (1 + flips),
+        activation="softmax",
+        dtype="float32",
+        kernel_initializer=keras.initializers.GlorotUniform(seed),
+        name=last.name,
+    )
+    return keras.Model(model.inputs, outputs(last.input), name=layers.CORE)
+
+
+def aggregated(model, flips):
+    """The net that predicts by one that was built with joint_flips=`flips`: the mean of what it says of an image as it
+    is and flipped so, each by its own ten classes."""
+    if not flips:
+        return model
+    inputs = images()
+    views = [model(inputs), *(model(keras.ops.flip(inputs, FLIPS[flip])) for flip in flips)]
+    parts = [p[:, 10 * i : 10 * i + 10] for i, p in enumerate(views)]
+    return keras.Model(inputs, sum(p / keras.ops.sum(p, axis=1, keepdims=True) for p in parts) / len(parts))
 
 
 def all_arguments(name, arguments, statistics):

@@ -207,7 +207,9 @@ def steps(logs, title):
 
 def layers(model, title):
     """A net's layers from input to output: kind, output's shape, parameters, and the parameters as bars."""
-    rows = [layer for layer in model.layers if layer.__class__.__name__ != "InputLayer"]
+    from layers import core
+
+    rows = [layer for layer in core(model).layers if layer.__class__.__name__ != "InputLayer"]
     figure = Figure(figsize=(7, 0.8 + 0.24 * len(rows)), layout="constrained")
     axes = figure.subplots()
     counts = [layer.count_params() for layer in rows]

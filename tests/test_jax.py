@@ -81,7 +81,7 @@ import numpy as np, dataset, recipes
 from augment import Augmentation
 from batches import training_batches
 images = dataset.load("digits").train
-elastic = dict(elastic_alpha=20, thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2)
+elastic = dict(elastic_alpha=20, thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2, joint_flips=["horizontal"])
 for name, more in (("plain", {}), ("elastic", elastic), ("wrap", dict(fill_mode="wrap"))):
     changes = dict(batch_size=50, min_steps_per_epoch=1, replicas=1, steps_per_epoch=None)
     config = recipes.resolve("single", changes.items()) | {"seed": 4, "augment_engine": "batch"}

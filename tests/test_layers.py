@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import layers
 import models
+import nets
 import optimizers
 
 
@@ -210,6 +211,24 @@ def test_a_net_is_saved_in_plain_float32_and_predicts_the_same_fast(precision, d
     again = layers.fast(plain, precision)
     assert type(again.layers[1]) is layers.BatchNormalization
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("name", ["linear", "residual"])  # a Sequential and a functional model
+def test_a_net_of_joint_flips_predicts_by_each_flip_in_its_own_classes(name, digits, tmp_path):
+    x = digits.test.x[:64, ..., None] / np.float32(255)
+    net = models.build(name, seed=2, joint_flips=["vertical", "horizontal"])
+    assert net.output_shape == (None, 30)
+    parts = [
+        net.predict(view, verbose=0)[:, 10 * i : 10 * i + 10] for i, view in enumerate((x, x[:, ::-1], x[:, :, ::-1]))
+    ]
+    expected = np.mean([part / part.sum(1, keepdims=True) for part in parts], axis=0)
+    plain = models.aggregated(layers.plain(net), ["vertical", "horizontal"])
+    plain.save(tmp_path / "net.keras")
+    read = nets.read_net(tmp_path / "net.keras", net.count_params())
+    np.testing.assert_allclose(read.predict(x, verbose=0), expected, atol=1e-5)
+    fast = layers.fast(read, "bfloat16")
+    np.testing.assert_allclose(fast.predict(x, verbose=0), expected, atol=0.05)
+    assert layers.core(fast).layers[-1].compute_dtype == "float32"
 
 
 def test_statistics_taken_anew_are_the_means_over_the_batches_given(digits):
