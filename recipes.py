@@ -186,7 +186,7 @@ def resolve(name, overrides=()):
     recipe's `members` have of their own, unless these are given anew.
     """
     choose("recipe", name, RECIPES)
-    config = copy.deepcopy(DEFAULTS | RECIPES[name])
+    config, overrides = copy.deepcopy(DEFAULTS | RECIPES[name]), list(overrides)
     own = [] if "members" in dict(overrides) else sorted({key for member in config["members"] for key in member})
     for key, _ in overrides:
         if clash := [inner for inner in own if _overlap(key, inner) or (key == "model" and "model_config" in inner)]:

@@ -149,6 +149,19 @@ def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digi
     assert seen == [(0, 0), ([3, 9], 0), (0, 0.2)] * 2
 
 
+def test_the_augmented_digits_are_shown_with_the_settings_given_and_flipped_in_turn(digits, monkeypatch, tmp_path):
+    shown, digit_grid, out = [], plots.digit_grid, str(tmp_path / "a.png")
+    monkeypatch.setattr("plots.digit_grid", lambda x, *rest: shown.append((x, rest[-1])) or digit_grid(x, *rest))
+    plain = [f"augmentation.{key}=0" for key in recipes.RECIPES["single"]["augmentation"]]
+    settings = [part for text in [*plain, 'augmentation.joint_flips=["horizontal"]'] for part in ("--set", text)]
+    plots.main(["augmented", "--data", "digits", "--out", out, *settings])
+    ((x, title),) = shown
+    assert "joint_flips ['horizontal']" in title
+    for row in x.reshape(5, 7, 28, 28):
+        for i, image in enumerate(row[1:]):
+            np.testing.assert_allclose(image, row[0][:, ::-1] if i % 2 else row[0], atol=1e-3)
+
+
 def test_a_run_that_a_picture_is_not_of_is_refused():
     with pytest.raises(UserError, match="layers is of no run"):
         plots.main(["layers", "deotte-1"])
