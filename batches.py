@@ -76,6 +76,13 @@ def training_batches(config, net, x, y, rows, augmentation):
     def transform_each(images, numbers, fields=None):
         return augmentation.each(images, dict(zip(keys, numbers.T, strict=True)), fields)
 
+    def together(images, labels, numbers):
+        if augmentation.mixup_alpha:
+            images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
+        if flips:
+            images, labels = with_flips(images, flips), joint_labels(labels, flips)
+        return images, labels
+
     if not TENSORFLOW:
         now = {}
 
@@ -93,11 +100,7 @@ def training_batches(config, net, x, y, rows, augmentation):
             elif augmentation.transforms:
                 images = augmentation.warp(images, numbers, fields)
             labels = np.eye(10, dtype=np.float32)[y[order]]
-            if augmentation.mixup_alpha:
-                images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
-            if flips:
-                images, labels = with_flips(images, flips), joint_labels(labels, flips)
-            return images, labels
+            return together(images, labels, numbers)
 
         return Batches(steps, batch), begin
 
@@ -121,11 +124,7 @@ def training_batches(config, net, x, y, rows, augmentation):
         elif augmentation.transforms:
             images = augmentation.warp(images, drawn, *fields)
         hot = tf.one_hot(tf.gather(labels, rows), 10)
-        if augmentation.mixup_alpha:
-            images, hot = (mix(part, drawn[:, -1]) for part in (images, hot))
-        if flips:
-            images, hot = with_flips(images, flips), joint_labels(hot, flips)
-        return images, hot
+        return together(images, hot, drawn)
 
     return _fixed(tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2).prefetch(8)), begin
 

@@ -53,7 +53,7 @@ def fit_net(config, net, folder):
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(model)
     batches, begin = training_batches(config, net, x, y, rows, augmentation)
-    classes = 10 * (1 + len(flips))
+    classes = model.net.output_shape[-1]  # ten for each flip, too
     try:
         model.fit(
             batches,

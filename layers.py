@@ -124,7 +124,7 @@ def fast(model, precision="float32"):
     return _copy(model, FAST, lambda layer: "float32" if layer is last else POLICIES[precision])
 
 
-CORE = "core"
+CORE = "joint_flips"  # a name that no layer of an architecture has by chance
 
 
 def core(model):

@@ -302,7 +302,8 @@ def plot():
             continue
         seconds = [record["result"]["seconds"] for record in records]
         nets = recipes.RECIPES[name].get("nets", 1)
-        if nets > 1 and all(record["settings"]["nets"] == 1 for record in records):  # the committee's nets, one by one
+        alone = nets > 1 and all(record["settings"]["nets"] == 1 for record in records)  # a committee's, one by one
+        if alone and data == "mnist":
             if len(records) < nets:
                 continue
             files = [KEPT / f"{name}-{data}-{record['settings']['seed']}.npz" for record in records]
