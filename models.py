@@ -315,7 +315,7 @@ def residual(filters=(32, 128, 256), kernel_size=5, padding="valid", momentum=0.
     """A residual net of the shape of ttdoucet/mnist's (GitHub), narrower: 1,095,178 parameters.
 
     Each image is standardised by itself, as there. padding: "valid", or "same" as there, for larger maps (28, 14, 7, 4
-    for 24, 12, 5, 2 pixels) at 1.6 times the time. cropping: pixels left out at the border, as keras.layers.Cropping2D's.
+    for 24, 12, 5, 2 pixels) at 1.6 times the time. cropping: keras.layers.Cropping2D's, pixels at the border left out.
     """
 
     def block(x):

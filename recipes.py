@@ -174,8 +174,9 @@ RECIPES = {
         schedule=dict(name="phases", learning_rates=[*AS_WRITTEN, [5, 0.001]]),
         epochs=16,
     ),
-    # Its crops of 25x25 pixels, brought back to 28 there, are as a net of 25x25 sees shifted images; a mesh of 4x4 whose
-    # inner points move by up to a pixel is as much elastic distortion; a rotated image's inscribed square is a zoom.
+    # There: random crops of 25x25 pixels (here a net of 25x25 sees shifted images), brought back to 28x28; a mesh of 4x4
+    # whose inner points move by up to a pixel (elastic distortion by as much); a rotated image's inscribed square (zoom);
+    # a falling rate, then a cosine epoch (one cycle, of the same rates).
     "ttdoucet": dict(
         model="residual",
         model_config=dict(filters=[128, 256, 512], padding="same", momentum=0.9, cropping=[[1, 2], [1, 2]]),
