@@ -170,29 +170,6 @@ RECIPES = {
         schedule=dict(name="phases", learning_rates=[*AS_WRITTEN, [5, 0.001]]),
         epochs=16,
     ),
-    # There: random crops of 25x25 pixels (here a net of 25x25 sees shifted images), brought back to 28x28; a mesh of
-    # 4x4 whose inner points move by up to a pixel (elastic distortion by as much); a rotated image's inscribed square
-    # (zoom); a falling rate, then a cosine epoch (one cycle, of the same rates).
-    "ttdoucet": dict(
-        model="residual",
-        model_config=dict(filters=[128, 256, 512], padding="same", momentum=0.9, cropping=[[1, 2], [1, 2]]),
-        nets=15,
-        validation_split=0.0,
-        augmentation=dict(
-            rotation_range=10,
-            zoom_range=[0.864, 1],
-            width_shift_range=[0.5, 1.5],
-            height_shift_range=[0.5, 1.5],
-            elastic_alpha=12,
-        ),
-        optimizer_config=dict(beta_2=0.99, epsilon=1e-8),
-        schedule=dict(name="one_cycle", learning_rate=4e-4, warmup=0.3, final=1.6e-5),
-        batch_size=100,
-        steps_per_epoch="full",
-        epochs=11,
-        source="ttdoucet/mnist, GitHub (MNIST 60,000/10,000)",
-        reported="one net 99.71-99.76 %, 15 nets 99.826 % (5 committees)",
-    ),
     "deotte": dict(
         model="deotte",
         nets=15,

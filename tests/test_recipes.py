@@ -36,7 +36,6 @@ PUBLISHED = {
     "vgg-dropout-phases": ("vgg-dropout", "sgd", 64, None, 11, 0),
     "vgg-bn-dropout": ("vgg-bn-dropout", "sgd", 64, None, 16, 0),
     "vgg-bn-dropout-phases": ("vgg-bn-dropout", "sgd", 64, None, 16, 0),
-    "ttdoucet": ("residual", "adam", 100, "full", 11, 0),
     "deotte": ("deotte", "adam", 64, "full", 45, 0.1),
 }
 
@@ -48,13 +47,6 @@ def test_an_architecture_has_its_published_number_of_parameters(name):
     model = models.build(name)
     trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     assert (model.count_params(), trainable) == PARAMETERS[name]
-
-
-def test_ttdoucets_net_has_its_published_number_of_parameters():
-    import models
-
-    config = recipes.resolve("ttdoucet")
-    assert models.build(config["model"], **config["model_config"]).count_params() == 4_736_522
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
