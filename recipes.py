@@ -67,7 +67,7 @@ SINGLE = dict(
     test_shift=1,
     source="this project",
 )
-# Twice the images a step and half the steps: as long as `single`.
+# A batch and its flips are as many images as a batch of `single`; in about its time.
 FLIPPED = {"batch_size": 128, "epochs": 4}
 # rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
 # recipe as run and the recipe as written ("-phases") are kept.

@@ -136,17 +136,18 @@ def test_the_spread_says_whose_accuracies_and_on_what():
 
 
 def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digits, monkeypatch):
-    config = recipes.resolve("ensemble", [])
+    kinds = [{}, {"augmentation.erasing_range": [3, 9]}, {"augmentation.mixup_alpha": 0.2}]
+    config = recipes.resolve("ensemble", [("members", kinds)])
     seen = []
 
     def transformed(augmentation, x, *_, mixed=False):
-        seen.append((augmentation.joint_flips, augmentation.erasing_range))
+        seen.append((augmentation.erasing_range, augmentation.mixup_alpha if mixed else 0))
         return x
 
     monkeypatch.setattr("fit.augmented_images", transformed)
     arguments = plots.parser().parse_args(["augmented", "--recipe", "ensemble"])
     plots.PICTURES["augmented"](arguments, config, digits.train)
-    assert seen == [(["horizontal"], 0), (["horizontal_and_vertical"], 0), ([], [3, 9])] * 2
+    assert seen == [(0, 0), ([3, 9], 0), (0, 0.2)] * 2
 
 
 def test_the_augmented_digits_are_shown_with_the_settings_given_and_flipped_in_turn(digits, monkeypatch, tmp_path):
