@@ -68,7 +68,7 @@ SINGLE = dict(
     source="this project",
 )
 # A batch and its flips are as many images as a batch of `single`; in about its time.
-FLIPPED = {"batch_size": 128, "epochs": 4}
+MIRRORED = {"augmentation.joint_flips": ["horizontal"], "batch_size": 128, "epochs": 4}
 # rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
 # recipe as run and the recipe as written ("-phases") are kept.
 AS_RUN = dict(name="constant", learning_rate=0.01)
@@ -93,9 +93,9 @@ RECIPES = {
     | dict(
         nets=8,
         members=[
-            FLIPPED | {"augmentation.joint_flips": ["horizontal"]},
-            FLIPPED | {"augmentation.joint_flips": ["horizontal"]},
-            FLIPPED | {"augmentation.joint_flips": ["horizontal_and_vertical"]},
+            MIRRORED,
+            MIRRORED,
+            MIRRORED | {"augmentation.joint_flips": ["horizontal_and_vertical"]},
             {"augmentation.erasing_range": [3, 9]},
         ],
     ),
