@@ -189,13 +189,16 @@ def resolve(name, overrides=()):
     """Returns recipe `name` with every setting filled in, as a dict of its own.
 
     overrides: (key, value) pairs; a key may reach into a setting by a dot, "schedule.decay".
-    Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting that some of the
-    recipe's `members` have of their own, unless these are given anew.
+    A key that some of the recipe's `members` have as well is set for every net: theirs are no longer used.
+    Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting of which some
+    members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
     """
     choose("recipe", name, RECIPES)
     config, overrides = copy.deepcopy(DEFAULTS | RECIPES[name]), list(overrides)
-    own = [] if "members" in dict(overrides) else sorted({key for member in config["members"] for key in member})
-    for key, _ in overrides:
+    keys = dict(overrides).keys()
+    config["members"] = [{key: own[key] for key in own if key not in keys} for own in config["members"]]
+    own = [] if "members" in keys else sorted({key for member in config["members"] for key in member})
+    for key in keys:
         if clash := [inner for inner in own if _overlap(key, inner) or (key == "model" and "model_config" in inner)]:
             raise UserError(
                 f"{key} cannot be set for {name!r} as it is: some of its nets have a setting {clash[0]} of "

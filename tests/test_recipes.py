@@ -147,9 +147,21 @@ def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
     assert [(settings["epochs"], settings["nets"]) for settings in recipes.kinds(config)] == [(20, 3), (3, 2)]
 
 
-@pytest.mark.parametrize("key", ["augmentation", "augmentation.elastic_alpha", "model", "model_config"])
+def test_a_setting_that_some_nets_have_of_their_own_is_set_for_every_net(monkeypatch):
+    members = [{"epochs": 4}, {}, {"epochs": 4, "augmentation.shear_range": 20}]
+    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.SINGLE | dict(nets=3, members=members))
+    nets = [recipes.member(recipes.resolve("mixed", [("epochs", 2)]), net) for net in (1, 2, 3)]
+    assert [(net["epochs"], net["augmentation"]["shear_range"]) for net in nets] == [(2, 10), (2, 10), (2, 20)]
+    assert recipes.RECIPES["mixed"]["members"] == members
+
+
+@pytest.mark.parametrize("key", ["augmentation", "schedule.learning_rate", "model", "model_config"])
 def test_a_setting_that_some_nets_have_of_their_own_is_not_half_overridden(key, monkeypatch):
-    own = {"augmentation.elastic_alpha": 20, "model_config.padding": "same"}
+    own = {
+        "augmentation.elastic_alpha": 20,
+        "model_config.padding": "same",
+        "schedule": {"name": "constant", "learning_rate": 0.1},
+    }
     monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.SINGLE | dict(nets=2, members=[{}, own]))
     with pytest.raises(UserError, match=f"{key} cannot be set for 'mixed'.*--set members=\\[\\]"):
         recipes.resolve("mixed", [(key, "deotte" if key == "model" else 30)])
