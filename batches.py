@@ -4,6 +4,7 @@ Pixels stay uint8; a float exists of the batches in flight only. Under TensorFlo
 of a keras.utils.PyDataset; both follow the same `epoch_plan`.
 """
 
+import concurrent.futures
 import math
 
 import keras
@@ -50,11 +51,11 @@ def epoch_plan(config, net, epoch, rows, augmentation):
     return rows[order], augmentation.draw(dataset.rng("transform", seed, net, epoch), m)
 
 
-def training_batches(config, net, x, y, rows, augmentation):
+def training_batches(config, net, x, y, rows, augmentation, epoch=0):
     """Returns (batches, begin): the batches of an epoch, for `fit`, and what is to be called before each pass.
 
     x, y: uint8 (n, 28, 28) and (n,), of which `rows` are trained on. `begin(epoch)` draws the plan of an epoch (from
-    0). A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)), or with its flips.
+    0); `epoch` is the first. A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)), or with its flips.
     """
     by_class = config["augment_engine"] == "keras"
     if by_class:
@@ -86,11 +87,6 @@ def training_batches(config, net, x, y, rows, augmentation):
     if not TENSORFLOW:
         now = {}
 
-        def begin(epoch):
-            now["epoch"], now["plan"] = epoch, plan(epoch)
-
-        begin(0)  # Keras looks at a batch before the first epoch
-
         def batch(step):
             order, numbers = (part[step * size : (step + 1) * size] for part in now["plan"])
             images = x[order, ..., None] / np.float32(255)
@@ -102,9 +98,16 @@ def training_batches(config, net, x, y, rows, augmentation):
             labels = np.eye(10, dtype=np.float32)[y[order]]
             return together(images, labels, numbers)
 
-        return Batches(steps, batch), begin
+        batches = Batches(steps, batch)
 
-    pixels, labels, epoch, order, numbers = _variables(x[..., None], y, np.int64(0), *plan(0))
+        def begin(epoch):
+            now["epoch"], now["plan"] = epoch, plan(epoch)
+            batches.made.clear()
+
+        begin(epoch)  # Keras looks at a batch before the first epoch begins
+        return batches, begin
+
+    pixels, labels, epoch, order, numbers = _variables(x[..., None], y, np.int64(epoch), *plan(epoch))
 
     def begin(now):
         for variable, value in zip((epoch, order, numbers), (now, *plan(now)), strict=True):
@@ -167,14 +170,23 @@ def _fixed(batches):
 
 
 class Batches(keras.utils.PyDataset):
-    """`steps` batches, each `batch(step)`, made by two threads beside the training."""
+    """`steps` batches, each `batch(step)`, made by two threads beside the training.
+
+    Keras's own threads would hand what was made ahead in one epoch to the next one.
+    """
+
+    AHEAD = 8
 
     def __init__(self, steps, batch):
-        super().__init__(workers=2, max_queue_size=8)
+        super().__init__()
         self.steps, self.batch = steps, batch
+        self.threads, self.made = concurrent.futures.ThreadPoolExecutor(2), {}
 
     def __len__(self):
         return self.steps
 
     def __getitem__(self, step):
-        return self.batch(step)
+        for later in range(step, min(step + self.AHEAD, self.steps)):
+            if later not in self.made:
+                self.made[later] = self.threads.submit(self.batch, later)
+        return self.made.pop(step).result()

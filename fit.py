@@ -48,11 +48,11 @@ def fit_net(config, net, folder):
     augmentation = Augmentation(**config["augmentation"])
     flips = augmentation.joint_flips
 
-    steps = steps_per_epoch(config, len(rows))
+    steps, epoch_images = steps_per_epoch(config, len(rows)), images_per_epoch(config, len(rows))
     model = traced_model(config, net, steps)
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(model)
-    batches, begin = training_batches(config, net, x, y, rows, augmentation)
+    batches, begin = training_batches(config, net, x, y, rows, augmentation, checkpoint.epoch)
     classes = model.net.output_shape[-1]  # ten for each flip, too
     try:
         model.fit(
@@ -65,7 +65,7 @@ def fit_net(config, net, folder):
                 FiniteLoss(),
                 Randomness(seed, net),
                 Schedule(config, checkpoint, steps),
-                Steps(checkpoint, runs.net_file(folder, net, ".steps.csv"), steps),
+                Steps(checkpoint, runs.net_file(folder, net, ".steps.csv"), steps, config["batch_size"], epoch_images),
                 checkpoint,
                 Progress(config, net, checkpoint, steps),
                 *(
@@ -110,7 +110,7 @@ def fit_net(config, net, folder):
         "weights": config["weights"],
         "weights_epoch": checkpoint.best["epoch"] if config["weights"] == "best" else config["epochs"],
         "seconds": seconds,
-        "images_per_second": images_per_epoch(config, len(rows)) * config["epochs"] / seconds,
+        "images_per_second": epoch_images * config["epochs"] / seconds,
     }
     plain = models.aggregated(layers.plain(model.net), flips)
     predictor = layers.fast(plain, config["precision"])  # as predict.py will have it
@@ -361,22 +361,23 @@ class Checkpoint(keras.callbacks.Callback):
 class Steps(keras.callbacks.Callback):
     """Keeps the mean loss of every execution (one step or some), with its last step and learning rate, as a CSV."""
 
-    def __init__(self, checkpoint, path, steps):
+    def __init__(self, checkpoint, path, steps, batch_size, images):
         super().__init__()
-        self.path, self.steps = path, steps
+        self.path, self.steps, self.batch_size, self.images = path, steps, batch_size, images
         rows = runs.read_rows(path) if checkpoint.epoch and path.is_file() else []
         self.rows = [row | {"step": int(row["step"])} for row in rows if row["step"] <= checkpoint.epoch * steps]
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.first, self.done, self.total = epoch * self.steps, 0, 0.0
+        self.first, self.seen, self.total = epoch * self.steps, 0, 0.0
         self.rates = keras.ops.convert_to_numpy(self.model.optimizer.rates)
 
     def on_train_batch_end(self, batch, logs=None):
         done = min(batch + 1, self.steps)  # Keras counts an epoch's last execution as a full one
-        total = logs["loss"] * done  # the loss is the epoch's mean so far
-        loss, rate = (total - self.total) / (done - self.done), self.rates[done - 1]
+        seen = min(done * self.batch_size, self.images)  # an epoch's last batch may be a partial one
+        total = logs["loss"] * seen  # the loss is the mean over the epoch's images so far
+        loss, rate = (total - self.total) / (seen - self.seen), self.rates[done - 1]
         self.rows.append({"step": self.first + done, "loss": f"{loss:.6g}", "learning_rate": f"{rate:.6g}"})
-        self.done, self.total = done, total
+        self.seen, self.total = seen, total
 
     def on_epoch_end(self, epoch, logs=None):
         runs.write_rows(self.path, self.rows)

@@ -2,8 +2,10 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,31 @@ def script(name, *arguments, cwd, timeout=300, **environment):
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=os.environ | environment
     )
+
+
+def interrupted(folder, name, number, epochs, *arguments, **environment):
+    """Trains until `epochs` epochs are done, and sends signal `number`; returns (exit code, stderr)."""
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--run", name]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts its background jobs with SIGINT ignored, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    log = folder / "runs" / name / "net-01.csv"
+    end = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") > epochs) and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(number)
+    started = time.monotonic()
+    _, told = process.communicate(timeout=60)
+    assert time.monotonic() - started < 5
+    return process.returncode, told
 
 
 def assert_one_line_error(process, *parts):

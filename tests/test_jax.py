@@ -2,12 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_one_line_error, load, read_submission, script
+from conftest import ROOT, assert_one_line_error, interrupted, load, read_submission, script
 
 pytest.importorskip("jax")
 
@@ -38,7 +39,7 @@ def no_tensorflow(tmp_path):
     return {"PYTHONPATH": str(folder)}
 
 
-def test_train_and_predict_run_without_tensorflow_and_resume(tmp_path, no_tensorflow):
+def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow):
     tiny = ["--data", "digits", "--epochs", 2, "--set", "steps_per_epoch=40", "--set", "optimizer=rmsprop"]
     process = script("train.py", "grenholm", *tiny, "--run", "jax", cwd=tmp_path, **no_tensorflow)
     assert process.returncode == 0, process.stderr
@@ -57,12 +58,19 @@ def test_train_and_predict_run_without_tensorflow_and_resume(tmp_path, no_tensor
     np.testing.assert_array_equal(read_submission(tmp_path / "tf.csv"), expected)
 
 
-def test_the_one_cycle_schedule_learns_under_jax(tmp_path, no_tensorflow):
-    tiny = ["--model", "linear", "--data", "digits", "--epochs", 20, "--validation-split", 0.1]
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensorflow):
+    tiny = ["--model", "linear", "--data", "digits", "--epochs", 60, "--validation-split", 0.1]
     process = script("train.py", *tiny, "--run", "r", cwd=tmp_path, **no_tensorflow)
     assert process.returncode == 0, process.stderr
     result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
     assert result["test_accuracy"]["mean"] > 0.8
+    assert interrupted(tmp_path, "broken", signal.SIGTERM, 5, *tiny, **no_tensorflow)[0] == 143
+    process = script("train.py", "--resume", cwd=tmp_path, **no_tensorflow)
+    assert process.returncode == 0, process.stderr
+    whole, resumed = (load(tmp_path / "runs" / name / "predictions.npz") for name in ("r", "broken"))
+    for key in whole:
+        np.testing.assert_array_equal(whole[key], resumed[key])
 
 
 def test_tensorboard_has_the_pictures_of_a_run_under_jax(tmp_path):

@@ -80,6 +80,19 @@ def test_the_loss_by_step_has_every_step_and_the_epochs_means(trained):
     assert last[-1]["learning_rate"] == pytest.approx(epochs[-1]["learning_rate"], rel=1e-4)
 
 
+def test_the_loss_of_a_last_partial_batch_counts_by_its_images(tmp_path, monkeypatch, no_pictures):
+    import fit
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fit, "steps_per_execution", lambda *_: 1)
+    train.main(["linear", "--epochs", "1", "--batch-size", "400", "--data", "digits", "--run", "r"])
+    steps, epochs = (runs.read_rows(tmp_path / "runs" / "r" / f"net-01{suffix}") for suffix in (".steps.csv", ".csv"))
+    losses = [row["loss"] for row in steps]
+    assert len(losses) == 4
+    assert np.average(losses, weights=[400, 400, 400, 237]) == pytest.approx(epochs[0]["loss"], rel=1e-4)
+
+
 def test_calibration_is_the_gap_between_sureness_and_being_right():
     labels = np.zeros(100, int)
     probabilities = np.full((100, 10), 0.2 / 9)
