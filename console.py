@@ -146,7 +146,8 @@ def whole_file(path):
             yield temporary
             _sync(temporary)
             os.replace(temporary, path)
-            _sync(path.parent)
+            with contextlib.suppress(OSError):  # not every file system can; the file is whole either way
+                _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

@@ -48,9 +48,12 @@ def costs(model):
     """A model's layers; and for an image: multiplications, activations, those normalised or dropped, 1. float (5,)."""
     import keras
 
+    import layers
+
     slow = (keras.layers.BatchNormalization, keras.layers.Dropout)
     macs = activations = normalised = 0
-    for layer in model.layers:
+    single = [layer for layer in layers.all_layers(model) if not hasattr(layer, "layers")]
+    for layer in single:
         outputs = int(np.prod([size or 1 for size in layer.output.shape[1:]]))
         kernel = getattr(layer, "kernel", None)
         if kernel is not None:
@@ -58,7 +61,7 @@ def costs(model):
         activations += outputs
         if isinstance(layer, slow):
             normalised += outputs
-    return np.array([len(model.layers), macs, activations, normalised, 1], float)
+    return np.array([len(single), macs, activations, normalised, 1], float)
 
 
 def _matrices():

@@ -152,12 +152,20 @@ class Replicas(keras.Model):
         return keras.ops.concatenate([self.net(part, training=True) for part in parts])
 
 
+def all_layers(model):
+    """All layers of a model, those of models within it, too."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from all_layers(layer)
+
+
 def update_bn(model, batches):
     """Sets batch normalisation's moving statistics to their means over `batches` of inputs, float32 (b, 28, 28, 1).
 
     As torch.optim.swa_utils.update_bn: what a net has seen in training, augmented, is not what it is to predict.
     """
-    normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    normalizations = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalizations]
     for i, batch in enumerate(batches):
         for layer in normalizations:

@@ -28,6 +28,8 @@ def read_net(path, parameters=None):
     """
     import keras
 
+    import layers
+
     with refused(f"{path} is no net that can be used"):
         config, numbers = _checked(path)
         check_classes(config)
@@ -36,7 +38,7 @@ def read_net(path, parameters=None):
             try:
                 model = keras.saving.deserialize_keras_object(config, safe_mode=True)
                 needed = model.count_params()
-                shapes = [layer.output.shape for layer in _layers(model)]
+                shapes = [layer.output.shape for layer in layers.all_layers(model)]
                 ends = model.input_shape, model.output_shape
             finally:
                 keras.backend.clear_session()  # which would give them values later
@@ -100,14 +102,6 @@ def _checked(path):
 def _is_empty(dataset):
     """Whether an HDF5 data set has a shape and no numbers: it would cost memory that the file does not have."""
     return dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize
-
-
-def _layers(model):
-    """All layers of a model, those of models within it, too."""
-    for layer in model.layers:
-        yield layer
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
 
 
 def check_classes(config):

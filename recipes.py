@@ -8,6 +8,7 @@ To add one, add an entry to RECIPES.
 import copy
 import itertools
 import json
+import math
 
 import schedules
 from console import UserError, choose
@@ -254,7 +255,7 @@ PYTHON = {"True": "true", "False": "false", "None": "null"}  # as JSON
 def parse_override(text):
     """'schedule.decay=0.9' -> ('schedule.decay', 0.9): the value is JSON where it can be, else text.
 
-    Python's True, False and None are taken for JSON's.
+    Python's True, False and None are taken for JSON's, and its numbers (.9) too.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -262,7 +263,12 @@ def parse_override(text):
     try:
         return key, json.loads(PYTHON.get(value, value), parse_constant=_no_constant)
     except ValueError:
+        pass
+    try:
+        number = float(value)
+    except ValueError:
         return key, value
+    return key, number if math.isfinite(number) else _no_constant(value)
 
 
 def _no_constant(name):

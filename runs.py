@@ -66,6 +66,8 @@ def create(name, recipe, config, seen):
         write_json(new / "config.json", config)
         new.rename(folder)  # fails if another process has just made it
     except OSError as error:
+        if name is None and folder.exists():
+            return create(name, recipe, config, seen)  # with the next number
         raise UserError(f"{folder} cannot be made ({reason(error)})") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -176,7 +178,7 @@ def find(name):
 
 def chosen(names):
     """The folders of finished runs, by name and each once; of no names, the newest finished one."""
-    folders = [find(name) for name in dict.fromkeys(names)] or [newest(finished=True)]
+    folders = list(dict.fromkeys(find(name) for name in names)) or [newest(finished=True)]
     for folder in folders:
         check_finished(folder)
     return folders
@@ -481,6 +483,8 @@ def main(argv=None):
     if not (folders := all_runs()):
         raise UserError(f"there are no runs in {RUNS}/: python train.py makes one")
     table = compare.table(folders)
+    if table.empty:
+        raise UserError(f"none of the {len(folders)} runs in {RUNS}/ can be read")
     print(compare.text(table))
     for path, content in ((arguments.html, compare.page), (arguments.csv, compare.comma_separated)):
         if path:

@@ -13,6 +13,7 @@ Then: python predict.py
 """
 
 import datetime
+import importlib
 import os
 import platform
 import subprocess
@@ -238,13 +239,13 @@ def refuse_others(arguments, option, does):
 
 
 def versions():
-    from importlib.metadata import version
-
     import keras
 
-    names = ("keras", keras.backend.backend(), "numpy", "scipy", "scikit-learn")
+    modules = {name: name for name in ("keras", keras.backend.backend(), "numpy", "scipy")} | {
+        "scikit-learn": "sklearn"
+    }
     here = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
-    return here | {name: version(name) for name in names}
+    return here | {name: importlib.import_module(module).__version__ for name, module in modules.items()}
 
 
 def commit():

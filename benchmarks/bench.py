@@ -51,6 +51,7 @@ def main():
     p.add_argument("--window", type=float, default=3, help="seconds that a way is timed for in a round")
     p.add_argument("--only", action="append", choices=[*PARTS, "training"], help="a part; may be repeated")
     arguments = p.parse_args()
+    arguments.data = dataset.load(arguments.data).source  # the same for parts that run in folders of their own
     state = HERE / "results" / "speed.json"
     results = json.loads(state.read_text()) if state.is_file() else {}
     only = arguments.only or PARTS
@@ -296,6 +297,8 @@ def start_up(arguments):
             if not until:
                 process.wait()
             seconds = time.perf_counter() - start
+            if process.poll():
+                raise RuntimeError(f"{shlex.join(map(str, process.args))} ended with exit code {process.returncode}")
             process.kill()
             process.wait()
         return seconds
@@ -403,10 +406,8 @@ def safety(arguments):
     rounds = []
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            source = arguments.data if arguments.data in dataset.SOURCES else Path(arguments.data).resolve()
-            told = subprocess.run(
-                [sys.executable, "-c", TIMED_RUN, ROOT, source], cwd=folder, capture_output=True, text=True, check=True
-            )
+            timed = [sys.executable, "-c", TIMED_RUN, ROOT, arguments.data]
+            told = subprocess.run(timed, cwd=folder, capture_output=True, text=True, check=True)
             spent = json.loads(told.stdout.splitlines()[-1])
             seconds = runs.read_json(Path(folder) / "runs" / "r" / "net-01.json")["seconds"]
             rounds.append(

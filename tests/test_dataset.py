@@ -184,7 +184,9 @@ def test_a_bad_csv_is_told_by_file_row_and_column(fault, kaggle_folder):
 def test_train_and_test_files_given_for_each_other_are_told(kaggle_folder):
     with pytest.raises(UserError, match=r"is a test\.csv \(has no label column\), where a train\.csv is needed"):
         dataset.load(str(kaggle_folder / "test.csv"))
-    with pytest.raises(UserError, match=r"is a train\.csv \(has a label column\), where a test\.csv is needed"):
+    with pytest.raises(
+        UserError, match=r"is a train\.csv \(has a label column\), where a test\.csv is needed \(predict\.py --test"
+    ):
         dataset.load_test(str(kaggle_folder / "train.csv"))
 
 

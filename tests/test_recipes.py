@@ -170,8 +170,12 @@ def test_a_setting_that_some_nets_have_of_their_own_is_not_half_overridden(key, 
 
 
 def test_a_value_on_the_command_line_is_json_or_pythons_constant_or_text():
-    given = ["a=1e-3", "a=[1, 2]", "a=true", "a=False", "a=None", "a=sgd"]
-    assert [recipes.parse_override(text)[1] for text in given] == [1e-3, [1, 2], True, False, None, "sgd"]
+    given = ["a=1e-3", "a=.05", "a=-.5", "a=[1, 2]", "a=true", "a=False", "a=None", "a=sgd"]
+    expected = [1e-3, 0.05, -0.5, [1, 2], True, False, None, "sgd"]
+    assert [recipes.parse_override(text)[1] for text in given] == expected
+    for text in ("a=nan", "a=NaN", "a=-inf"):
+        with pytest.raises(UserError, match="a setting must be a finite number"):
+            recipes.parse_override(text)
 
 
 def test_initial_weights_follow_from_the_seed_and_leave_global_randomness_alone():

@@ -131,7 +131,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_
     assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "broken")
 
 
-def test_a_second_process_on_a_run_is_refused(trained, tmp_path):
+def test_a_second_process_on_a_run_is_refused(trained):
     folder = trained / "runs" / "bag"
     told = "'bag' is being trained by another process"
     with runs.locked(folder), pytest.raises(UserError, match=told), runs.locked(folder):
@@ -287,7 +287,7 @@ def change_config(path, change):
     rewrite(path, "config.json", lambda content: change(content.decode()).encode())
 
 
-def rewrite(path, name, change, new=None):
+def rewrite(path, name, change):
     with zipfile.ZipFile(path) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
     members[name] = change(members.get(name, b""))
@@ -515,6 +515,36 @@ def test_what_a_process_left_that_died_while_it_made_a_run_is_removed(tmp_path, 
     assert not left.exists()
 
 
+def test_runs_that_are_started_together_have_a_number_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write, other = runs.write_json, tmp_path / "runs" / "mine-1"
+
+    def meanwhile(path, content):
+        write(path, content)
+        other.mkdir(exist_ok=True)
+        (other / "config.json").write_text("another's")
+
+    monkeypatch.setattr(runs, "write_json", meanwhile)
+    assert runs.create(None, "mine", {"seed": 1}, np.arange(3)).name == "mine-2"
+    assert (other / "config.json").read_text() == "another's"
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mine-1", "mine-2"]
+    with pytest.raises(UserError, match="none of the 2 runs in runs/ can be read"):
+        runs.main([])
+
+
+def test_a_file_is_written_where_folders_cannot_be_synced(tmp_path, monkeypatch):
+    sync = console._sync
+
+    def unable(path):
+        if path.is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(path)
+
+    monkeypatch.setattr(console, "_sync", unable)
+    runs.write_json(tmp_path / "a.json", {"seed": 1})
+    assert runs.read_json(tmp_path / "a.json") == {"seed": 1}
+
+
 # Submissions
 
 
@@ -538,6 +568,7 @@ def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeyp
     for name in ("bag", "linear", "codeastar"):
         arrays = load(trained / "runs" / name / "predictions.npz")
         every[name] = [value for key, value in arrays.items() if key.startswith("test_")]
+    assert runs.chosen(["bag", "runs/bag/", "bag"]) == [runs.RUNS / "bag"]
     for chosen in (["linear"], ["linear", "bag", "linear"], ["bag", "codeastar", "linear"]):
         predict.main([*chosen, "--out", "submissions/set.csv", "--probabilities"])
         found = np.loadtxt(trained / "submissions" / "set-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]
