@@ -22,6 +22,9 @@ def make(name, steps_per_epoch, **arguments):
     Raises UserError for a name or an argument that Keras does not know.
     """
     rates = Rates(steps_per_epoch)
+    for key, value in arguments.items():
+        if isinstance(value, str) and key != "name":  # Keras would find out in the first step
+            raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
     try:
         kind = type(keras.optimizers.get(name))
         optimizer = FAST.get(kind, kind)(learning_rate=rates, **arguments)

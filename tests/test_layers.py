@@ -9,6 +9,7 @@ import layers
 import models
 import nets
 import optimizers
+from console import UserError
 
 
 def trained_once(layer, x, upstream, training=True):
@@ -179,6 +180,12 @@ def test_each_step_of_an_epoch_has_its_own_learning_rate_however_many_are_execut
     for weights in found:
         for ours, expected in zip(weights, model.get_weights(), strict=True):
             np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", [dict(beta_1="fast"), dict(beta_9=0.9)], ids=str)
+def test_an_argument_that_no_optimizer_could_use_is_refused_before_training(arguments):
+    with pytest.raises(UserError, match=next(iter(arguments))):
+        optimizers.make("adam", 5, **arguments)
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (6, 4, 3), (4, 4, 4)], ids=str)
