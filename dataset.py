@@ -380,10 +380,9 @@ def _check_header(header, expected, name, part):
         return
     other = "test" if part == "train" else "train"
     if header == (PIXELS if part == "train" else ["label", *PIXELS]):
-        has, hint = (
-            ("has no label column", "") if part == "train" else ("has a label column", " (predict.py --test FILE)")
-        )
-        raise UserError(f"{name} is a {other}.csv ({has}), where a {part}.csv is needed" + hint)
+        has = "has no label column" if part == "train" else "has a label column"
+        hint = " (predict.py --test FILE)" * (part == "test")
+        raise UserError(f"{name} is a {other}.csv ({has}), where a {part}.csv is needed{hint}")
     if all(re.fullmatch(r"-?\d+(\.\d+)?", column) for column in header):
         raise UserError(f"{name} has no header: its first line must be {expected[0]},{expected[1]},...")
     for i, column in enumerate(header):

@@ -52,8 +52,8 @@ def costs(model):
 
     slow = (keras.layers.BatchNormalization, keras.layers.Dropout)
     macs = activations = normalised = 0
-    single = [layer for layer in layers.all_layers(model) if not hasattr(layer, "layers")]
-    for layer in single:
+    leaves = [layer for layer in layers.all_layers(model) if not hasattr(layer, "layers")]
+    for layer in leaves:
         outputs = int(np.prod([size or 1 for size in layer.output.shape[1:]]))
         kernel = getattr(layer, "kernel", None)
         if kernel is not None:
@@ -61,7 +61,7 @@ def costs(model):
         activations += outputs
         if isinstance(layer, slow):
             normalised += outputs
-    return np.array([len(single), macs, activations, normalised, 1], float)
+    return np.array([len(leaves), macs, activations, normalised, 1], float)
 
 
 def _matrices():

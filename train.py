@@ -241,9 +241,8 @@ def refuse_others(arguments, option, does):
 def versions():
     import keras
 
-    modules = {name: name for name in ("keras", keras.backend.backend(), "numpy", "scipy")} | {
-        "scikit-learn": "sklearn"
-    }
+    names = ("keras", keras.backend.backend(), "numpy", "scipy")
+    modules = dict(zip(names, names, strict=True)) | {"scikit-learn": "sklearn"}
     here = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     return here | {name: importlib.import_module(module).__version__ for name, module in modules.items()}
 
