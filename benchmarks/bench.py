@@ -508,8 +508,9 @@ def machine():
         model += "".join(f", {flag}" for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
     except (OSError, IndexError):
         model = platform.processor() or platform.machine()
+    wheels = importlib.metadata.packages_distributions()  # TensorFlow's has several names
     names = ("tensorflow", "keras", "numpy", "pandas", "torch", "jax")
-    versions = [f"{n} {importlib.metadata.version(n)}" for n in names if importlib.util.find_spec(n)]
+    versions = [f"{name} {importlib.metadata.version(wheels[name][0])}" for name in names if name in wheels]
     day = datetime.date.today().isoformat()
     return f"{model}; {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; {day}"
 
