@@ -126,13 +126,16 @@ def load(source="auto"):
         looked = " nor ".join(map(str, KAGGLE_FOLDERS))
         raise UserError(f"no train.csv or digit-recognizer.zip in {looked}: download it from {KAGGLE_PAGE} into data/")
     if source == "mnist":
-        return _mnist(Path("data/mnist.npz"), _keras_cache()) or _mnist_download()
+        return _mnist() or _mnist_download()
     if source == "digits":
         return _scikit_digits()
     path = Path(source).expanduser()
     if not path.exists():
         known = ", ".join(SOURCES)
-        raise UserError(f"no data at {source!r}: give a folder, a zip, a CSV, an mnist.npz, or one of {known}")
+        raise UserError(
+            f"no data at {source!r}: give by --data (predict.py: --test) a folder, a zip, a CSV, an mnist.npz, "
+            f"or one of {known}"
+        )
     if not (path.is_file() or path.is_dir()):
         raise UserError(f"{source!r} is neither a file nor a folder")
     if path.is_dir():
@@ -167,7 +170,7 @@ def _auto():
         if _find(folder, "train"):
             return _from_folder(folder)
     kaggle = f"for Kaggle's own digits, put digit-recognizer.zip from {KAGGLE_PAGE} into data/"
-    digits = _mnist(Path("data/mnist.npz"), _keras_cache())
+    digits = _mnist()
     if not digits:
         try:
             digits = _mnist_download()
@@ -209,11 +212,14 @@ def _find(path, name):
     return None
 
 
-def _mnist(*paths):
-    for path in paths:
-        if path.is_file():
-            return _from_npz(path)
-    return None
+def _mnist():
+    """data/mnist.npz, or the copy that Keras keeps; None if there is neither, or that copy is half a download."""
+    if Path("data/mnist.npz").is_file():
+        return _from_npz(Path("data/mnist.npz"))
+    try:
+        return _from_npz(_keras_cache()) if _keras_cache().is_file() else None
+    except UserError:  # Keras fetches it again
+        return None
 
 
 def _keras_cache():
@@ -560,18 +566,24 @@ def _image_table(data, header, start, file, member, name, part):
         table = pd.read_csv(io.BytesIO(data), header=0, names=header, **kept)
     if table.empty:
         raise UserError(f"{name} has a header and no rows")
-    inside = {}
-    for path in sorted(file.parent.rglob("*")):
-        inside.setdefault(path.name, path)
+    inside = None  # {name: paths} of the files in the folders below, where they are needed
     x = np.empty((len(table), 28, 28), np.uint8)
     for i, image in enumerate(table[column]):
         path = file.parent / image
         if not image or ".." in Path(image).parts or Path(image).is_absolute():
             _bad_image(name, i + 1, column, image, "is not a file beside this CSV")
         if not path.is_file():
-            path = inside.get(Path(image).name)
-        if path is None:
-            _bad_image(name, i + 1, column, image, "is not there")
+            if inside is None:
+                inside = {}
+                for other in file.parent.rglob("*"):
+                    inside.setdefault(other.name, []).append(other)
+            found = inside.get(path.name, [])
+            if len(found) > 1:
+                what = f"is in {len(found)} folders: give each file's path from this CSV's folder"
+                _bad_image(name, i + 1, column, image, what)
+            if not found:
+                _bad_image(name, i + 1, column, image, "is not there")
+            path = found[0]
         x[i] = read_image(path)
     if part == "test":
         return x, None

@@ -11,6 +11,7 @@ import numpy as np
 
 from console import UserError, refused
 
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # Pillow's others may start programs, as EPS does
 LARGEST_SIDE = 400  # pixels that are looked at; a digit needs 20
 LARGEST_IMAGE = 2**25  # pixels that are read, but for JPEG: 256 MB
 
@@ -23,9 +24,9 @@ def read_image(path):
     from PIL import Image, ImageOps
 
     with refused(f"{path} is not an image that can be read"), warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 89 million pixels
         warnings.filterwarnings("ignore", module="PIL")  # of a file that is damaged, and can be read all the same
-        with Image.open(path) as image:
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 89 million pixels
+        with Image.open(path, formats=FORMATS) as image:
             image.draft("L", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG's way to be read smaller, and for less
             if math.prod(image.size) > LARGEST_IMAGE:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many: make it smaller")
@@ -59,7 +60,7 @@ def digit(gray):
 
     An image of 28x28 pixels, light on dark, is in that form already, and is returned as it is.
     """
-    if gray.shape == (28, 28) and np.median(_border(gray)) < 64:
+    if gray.shape == (28, 28) and gray.any() and np.median(_border(gray)) < 64:
         return gray
     ink = written(gray)
     return None if ink is None else mnist_form(ink)

@@ -83,6 +83,18 @@ def test_auto_prefers_kaggle_then_mnist_then_digits(kaggle_folder, digits, tmp_p
     assert found.hint == ""
 
 
+def test_half_a_download_of_mnist_is_fetched_again_or_left_aside(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(dataset, "KAGGLE_FOLDERS", (tmp_path / "data",))
+    monkeypatch.setattr(dataset, "_mnist_download", lambda: digits)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mnist.npz").write_bytes(b"PK half")
+    for source in ("auto", "mnist"):
+        dataset.load.cache_clear()
+        np.testing.assert_array_equal(dataset.load(source).train.x, digits.train.x)
+
+
 def test_mnist_npz_with_a_wrong_label_or_shape_is_refused(digits, tmp_path):
     good = {"x_train": digits.train.x, "y_train": digits.train.y, "x_test": digits.test.x, "y_test": digits.test.y}
     bad_label = digits.train.y.copy()
@@ -249,6 +261,20 @@ def test_a_folder_of_image_files_with_a_csv_of_names_and_labels_is_read(digits, 
         with pytest.raises(UserError, match="row 13") as error:
             dataset.load(str(tmp_path / "set"))
         assert told in str(error.value)
+
+
+def test_files_of_one_name_in_two_folders_are_not_taken_for_each_other(digits, tmp_path):
+    for part, images in (("train", digits.train), ("test", digits.test)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(images.x[0]).save(tmp_path / part / "1.png")
+    (tmp_path / "train.csv").write_text("filename,label\n1.png,3\n")
+    (tmp_path / "test.csv").write_text("filename\ntest/1.png\n")
+    with pytest.raises(UserError, match=r"row 1 \(line 2\), column filename: '1.png' is in 2 folders: give each"):
+        dataset.load(str(tmp_path))
+    (tmp_path / "train.csv").write_text("filename,label\ntrain/1.png,3\n")
+    loaded = dataset.load(str(tmp_path))
+    np.testing.assert_array_equal(loaded.train.x, digits.train.x[:1])
+    np.testing.assert_array_equal(loaded.test.x, digits.test.x[:1])
 
 
 def test_a_table_of_images_whose_column_has_no_name_is_read(digits, tmp_path):

@@ -115,12 +115,18 @@ def test_a_damaged_or_bloated_image_is_refused_in_a_line(digits, tmp_path):
     (tmp_path / "cut.png").write_bytes(sound.read_bytes()[:-40])
     (tmp_path / "text.png").write_text("no picture")
     Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")  # 112 KB that are 900 million pixels
+    Image.new("1", (10_000, 9_200)).save(tmp_path / "large.png")
     Image.new("L", (60, 60), 200).save(tmp_path / "empty.png")
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    Image.new("L", (28, 28)).save(tmp_path / "program.png", "EPS")  # Pillow would start Ghostscript
     for name, told in (
         ("cut", "not an image"),
         ("text", "not an image"),
         ("bomb", "not an image"),
+        ("large", "not an image"),
+        ("program", "not an image"),
         ("empty", "no digit"),
+        ("black", "no digit"),
     ):
         with pytest.raises(UserError, match=told) as error:
             handwriting.read_image(tmp_path / f"{name}.png")
