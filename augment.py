@@ -102,9 +102,20 @@ class Augmentation:
             choose("augmentation setting", key, valid)
         choose("fill_mode", fill_mode, FILL_MODES)
         numbers = dict(elastic_alpha=elastic_alpha, elastic_sigma=elastic_sigma, mixup_alpha=mixup_alpha)
+        numbers |= dict(rotation_range=rotation_range, shear_range=shear_range)
+        numbers |= {key: value for key, value in keras_only.items() if key == "channel_shift_range"}
         for key, value in numbers.items():
             if not is_number(value) or value < 0:
                 raise UserError(f"{key} must be a number of 0 or more, not {value!r}")
+        if not is_number(cval):
+            raise UserError(f"cval must be a number, not {cval!r}")
+        for key, value in dict(horizontal_flip=horizontal_flip, vertical_flip=vertical_flip).items():
+            if not isinstance(value, bool):
+                raise UserError(f"{key} must be true or false, not {value!r}")
+        for key, value in dict(width_shift_range=width_shift_range, height_shift_range=height_shift_range).items():
+            several = isinstance(value, (list, tuple)) and len(value)
+            if not all(map(is_number, value if several else [value])) or (not several and value < 0):
+                raise UserError(f"{key} must be a number of 0 or more, or a list of numbers, not {value!r}")
         if mixup_alpha and not 0.01 <= mixup_alpha <= 100:
             raise UserError(f"mixup_alpha must be 0, or from 0.01 to 100, not {mixup_alpha!r}")
         if elastic_alpha and not elastic_sigma:
@@ -259,16 +270,16 @@ class Augmentation:
         return warp(images, numbers[:, :6], elastic, thickness, erased, fill_mode=fill_mode, cval=cval)
 
     def each(self, images, parameters, elastic=None):
-        """The same by ImageDataGenerator.apply_transform and .standardize, one image after another."""
+        """The same for images in 0..1 by ImageDataGenerator.apply_transform and .standardize, one after another."""
         transformed = np.empty(images.shape, np.float32)
-        unused = {"thickness", *ERASED, "mixup"}
+        unused = {"thickness", *ERASED, "mixup", "brightness"}
         if not self.generator.channel_shift_range:
             unused.add("channel_shift_intensity")
-        if self.generator.brightness_range is None:
-            unused.add("brightness")
         for i, image in enumerate(images.astype(np.float32)):
             drawn = {key: value[i] for key, value in parameters.items() if key not in unused}
             image = self.generator.apply_transform(image, drawn)
+            if self.generator.brightness_range:  # the class's own makes an image in 0..1 black: it takes it for 0..255
+                image = np.clip(parameters["brightness"][i] * image, 0, 1)
             if elastic is not None:
                 rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
                 points = [rows + elastic[i, ..., 0], columns + elastic[i, ..., 1]]

@@ -83,13 +83,8 @@ def _joint(model, name, flips, seed):
     last = model.layers[-1]
     if not isinstance(last, Dense):
         raise UserError(f"architecture {name!r} does not end with classes(), which augmentation.joint_flips needs")
-    outputs = Dense(
-        10 * (1 + flips),
-        activation="softmax",
-        dtype="float32",
-        kernel_initializer=keras.initializers.GlorotUniform(seed),
-        name=last.name,
-    )
+    own = dict(units=10 * (1 + flips), kernel_initializer=keras.initializers.GlorotUniform(seed))
+    outputs = Dense.from_config(last.get_config() | own)
     return keras.Model(model.inputs, outputs(last.input), name=layers.CORE)
 
 

@@ -8,6 +8,7 @@ import math
 import re
 
 import keras
+import numpy as np
 
 from console import UserError
 from layers import TENSORFLOW
@@ -27,10 +28,13 @@ def make(name, steps_per_epoch, **arguments):
             raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
     try:
         kind = type(keras.optimizers.get(name))
-        optimizer = FAST.get(kind, kind)(learning_rate=rates, **arguments)
-    except (TypeError, ValueError) as error:
+        kind = FAST.get(kind, kind)
+        optimizer = kind(learning_rate=rates, **arguments)
+        # What Keras would find out in the first step is found out now.
+        kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
+    except (AttributeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"optimizer {name!r} cannot be made: {reason}") from error
+        raise UserError(f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason}") from error
     # A variable of the optimizer's: JAX hands these to the compiled step, and would take any other for a constant.
     optimizer.rates = rates.table = optimizer.add_variable((steps_per_epoch,), name="rates")
     return optimizer
@@ -106,7 +110,7 @@ class Muon(keras.optimizers.Muon):
 
 
 def _apply_adam(optimizer, gradient, variable, m, v, learning_rate, beta_1, beta_2):
-    step = tf.cast(optimizer.iterations.value + 1, tf.float32)
+    step = keras.ops.cast(optimizer.iterations + 1, "float32")
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,
         m=m.value.handle,

@@ -105,7 +105,14 @@ def check(config):
     for key, value in config.items():
         if key == "learning_rates":
             pairs = value if isinstance(value, list) and value else [None]
-            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(is_number, pair)) for pair in pairs):
-                raise UserError(f"schedule.{key} must be a list of [epochs, rate], not {value!r}")
-        elif key not in ("name", "monitor") and not is_number(value):
-            raise UserError(f"schedule.{key} must be a finite number, not {value!r}")
+            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_sound, pair)) for pair in pairs):
+                raise UserError(f"schedule.{key} must be a list of [epochs, rate], each 0 or more, not {value!r}")
+        elif key not in ("name", "monitor"):
+            share = key in ("factor", "warmup")
+            if not _sound(value) or (share and value >= 1):
+                limit = " and below 1" if share else ""
+                raise UserError(f"schedule.{key} must be a finite number, 0 or more{limit}, not {value!r}")
+
+
+def _sound(value):
+    return is_number(value) and value >= 0

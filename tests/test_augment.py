@@ -234,7 +234,11 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
     with pytest.raises(UserError, match=r"brightness_range: only ImageDataGenerator.*--augment-engine keras"):
         augmentation.batch(x, parameters)
-    assert augmentation.each(x, parameters).mean() < 0.7 * x.mean()
+    darker = x * np.float32(parameters["brightness"])[:, None, None, None]
+    np.testing.assert_allclose(augmentation.each(x, parameters), darker, atol=1e-6)
+    augmentation = Augmentation(brightness_range=[1.5, 2])
+    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    assert augmentation.each(x, parameters).max() == 1
     with pytest.raises(UserError, match=r"interpolation_order: only ImageDataGenerator"):
         Augmentation(rotation_range=10, interpolation_order=0).check_batch()
     Augmentation(rotation_range=10, interpolation_order=1).check_batch()  # what it does itself
@@ -248,7 +252,13 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
         (dict(rotatoin_range=10), "did you mean 'rotation_range'"),
         (dict(fill_mode="mirror"), "nearest"),
         (dict(zoom_range=[1, 2, 3]), "zoom_range"),
-        (dict(rotation_range="ten"), "augmentation"),
+        (dict(rotation_range="ten"), "rotation_range must be a number of 0 or more, not 'ten'"),
+        (dict(rotation_range=[-10, 10]), "rotation_range must be a number of 0 or more, not [-10, 10]"),
+        (dict(channel_shift_range=[0, 1]), "channel_shift_range must be a number of 0 or more"),
+        (dict(horizontal_flip=0.5), "horizontal_flip must be true or false, not 0.5"),
+        (dict(width_shift_range=-3), "width_shift_range must be a number of 0 or more, or a list of numbers, not -3"),
+        (dict(height_shift_range=["far"]), "or a list of numbers, not ['far']"),
+        (dict(fill_mode="constant", cval="white"), "cval must be a number, not 'white'"),
         (dict(elastic_alpha=-1), "elastic_alpha must be"),
         (dict(thickness_range=2), "thickness_range must be a number from 0 to 1"),
         (dict(erasing_range=5), "erasing_range must be [low, high] pixels, from 1 on, or 0, not 5"),
