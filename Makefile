@@ -13,7 +13,7 @@ RUN ?= single-1
 
 .PHONY: submission test slow-test lint bench gallery
 submission: .venv/installed
-	$(BIN)/python train.py $(RECIPE) --data $(DATA)
+	$(BIN)/python train.py $(RECIPE) --data "$(DATA)"
 	$(BIN)/python predict.py
 
 test: .venv/installed-dev
@@ -23,11 +23,11 @@ slow-test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow
 
 bench: .venv/installed-bench
-	$(BIN)/python benchmarks/bench.py --data $(DATA)
+	$(BIN)/python benchmarks/bench.py --data "$(DATA)"
 
 gallery: .venv/installed
-	$(BIN)/python plots.py augmented --data $(DATA) --out gallery/augmented.png
-	$(BIN)/python plots.py centres --data $(DATA) --out gallery/centres.png
+	$(BIN)/python plots.py augmented --data "$(DATA)" --out gallery/augmented.png
+	$(BIN)/python plots.py centres --data "$(DATA)" --out gallery/centres.png
 	cp $(patsubst %,runs/$(RUN)/%.png,curves confusion mistakes hardest) gallery/
 
 lint: .venv/installed-dev
@@ -36,7 +36,7 @@ lint: .venv/installed-dev
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *v))'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # half of one would look whole the next time
 
 # Made once, and again only when the requirements change.
 .venv/installed: requirements.txt | .venv/bin/python

@@ -66,7 +66,7 @@ def shown(table):
     def whole(value):
         return "" if np.isnan(value) else f"{value:,.0f}"
 
-    told = table[["run", "recipe", "nets"]].copy()
+    told = table[["run", "recipe", "data", "nets"]].copy()
     told["parameters"] = table["parameters"].map(whole)
     told["epochs"] = table["epochs"]
     told["seconds"] = table["seconds"].map(whole)

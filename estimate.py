@@ -54,7 +54,8 @@ def costs(model):
     macs = activations = normalised = 0
     leaves = [layer for layer in layers.all_layers(model) if not hasattr(layer, "layers")]
     for layer in leaves:
-        outputs = int(np.prod([size or 1 for size in layer.output.shape[1:]]))
+        shapes = [output.shape[1:] for output in keras.tree.flatten(layer.output)]
+        outputs = sum(int(np.prod([size or 1 for size in shape])) for shape in shapes)
         kernel = getattr(layer, "kernel", None)
         if kernel is not None:
             macs += outputs * int(np.prod(kernel.shape[:-1]))

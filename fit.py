@@ -37,13 +37,13 @@ def fit_net(config, net, folder):
     """
     result_file = runs.net_file(folder, net, ".json")
     if result_file.is_file():
-        return runs.read_json(result_file)
+        return runs.read_result(result_file, "net", "seconds", "images_per_second")
     config = recipes.member(config, net)
     digits = dataset.load(config["data"]["source"])
     runs.check_data(folder, config, digits)
     x, y = digits.train.x, digits.train.y
     rows, validation_rows = split_rows(config, net, len(y))
-    watched = validation_rows[: config["validation_rows"]]
+    watched = spread(validation_rows, config["validation_rows"])
     seed = config["seed"]
     augmentation = Augmentation(**config["augmentation"])
     flips = augmentation.joint_flips
@@ -68,10 +68,7 @@ def fit_net(config, net, folder):
                 Steps(checkpoint, runs.net_file(folder, net, ".steps.csv"), steps, config["batch_size"], epoch_images),
                 checkpoint,
                 Progress(config, net, checkpoint, steps),
-                *(
-                    [keras.callbacks.TensorBoard(str(folder / "tensorboard" / f"net-{net:02d}"))]
-                    * config["tensorboard"]
-                ),
+                *([TensorBoard(checkpoint, folder / "tensorboard" / f"net-{net:02d}")] * config["tensorboard"]),
             ],
             shuffle=False,  # the batches come in their order
             verbose=0,
@@ -144,6 +141,13 @@ def save(model, path):
 
 def _scored(part, scores):
     return {f"{part}_{key}": value for key, value in scores.items()}
+
+
+def spread(rows, most):
+    """At most `most` of `rows` (None: all), from all over them: a file may have its digits in the order of classes."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def split_rows(config, net, n):
@@ -298,6 +302,17 @@ class Schedule(keras.callbacks.Callback):
             rates[:] = [self.function(epoch + i / self.steps, None, {})[0] for i in range(self.steps)]
         self.model.optimizer.rates.assign(rates)
         self.checkpoint.rate = float(f"{rates[-1]:.6g}")
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras's, with the epoch's learning rate as the log has it: the optimizer's is the next epoch's by then."""
+
+    def __init__(self, checkpoint, folder):
+        super().__init__(str(folder))
+        self.checkpoint = checkpoint
+
+    def _collect_learning_rate(self, logs):
+        return logs | {"learning_rate": self.checkpoint.rate}
 
 
 class Checkpoint(keras.callbacks.Callback):

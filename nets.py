@@ -28,8 +28,6 @@ def read_net(path, parameters=None):
     """
     import keras
 
-    import layers
-
     with refused(f"{path} is no net that can be used"):
         config, numbers = _checked(path)
         check_classes(config)
@@ -38,19 +36,29 @@ def read_net(path, parameters=None):
             try:
                 model = keras.saving.deserialize_keras_object(config, safe_mode=True)
                 needed = model.count_params()
-                shapes = [layer.output.shape for layer in layers.all_layers(model)]
+                shapes = list(_shapes(model))
                 ends = model.input_shape, model.output_shape
             finally:
                 keras.backend.clear_session()  # which would give them values later
         if ends != ((None, 28, 28, 1), (None, 10)):
             raise ValueError(f"it maps {ends[0]} to {ends[1]}, where (None, 28, 28, 1) to (None, 10) is needed")
-        if any(math.prod(size or 1 for size in shape) > LARGEST_OUTPUT for shape in shapes):
+        # Unknown but for the number of images, a size may turn out to be any.
+        if any(None in shape[1:] or math.prod(size or 1 for size in shape) > LARGEST_OUTPUT for shape in shapes):
             raise ValueError("a layer's output is far larger than a digit needs")
         if needed != numbers:
             raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
         if parameters is not None and needed != parameters:
             raise ValueError(f"it has {needed:,} parameters, the run's net {parameters:,}: it is another net")
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def _shapes(model):
+    """The shapes of all that the layers and operations of a model give, those of models within it, too."""
+    for operation in getattr(model, "operations", model.layers):
+        for node in operation._inbound_nodes:  # one for each time that it is called
+            yield from (tensor.shape for tensor in node.output_tensors)
+        if hasattr(operation, "layers"):
+            yield from _shapes(operation)
 
 
 def read_weights(path):
@@ -120,7 +128,7 @@ def check_classes(config):
                 continue
             own = module is None or str(module).split(".")[0] == "keras"
             known = registered is not None and keras.saving.get_registered_object(registered) is not None
-            if not (own or known) or name in DENIED:
+            if not (own or known) or str(name).split(".")[-1] in DENIED:
                 raise ValueError(
                     f"it holds {str(module)[:60]}.{str(name)[:60]}, which is none of Keras's own layers, nor one of "
                     "models.py under @keras.saving.register_keras_serializable()"

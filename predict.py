@@ -19,7 +19,7 @@ import console
 import dataset
 import handwriting
 import runs
-from console import UserError, whole_file
+from console import UserError, refused, whole_file
 
 SUBMISSIONS = Path("submissions")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -39,7 +39,7 @@ def parser():
         help="predict images whose labels a run has seen all the same, into a file whose name ends in -leak",
     )
     group = p.add_argument_group("what becomes of it")
-    group.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv")
+    group.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv, by --test RUN-SOURCE.csv")
     group.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
     group.add_argument("--submit", metavar="MESSAGE", help="hand it in by Kaggle's own client (pip install kaggle)")
     return p
@@ -51,6 +51,8 @@ def main(argv=None):
     configs = [runs.read_config(folder) for folder in folders]
     name = "+".join(folder.name for folder in folders)
     suffix = "-images" if arguments.images else ""
+    if arguments.test:  # beside the submission of the runs' own test set
+        suffix = f"-{Path(arguments.test).name.split('.')[0]}"
     out = arguments.out or SUBMISSIONS / f"{name}{suffix}.csv"
     check_out(out)
 
@@ -74,6 +76,9 @@ def main(argv=None):
     table = out.with_name(f"{out.stem}-probabilities.csv")
     for path in [out, table] if arguments.probabilities else [out]:
         check_out(path)
+    preview = out.with_name(f"{out.stem}-preview.png")
+    if preview.exists() and not out.exists():
+        raise UserError(f"{preview} exists, and is of no predictions here: move it, or choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     console.import_keras()
     import plots
@@ -93,9 +98,7 @@ def main(argv=None):
         ]
         runs.write_rows(table, rows)
         print(f"Probabilities: {table}")
-    picture = plots.save(
-        plots.preview(x, probabilities, f"{name}, on {origin}"), out.with_name(f"{out.stem}-preview.png")
-    )
+    picture = plots.save(plots.preview(x, probabilities, f"{name}, on {origin}"), preview)
 
     print(f"Predicted {len(x):,} images ({origin}) with {name}; the first of them: {picture}")
     if y is not None:
@@ -125,9 +128,12 @@ def leaks(folders, test):
 
 
 def print_validation(folder, config):
-    result = runs.read_result(folder / "result.json")
+    path = folder / "result.json"
+    result = runs.read_result(path)
     part = result.get("ensemble_validation")
-    if part:
+    if not part:
+        return
+    with refused(f"{path} is no run's"):
         low, high = runs.interval(part["accuracy"], part["rows"])
         origin = config["data"]["origin"]
         kind = "out-of-bag " if part.get("out_of_bag") else ""

@@ -315,6 +315,8 @@ def _one_of(*valid):
     return lambda key, value: choose(f"value for {key}:", value, valid)
 
 
+check_seed = _number(0, 2**32, whole=True)
+
 CHECKS = dict(
     model=_kind(str, "the name of an architecture"),
     model_config=_kind(dict, "an object of keyword arguments"),

@@ -122,6 +122,7 @@ def read_config(folder):
         if not isinstance(config["data"].get(key), str):
             raise UserError(f"{path}: data.{key} is missing or no text: this is no run's")
     try:
+        recipes.check_seed("seed", config["seed"])
         recipes.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -195,7 +196,7 @@ def all_runs():
 
 
 def newest(finished):
-    """The folder of the run started last that is (or is not) finished; UserError if there is none.
+    """The folder of the run finished last, or of the unfinished one started last; UserError if there is none.
 
     A run that is damaged is told of on stderr, and left out.
     """
@@ -203,7 +204,8 @@ def newest(finished):
     for folder in all_runs():
         if is_finished(folder) == finished:
             try:
-                found[folder] = read_config(folder)["created"]
+                created = read_config(folder)["created"]
+                found[folder] = (folder / "result.json").stat().st_mtime if finished else created
             except UserError as error:
                 print(f"{error}: left out", file=sys.stderr)
     if not found:

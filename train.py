@@ -135,8 +135,7 @@ def chosen(arguments):
     config["precision"] = arguments.precision or "auto"
     config["seed"] = arguments.seed or 0
     config["tensorboard"] = arguments.tensorboard
-    if not 0 <= config["seed"] < 2**32:
-        raise UserError(f"--seed must be from 0 to 2^32 - 1, not {config['seed']}")
+    recipes.check_seed("--seed", config["seed"])
     return config, arguments.data or "auto", arguments.recipe or arguments.model or name
 
 
@@ -150,7 +149,7 @@ def recorded(arguments):
     settings = {
         key: config[key] for key in ("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed", "tensorboard")
     }
-    return settings, config["data"]["source"], f"{folder.name}-repeat"
+    return settings, arguments.data or config["data"]["source"], f"{folder.name}-repeat"
 
 
 def started(arguments, config, source, name):
@@ -224,6 +223,14 @@ def resumed(arguments):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
     config = runs.read_config(folder)
     console.choose_threads(config)
+    if arguments.data:  # where it is now: elsewhere than when the run was started
+        import dataset
+
+        digits = dataset.load(arguments.data)
+        runs.check_data(folder, config, digits)
+        config["data"]["source"] = digits.source
+        written = runs.read_json(folder / "config.json")
+        runs.write_json(folder / "config.json", written | {"data": config["data"]})
     console.import_keras()
     return config, folder
 
@@ -232,7 +239,7 @@ def refuse_others(arguments, option, does):
     given = [
         key
         for key, value in vars(arguments).items()
-        if value is not None and value is not False and key not in ("run", option)
+        if value is not None and value is not False and key not in ("run", "data", option)
     ]
     if given:
         raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")

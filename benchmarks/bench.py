@@ -394,7 +394,8 @@ def timed(owner, name):
     setattr(owner, name, call)
 for name in ("write_checkpoint", "write_rows", "create"):
     timed(runs, name)
-timed(dataset.Images, "image_hashes")
+for name in ("image_hashes", "fingerprint"):
+    timed(dataset.Images, name)
 train.main(["single", "--data", sys.argv[2], "--epochs", "3", "--run", "r"])
 import json
 print(json.dumps(spent))
@@ -410,9 +411,8 @@ def safety(arguments):
             told = subprocess.run(timed, cwd=folder, capture_output=True, text=True, check=True)
             spent = json.loads(told.stdout.splitlines()[-1])
             seconds = runs.read_json(Path(folder) / "runs" / "r" / "net-01.json")["seconds"]
-            rounds.append(
-                [spent["write_checkpoint"] + spent["write_rows"], spent["image_hashes"] + spent["create"], seconds]
-            )
+            fingerprints = spent["image_hashes"] + spent["fingerprint"] + spent["create"]
+            rounds.append([spent["write_checkpoint"] + spent["write_rows"], fingerprints, seconds])
     parts = dict(zip(("checkpoints and log", "fingerprints", "training"), np.transpose(rounds), strict=True))
     rows = [
         [name, f"{np.median(times):.3f}", f"{np.median(times / parts['training']):.2%}"]

@@ -337,7 +337,8 @@ def test_tensorboard_finds_curves_learning_rate_graph_and_pictures(tmp_path, mon
 
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.chdir(tmp_path)
-    train.main(["codeastar", *TINY, "--data", "digits", "--tensorboard", "--run", "r"])
+    schedule = 'schedule={"name": "one_cycle", "learning_rate": 0.001}'
+    train.main(["codeastar", *TINY, "--set", schedule, "--data", "digits", "--tensorboard", "--run", "r"])
 
     def found(folder):
         accumulator = accumulators.EventAccumulator(str(tmp_path / "runs" / "r" / "tensorboard" / folder))

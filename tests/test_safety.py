@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import compare
 import console
 import dataset
+import estimate
 import nets
 import predict
 import runs
@@ -238,7 +239,8 @@ def test_test_images_whose_labels_the_run_has_seen_are_refused_and_marked_when_a
     # One pixel another, and it is another image.
     mixed[20:, 0, 0] += 1
     write_csv(trained / "near.csv", mixed)
-    predict.main(["bag", "--test", "near.csv", "--out", "submissions/near.csv"])
+    predict.main(["bag", "--test", "near.csv"])
+    assert len(read_submission(trained / "submissions" / "bag-near.csv")) == 23
 
 
 def test_mnists_training_images_in_kaggles_test_set_are_found(shared, tmp_path, monkeypatch):
@@ -280,6 +282,20 @@ def net_of(*middle):
     return keras.Sequential(
         [keras.Input((28, 28, 1)), *middle, keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
     )
+
+
+def padded(size):
+    """A net that pads its images by an operation, not by a layer."""
+    inputs = keras.Input((28, 28, 1))
+    wide = keras.ops.pad(inputs, ((0, 0), (size, size), (size, size), (0, 0)))
+    return keras.Model(inputs, keras.layers.Dense(10)(keras.ops.mean(wide, axis=(1, 2))))
+
+
+def twice(size):
+    """A net that enlarges its images by a layer, and again by the same one."""
+    inputs, larger = keras.Input((28, 28, 1)), keras.layers.UpSampling2D(size)
+    outputs = keras.layers.GlobalAveragePooling2D()(larger(larger(inputs)))
+    return keras.Model(inputs, keras.layers.Dense(10)(outputs))
 
 
 def change_config(path, change):
@@ -348,6 +364,19 @@ CRAFTED = {
         lambda path: change_config(path, lambda text: text.replace('"Flatten"', '"TFSMLayer"')),
         "TFSMLayer",
     ),
+    "a denied class by a longer name": (
+        lambda path: change_config(path, lambda text: text.replace(*another("keras", "layers.Lambda"))),
+        "layers.Lambda",
+    ),
+    "an operation of a hundred million pixels": (lambda path: padded(5000).save(path), "far larger than a digit"),
+    "a layer that is large when it is called again": (lambda path: twice(8).save(path), "far larger than a digit"),
+    "a net within for pictures of any size": (
+        lambda path: net_of(
+            keras.Sequential([keras.Input((None, None, 1)), keras.layers.UpSampling2D(100)]),
+            keras.layers.GlobalAveragePooling2D(),
+        ).save(path),
+        "far larger than a digit",
+    ),
     "a member outside": (
         lambda path: (net_of().save(path), rewrite(path, "../evil.py", lambda _: b"print(1)")),
         "'../evil.py'",
@@ -407,6 +436,13 @@ CRAFTED = {
 }
 
 
+def several_outputs():
+    """A net one of whose layers gives a list."""
+    inputs = keras.Input((28, 28, 1))
+    _, state, _ = keras.layers.LSTM(8, return_state=True)(keras.layers.Reshape((28, 28))(inputs))
+    return keras.Model(inputs, keras.layers.Dense(10)(state))
+
+
 def own_config():
     return json.dumps(keras.saving.serialize_keras_object(net_of())).encode()
 
@@ -430,6 +466,11 @@ def test_a_sound_net_is_read_with_its_weights_and_a_layer_registered_here_is_kno
         read = nets.read_net(tmp_path / "net.keras", 7850)
         for weight, expected in zip(read.get_weights(), model.get_weights(), strict=True):
             np.testing.assert_array_equal(weight, expected)
+    several = several_outputs()
+    several.save(tmp_path / "net.keras")
+    assert nets.read_net(tmp_path / "net.keras").count_params() == several.count_params()
+    assert estimate.costs(several)[2] > 28 * 28
+    net_of().save(tmp_path / "net.keras")
     with pytest.raises(UserError, match="has 7,850 parameters, the run's net 814,970: it is another net"):
         nets.read_net(tmp_path / "net.keras", 814_970)
 
@@ -439,13 +480,14 @@ def test_a_sound_net_is_read_with_its_weights_and_a_layer_registered_here_is_kno
     [
         (lambda config: config.pop("seed"), "seed is missing"),
         (lambda config: config.update(nets=0), "nets must be"),
+        (lambda config: config.update(seed=-1), "seed must be"),
         (lambda config: config.update(data="digits"), "data is missing or no dict"),
         (lambda config: config["data"].pop("source"), "data.source"),
         (lambda config: config.update(schedule={"name": "evil"}), "no schedule"),
         (lambda config: config.update(schedule={"name": []}), "no schedule"),
         (lambda config: config.update(members=[{"schedule.decay": "slow"}]), "schedule.decay must be"),
     ],
-    ids=["seed", "nets", "data", "source", "schedule", "no text", "members"],
+    ids=["seed", "nets", "negative", "data", "source", "schedule", "no text", "members"],
 )
 def test_a_config_that_is_no_runs_is_told_in_one_line(change, told, trained, tmp_path):
     shutil.copytree(trained / "runs" / "bag", tmp_path / "runs" / "bag")
@@ -503,6 +545,48 @@ def test_a_run_whose_test_set_has_changed_is_not_gone_on_with(trained, digits):
     for test in (other, None):
         with pytest.raises(UserError, match=r"test set .* has changed"):
             runs.check_data(trained, config, dataclasses.replace(digits, test=test))
+
+
+def test_a_run_goes_on_where_its_data_is_now(trained, digits, tmp_path, monkeypatch, no_pictures):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    (folder / "result.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["data"]["source"] = str(tmp_path / "gone")
+    runs.write_json(folder / "config.json", config)
+    with pytest.raises(UserError, match=r"no data at .*gone': give by --data"):
+        train.main(["--resume"])
+    (tmp_path / "moved").mkdir()
+    write_csv(tmp_path / "moved" / "train.csv", digits.train.x[:50], digits.train.y[:50])
+    with pytest.raises(UserError, match="has changed since run 'bag'"):
+        train.main(["--resume", "--data", "moved"])
+    arrays = {"x_train": digits.train.x, "y_train": digits.train.y, "x_test": digits.test.x, "y_test": digits.test.y}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    train.main(["--resume", "--data", "mnist.npz"])
+    assert (folder / "result.json").is_file()
+    assert json.loads((folder / "config.json").read_text()) == config | {
+        "data": config["data"] | {"source": str(tmp_path / "mnist.npz")}
+    }
+
+
+def test_the_newest_run_is_the_one_that_ended_last(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i, folder in enumerate(copied(trained, tmp_path, "b", "a", "c")):
+        config = json.loads((folder / "config.json").read_text())
+        runs.write_json(folder / "config.json", config | {"created": f"2026-01-0{3 - i}"})
+        os.utime(folder / "result.json", (i % 2, i % 2))
+    assert runs.newest(finished=True).name == "a"
+    for name in "abc":
+        (tmp_path / "runs" / name / "result.json").unlink()
+    assert runs.newest(finished=False).name == "b"
+
+
+@pytest.mark.parametrize("result", [{"accuracy": 0.9}, {"accuracy": "high", "rows": 3}], ids=["rows", "text"])
+def test_a_result_that_is_no_runs_is_told_in_one_line(result, trained, tmp_path):
+    (folder,) = copied(trained, tmp_path, "bag")
+    (folder / "result.json").write_text(json.dumps({"ensemble_validation": result}))
+    with pytest.raises(UserError, match=r"result\.json is no run's"):
+        predict.print_validation(folder, runs.read_config(folder))
 
 
 def test_what_a_process_left_that_died_while_it_made_a_run_is_removed(tmp_path, monkeypatch):

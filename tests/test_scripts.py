@@ -109,6 +109,10 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     process = script("predict.py", "bag", "--out", "precious.csv", cwd=trained)
     assert_one_line_error(process, "precious.csv exists and is no submission")
     assert (trained / "precious.csv").read_text() == "a,b\n1,2\n"
+    (trained / "mine-preview.png").write_bytes(b"a picture")
+    process = script("predict.py", "bag", "--out", "mine.csv", cwd=trained)
+    assert_one_line_error(process, "mine-preview.png exists")
+    assert (trained / "mine-preview.png").read_bytes() == b"a picture"
     assert_one_line_error(script("predict.py", "bog", cwd=trained), "no run 'bog'", "bag")
     assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
     assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
@@ -279,6 +283,18 @@ def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, 
     one, other = (load(tmp_path / "runs" / f"r{executed}" / "predictions.npz") for executed in (1, 3))
     for key in one:
         np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_rows_watched_while_training_are_from_all_over_the_file():
+    import fit
+
+    rows = np.arange(100, 1100, 2)
+    watched = fit.spread(rows, 40)
+    assert len(watched) == 40
+    assert set(watched) <= set(rows)
+    assert np.histogram(watched, 4, (100, 1100))[0].tolist() == [10, 10, 10, 10]
+    for most in (None, 500, 501):
+        np.testing.assert_array_equal(fit.spread(rows, most), rows)
 
 
 def test_steps_per_execution_are_half_a_second_by_the_estimate():
