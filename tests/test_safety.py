@@ -372,8 +372,9 @@ CRAFTED = {
     "a layer that is large when it is called again": (lambda path: twice(8).save(path), "far larger than a digit"),
     "a net within for pictures of any size": (
         lambda path: net_of(
-            keras.Sequential([keras.Input((None, None, 1)), keras.layers.UpSampling2D(100)]),
-            keras.layers.GlobalAveragePooling2D(),
+            keras.Sequential(
+                [keras.Input((None, None, 1)), keras.layers.UpSampling2D(100), keras.layers.GlobalAveragePooling2D()]
+            )
         ).save(path),
         "far larger than a digit",
     ),
