@@ -320,7 +320,7 @@ def plot():
     axes = figure.subplots()
     for _, accuracy, seconds, tested in points:
         axes.plot(seconds, 1 - accuracy, "o", color=plots.BLUE, markerfacecolor=plots.BLUE if tested else "none")
-    for (name, accuracy, images), offset in ((NOTEBOOK, (7, -14)), (NOTEBOOK_NET, (-7, -3))):
+    for (name, accuracy, images), offset in ((NOTEBOOK, (7, 8)), (NOTEBOOK_NET, (-7, -3))):
         seconds = images / notebook_rate()
         axes.plot(seconds, 1 - accuracy, "s", color=plots.ORANGE)
         axes.annotate(name, (seconds, 1 - accuracy), xytext=offset, textcoords="offset points", ha="right")
