@@ -194,13 +194,25 @@ def reason(error):
     return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _terminate(signum, frame):
-    raise Terminated
+_received = []  # signals that were to end the program
+
+
+def _stop(signum, frame):
+    _received.append(signum)
+    stop_if_asked()
+
+
+def stop_if_asked():
+    """Raises again what SIGINT or SIGTERM raised: JAX's C++, which calls Python, now and then swallows it."""
+    if _received:
+        raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Terminated
 
 
 def run(main):
     """Runs a script's `main` and exits: 0 done, 1 failed, 2 the user can mend it, 130 or 143 interrupted."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored, as by a shell's background jobs
+        signal.signal(signal.SIGINT, _stop)
     program = Path(sys.argv[0]).name
     try:
         code = main() or 0

@@ -15,6 +15,7 @@ import time
 import keras
 import numpy as np
 
+import console
 import dataset
 import estimate
 import layers
@@ -61,7 +62,10 @@ def fit_net(config, net, folder):
             epochs=config["epochs"],
             validation_data=evaluation_batches(x[watched], y[watched], classes=classes) if len(watched) else None,
             callbacks=[
-                keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
+                keras.callbacks.LambdaCallback(
+                    on_epoch_begin=lambda epoch, logs: begin(epoch),
+                    on_train_batch_end=lambda batch, logs: console.stop_if_asked(),
+                ),
                 FiniteLoss(),
                 Randomness(seed, net),
                 Schedule(config, checkpoint, steps),

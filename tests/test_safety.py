@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -546,6 +547,16 @@ def test_a_run_whose_test_set_has_changed_is_not_gone_on_with(trained, digits):
     for test in (other, None):
         with pytest.raises(UserError, match=r"test set .* has changed"):
             runs.check_data(trained, config, dataclasses.replace(digits, test=test))
+
+
+def test_a_signal_whose_exception_a_library_swallowed_stops_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "_received", [])
+    for number, raised in ((signal.SIGTERM, console.Terminated), (signal.SIGINT, KeyboardInterrupt)):
+        with pytest.raises(raised):
+            console._stop(number, None)
+        with pytest.raises(raised, match=r"go on with: python train\.py --run linear"):
+            train.main(["linear", *TINY, "--data", "digits"])
 
 
 def test_a_run_goes_on_where_its_data_is_now(trained, digits, tmp_path, monkeypatch, no_pictures):
