@@ -103,7 +103,7 @@ class Augmentation:
         choose("fill_mode", fill_mode, FILL_MODES)
         numbers = dict(elastic_alpha=elastic_alpha, elastic_sigma=elastic_sigma, mixup_alpha=mixup_alpha)
         numbers |= dict(rotation_range=rotation_range, shear_range=shear_range)
-        numbers |= {key: value for key, value in keras_only.items() if key == "channel_shift_range"}
+        numbers["channel_shift_range"] = keras_only.get("channel_shift_range", 0.0)
         for key, value in numbers.items():
             if not is_number(value) or value < 0:
                 raise UserError(f"{key} must be a number of 0 or more, not {value!r}")

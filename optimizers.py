@@ -24,7 +24,7 @@ def make(name, steps_per_epoch, **arguments):
     """
     rates = Rates(steps_per_epoch)
     for key, value in arguments.items():
-        if isinstance(value, str) and key != "name":  # Keras would find out in the first step
+        if isinstance(value, str) and key != "name":  # "no" would pass for true
             raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
     try:
         kind = type(keras.optimizers.get(name))

@@ -239,6 +239,7 @@ def test_runs_are_listed_the_best_first_as_text_page_and_csv(three_runs, capsys)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["b", "a", "c"]
     assert "90.00%" in lines[1]
+    assert "scikit-learn's digits" in lines[1]  # accuracies on other data are not to be compared
     low, high = runs.interval(
         0.9, json.loads((three_runs / "b" / "result.json").read_text())["ensemble_validation"]["rows"]
     )

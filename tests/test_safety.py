@@ -574,6 +574,11 @@ def test_a_run_goes_on_where_its_data_is_now(trained, digits, tmp_path, monkeypa
         train.main(["--resume", "--data", "moved"])
     arrays = {"x_train": digits.train.x, "y_train": digits.train.y, "x_test": digits.test.x, "y_test": digits.test.y}
     np.savez(tmp_path / "mnist.npz", **arrays)
+    result = (folder / "net-02.json").read_text()
+    (folder / "net-02.json").write_text("{}")
+    with pytest.raises(UserError, match=r"net-02\.json is no run's"):
+        train.main(["--resume", "--data", "mnist.npz"])
+    (folder / "net-02.json").write_text(result)
     train.main(["--resume", "--data", "mnist.npz"])
     assert (folder / "result.json").is_file()
     assert json.loads((folder / "config.json").read_text()) == config | {
