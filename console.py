@@ -88,11 +88,15 @@ def choose_threads(config):
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // shares)))
 
 
-def import_keras():
+def import_keras(deterministic=False):
     """Imports Keras and its backend without the notes that TensorFlow writes past Python to the screen.
 
     The backend is that of KERAS_BACKEND; without it TensorFlow, or JAX where that alone is installed.
+    deterministic: whether a GPU must compute the same bits each time, by slower kernels.
     """
+    if deterministic:  # JAX reads it as it starts
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     if "KERAS_BACKEND" not in os.environ and not _installed("tensorflow") and _installed("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -101,6 +105,10 @@ def import_keras():
             import keras
 
             keras.distribution.list_devices()
+            if deterministic and keras.backend.backend() == "tensorflow":
+                import tensorflow
+
+                tensorflow.config.experimental.enable_op_determinism()
     except ImportError as error:
         install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
         raise UserError(f"Keras cannot be used here ({error}): {install}") from error

@@ -1,8 +1,7 @@
 """Trains one net: from a run's config and a net's number to weights, log and result. The unit of all work here.
 
 `fit_net(config, net, folder)` needs nothing else, so nets can be resumed, repeated, run side by side or on other
-machines; in one process they share what was traced for the last of them, and nothing of its state. Its batches, like
-its weights and dropout, are functions of (seed, net, epoch).
+machines. Its batches, like its weights and dropout, are functions of (seed, net, epoch).
 """
 
 import functools
@@ -17,7 +16,6 @@ import numpy as np
 
 import console
 import dataset
-import estimate
 import layers
 import models
 import optimizers
@@ -27,18 +25,23 @@ import schedules
 from augment import Augmentation, mix, with_flips
 from batches import evaluation_batches, images_per_epoch, steps_per_epoch, training_batches
 from console import UserError, duration, reason, whole_file
+from trainer import SMALLEST_SCALE, Trainer
 
 
-def fit_net(config, net, folder):
+def fit_net(config, net, folder, compiled=None):
     """Trains net number `net` (from 1) of a run, or goes on from its checkpoint; returns its result, a dict.
 
     Leaves net-NN.csv, .steps.csv, .json, .keras and .predictions.npz in `folder`; nothing is trained where net-NN.json
-    is there. config: a run's config.json. Raises UserError if the data is not what the config names, or the loss
-    becomes no number.
+    is there.
+
+    config: a run's config.json. compiled: Compiled, which keeps what was compiled for the next net.
+
+    Raises UserError if the data is not what the config names, or if the loss is NaN or infinite.
     """
     result_file = runs.net_file(folder, net, ".json")
     if result_file.is_file():
         return runs.read_result(result_file, "net", "seconds", "images_per_second")
+    compiled = compiled or Compiled()
     config = recipes.member(config, net)
     digits = dataset.load(config["data"]["source"])
     runs.check_data(folder, config, digits)
@@ -50,13 +53,13 @@ def fit_net(config, net, folder):
     flips = augmentation.joint_flips
 
     steps, epoch_images = steps_per_epoch(config, len(rows)), images_per_epoch(config, len(rows))
-    model = traced_model(config, net, steps)
+    batches, begin = training_batches(config, net, x, y, rows, augmentation)
+    trainer = compiled.trainer(config, net, steps, batches)
     checkpoint = Checkpoint(config, net, folder)
-    checkpoint.restore(model)
-    batches, begin = training_batches(config, net, x, y, rows, augmentation, checkpoint.epoch)
-    classes = model.net.output_shape[-1]  # ten for each flip, too
+    checkpoint.restore(trainer)
+    classes = trainer.net.output_shape[-1]  # ten for each flip, too
     try:
-        model.fit(
+        trainer.fit(
             batches,
             initial_epoch=checkpoint.epoch,
             epochs=config["epochs"],
@@ -69,7 +72,7 @@ def fit_net(config, net, folder):
                 FiniteLoss(),
                 Randomness(seed, net),
                 Schedule(config, checkpoint, steps),
-                Steps(checkpoint, runs.net_file(folder, net, ".steps.csv"), steps, config["batch_size"], epoch_images),
+                Steps(checkpoint, runs.net_file(folder, net, ".steps.csv"), steps),
                 checkpoint,
                 Progress(config, net, checkpoint, steps),
                 *([TensorBoard(checkpoint, folder / "tensorboard" / f"net-{net:02d}")] * config["tensorboard"]),
@@ -80,32 +83,32 @@ def fit_net(config, net, folder):
     except NotFinite as error:
         kept = "no epoch was finished before it"
         if checkpoint.epoch:
-            checkpoint.restore(model)
+            checkpoint.restore(trainer)
             path = runs.net_file(folder, net, ".keras")
-            save(models.aggregated(layers.plain(model.net), flips), path)
+            save(models.aggregated(trainer.plain(), flips), path)
             kept = f"the weights after epoch {checkpoint.epoch} are in {path}"
         raise UserError(
             f"net {net} of run {folder.name!r}: {error} in epoch {checkpoint.epoch + 1}, so training was stopped; "
             f"{kept}. Try a lower --learning-rate"
         ) from None
     if config["weights"] == "best":
-        checkpoint.use_best(model)
+        checkpoint.use_best(trainer)
     started = time.perf_counter()
     if config["update_bn"]:
         size = config["batch_size"]
-        seed_dropout(model, seed, net, config["epochs"])
+        seed_dropout(trainer, seed, net, config["epochs"])
         some = dataset.rng("update_bn", seed, net).permutation(rows)[: config["update_bn"] * size]
         parts = np.array_split(some, max(1, len(some) // size))
         images = (x[part, ..., None] / np.float32(255) for part in parts)
-        layers.update_bn(model.net, (with_flips(part, flips) for part in images))
-    TRACED[_settings(config, steps)] = model
+        layers.update_bn(trainer.net, (with_flips(part, flips) for part in images))
 
     seconds = sum(row["seconds"] for row in checkpoint.log) + time.perf_counter() - started
     result = {
         "net": net,
-        "parameters": model.count_params(),
+        "parameters": trainer.count_params(),
+        "dtypes": layers.explicit_dtypes(trainer.net, config["precision"]),
         "epochs": config["epochs"],
-        "steps": int(model.optimizer.iterations),
+        "steps": int(trainer.optimizer.iterations),
         "training_rows": len(rows),
         "validation_rows": len(validation_rows),
         "weights": config["weights"],
@@ -113,19 +116,19 @@ def fit_net(config, net, folder):
         "seconds": seconds,
         "images_per_second": epoch_images * config["epochs"] / seconds,
     }
-    plain = models.aggregated(layers.plain(model.net), flips)
-    predictor = layers.fast(plain, config["precision"])  # as predict.py will have it
+    plain = models.aggregated(trainer.plain(), flips)
+    predictor = compiled.predictor(plain, config["precision"], result["dtypes"])  # as predict.py will have it
     arrays = {"validation_rows": validation_rows}
     if len(validation_rows):
-        arrays["validation"] = predict(predictor, x[validation_rows], config["test_shift"])
+        arrays["validation"] = predictor.predict(x[validation_rows], config["test_shift"])
         result |= _scored("validation", runs.score(arrays["validation"], y[validation_rows]))
     if digits.test is not None:
-        arrays["test"] = predict(predictor, digits.test.x, config["test_shift"])
+        arrays["test"] = predictor.predict(digits.test.x, config["test_shift"])
         if digits.test.y is not None:
             result |= _scored("test", runs.score(arrays["test"], digits.test.y))
             if config["score_augmented"]:
                 augmented = augmented_images(augmentation, digits.test.x, seed, net)
-                scores = runs.score(predict(predictor, augmented, config["test_shift"]), digits.test.y)
+                scores = runs.score(predictor.predict(augmented, config["test_shift"]), digits.test.y)
                 result["test_accuracy_augmented"] = scores["accuracy"]
     runs.write_arrays(runs.net_file(folder, net, ".predictions.npz"), arrays)
     save(plain, runs.net_file(folder, net, ".keras"))
@@ -163,63 +166,60 @@ def split_rows(config, net, n):
     return dataset.split(n, config["validation_split"], state)
 
 
-TRACED = {}  # the model of the net trained last, by its settings
+# The settings that a compiled training step, and the initial state beside it, depend on.
+COMPILED_BY = (*(recipes.DEFAULTS.keys() - recipes.DESCRIPTIONS - {"nets", "members"}), "precision", "seed")
 
 
-def traced_model(config, net, steps):
-    """compiled_model, as the model object of the run's last net where there is one, in net `net`'s initial state.
+class Compiled:
+    """What was compiled for a net, kept for the nets after it that have the same settings.
 
-    TensorFlow traces a model's training step for some seconds and keeps the trace, 16 MB for Deotte's net, to the
-    process's end: the nets of a run share one. A model whose training was broken off is not used again.
+    TensorFlow traces a training step for some seconds (XLA compiles it for up to a minute) and keeps it, 16 MB for
+    Deotte's net, to the end of the process.
     """
-    last = TRACED.pop(_settings(config, steps), None)
-    TRACED.clear()
-    keras.backend.clear_session()  # else TensorFlow keeps some 35 KB for every variable that was ever made
-    model = compiled_model(config, net, steps)
-    if last is None:
-        return model
-    for own, initial in ((last, model), (last.optimizer, model.optimizer)):
-        for variable, value in zip(own.variables, initial.variables, strict=True):
+
+    def __init__(self):
+        self.trainers, self.initial, self.predictors = {}, {}, {}
+
+    def trainer(self, config, net, steps, batches):
+        """Returns a compiled Trainer in net `net`'s initial state. config: that of `recipes.member`."""
+        key = json.dumps([[config[key] for key in COMPILED_BY], steps], sort_keys=True)
+        if self.initial.get(key, (None,))[0] != net:
+            keras.backend.clear_session()  # else TensorFlow keeps some 35 KB for every variable that was ever made
+            new = new_trainer(config, net, steps)
+            self.initial[key] = net, [keras.ops.convert_to_numpy(variable) for variable in new.state()]
+            if key not in self.trainers:
+                self.trainers[key] = new
+                if new.jit_compile:
+                    print("        Compiling (up to a minute) ...", flush=True)
+                new.warm_up(batches)
+        trainer = self.trainers[key]
+        for variable, value in zip(trainer.state(), self.initial[key][1], strict=True):
             variable.assign(value)
-    return last
+        return trainer
+
+    def predictor(self, plain, precision, dtypes):
+        """Returns a Predictor by a net's copy `plain`. precision, dtypes: as of `layers.fast`."""
+        key = json.dumps([keras.saving.serialize_keras_object(plain), precision, dtypes], sort_keys=True)
+        if key in self.predictors:
+            self.predictors[key].model.set_weights(plain.get_weights())
+        else:
+            self.predictors[key] = Predictor(layers.fast(plain, precision, dtypes))
+        return self.predictors[key]
 
 
-def _settings(config, steps):
-    return json.dumps([config, steps], sort_keys=True)
-
-
-def compiled_model(config, net, steps):
-    """The net before its first step, as layers.Replicas, compiled for epochs of `steps` steps."""
+def new_trainer(config, net, steps):
+    """Returns the Trainer of net `net` before its first step, for epochs of `steps` steps."""
     seed = int(dataset.rng("weights", config["seed"], net).integers(2**32))
     flips = config["augmentation"].get("joint_flips", ())
-    net = models.build(config["model"], seed, config["precision"], flips, **config["model_config"])
-    model = layers.Replicas(net, config["replicas"])
+    built = models.build(config["model"], seed, config["precision"], flips, **config["model_config"])
+    trainer = Trainer(built, steps, config["replicas"])
     averaged = {"use_ema": True} if config["weights"] == "averaged" else {}
-    optimizer = optimizers.make(config["optimizer"], steps, **averaged | config["optimizer_config"])
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config["label_smoothing"])
-    model.compile(
-        optimizer=optimizer,
-        loss=loss,
-        metrics=["accuracy"],
-        steps_per_execution=steps_per_execution(net, config, steps),
+    trainer.compile(
+        optimizers.make(config["optimizer"], **averaged | config["optimizer_config"]),
+        label_smoothing=config["label_smoothing"],
+        scale_loss=config["precision"] == "float16",
     )
-    optimizer.build(model.trainable_variables)
-    # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.
-    nothing = np.zeros((1, 10), np.float32)
-    model.compute_metrics(None, nothing, nothing)
-    model.reset_metrics()
-    return model
-
-
-def steps_per_execution(model, config, steps):
-    """Steps in one call of TensorFlow's: half a second's at most, so that Ctrl-C and the progress line stay alive.
-
-    More than 32 save nothing. Elsewhere 1: Keras's loop over steps is Python's there, and saves nothing either.
-    """
-    if not layers.TENSORFLOW:
-        return 1
-    step = estimate.step_seconds(model, config)
-    return int(np.clip(0.5 / step, 1, min(32, steps))) if step else min(32, steps)
+    return trainer
 
 
 def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mixed=False):
@@ -233,18 +233,33 @@ def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mix
     return images[..., 0] * 255
 
 
-def predict(model, x, test_shift=0):
-    """A net's probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
+class Predictor:
+    """Predicts by a net, in batches of one size, so that it is compiled once.
 
-    test_shift: pixels; above 0 the probabilities are the mean over the image and its shifts up, down, left and right.
+    model: a keras.Model from float32 (n, 28, 28, 1) in 0..1 to probabilities (n, 10).
     """
-    size, by = x.shape[1], test_shift
-    padded = np.pad(x, ((0, 0), (by, by), (by, by)))
-    predicted = [
-        model.predict(evaluation_batches(padded[:, top : top + size, left : left + size]), verbose=0)
-        for top, left in views(by)
-    ]
-    return np.mean(predicted, axis=0)
+
+    LARGEST_BATCH = 512
+
+    def __init__(self, model):
+        self.model = model
+
+    def predict(self, x, test_shift=0):
+        """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
+
+        test_shift: pixels; above 0 the probabilities are the mean over the image and its shifts up, down, left and
+        right.
+        """
+        n, size, by = len(x), x.shape[1], test_shift
+        batch_size = min(self.LARGEST_BATCH, 2 ** math.ceil(math.log2(max(n, 1))))
+        padded = np.pad(x, ((0, -n % batch_size), (by, by), (by, by)))
+        predicted = [
+            self.model.predict(
+                evaluation_batches(padded[:, top : top + size, left : left + size], batch_size=batch_size), verbose=0
+            )[:n]
+            for top, left in views(by)
+        ]
+        return np.mean(predicted, axis=0)
 
 
 def views(by):
@@ -256,15 +271,22 @@ def views(by):
 
 
 class NotFinite(Exception):
-    """The loss is infinite or no number."""
+    """The loss is NaN or infinite."""
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops training by NotFinite as soon as the loss of an epoch is no finite number."""
+    """Raises NotFinite as soon as the mean loss of an epoch is NaN or infinite.
+
+    With a scaled loss single steps may be: they are skipped, unless no scale helps.
+    """
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
             raise NotFinite(f"the loss became {logs['loss']}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.model.scale_loss and float(self.model.optimizer.dynamic_scale) < SMALLEST_SCALE:
+            raise NotFinite("the loss became infinite or NaN")
 
 
 class Randomness(keras.callbacks.Callback):
@@ -304,7 +326,7 @@ class Schedule(keras.callbacks.Callback):
         rates = np.full(self.steps, rate, np.float32)
         if self.stepwise:
             rates[:] = [self.function(epoch + i / self.steps, None, {})[0] for i in range(self.steps)]
-        self.model.optimizer.rates.assign(rates)
+        self.model.epoch.rates.assign(rates)
         self.checkpoint.rate = float(f"{rates[-1]:.6g}")
 
 
@@ -339,7 +361,7 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             self.epoch, self.log = state["epoch"], state["log"]
             self.schedule_state, self.best = state["schedule"], state["best"]
-            for i, variable in enumerate([*model.weights, *model.optimizer.variables]):
+            for i, variable in enumerate(model.state()):
                 variable.assign(arrays[f"variable_{i:04d}"])
             if self.best:
                 self.best_weights = [arrays[f"best_{i:04d}"] for i in range(len(model.weights))]
@@ -355,7 +377,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        variables = [*self.model.weights, *self.model.optimizer.variables]
+        variables = self.model.state()
         arrays = {f"variable_{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
         if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss was that before the last update
             raise NotFinite("weights became infinite or no number")
@@ -378,41 +400,35 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class Steps(keras.callbacks.Callback):
-    """Keeps the mean loss of every execution (one step or some), with its last step and learning rate, as a CSV."""
+    """Writes the loss and the learning rate of every step to a CSV, after each epoch. Skipped steps have no row."""
 
-    def __init__(self, checkpoint, path, steps, batch_size, images):
+    def __init__(self, checkpoint, path, steps):
         super().__init__()
-        self.path, self.steps, self.batch_size, self.images = path, steps, batch_size, images
+        self.path, self.steps = path, steps
         rows = runs.read_rows(path) if checkpoint.epoch and path.is_file() else []
         self.rows = [row | {"step": int(row["step"])} for row in rows if row["step"] <= checkpoint.epoch * steps]
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.first, self.seen, self.total = epoch * self.steps, 0, 0.0
-        self.rates = keras.ops.convert_to_numpy(self.model.optimizer.rates)
-
-    def on_train_batch_end(self, batch, logs=None):
-        done = min(batch + 1, self.steps)  # Keras counts an epoch's last execution as a full one
-        seen = min(done * self.batch_size, self.images)  # an epoch's last batch may be a partial one
-        total = logs["loss"] * seen  # the loss is the mean over the epoch's images so far
-        loss, rate = (total - self.total) / (seen - self.seen), self.rates[done - 1]
-        self.rows.append({"step": self.first + done, "loss": f"{loss:.6g}", "learning_rate": f"{rate:.6g}"})
-        self.seen, self.total = seen, total
-
     def on_epoch_end(self, epoch, logs=None):
-        runs.write_rows(self.path, self.rows)
+        losses, rates = (keras.ops.convert_to_numpy(v) for v in (self.model.epoch.losses, self.model.epoch.rates))
+        for i in np.flatnonzero(np.isfinite(losses)):
+            row = {"step": epoch * self.steps + int(i) + 1, "loss": f"{losses[i]:.6g}"}
+            self.rows.append(row | {"learning_rate": f"{rates[i]:.6g}"})
+        if self.rows:
+            runs.write_rows(self.path, self.rows)
 
 
 class Progress(keras.callbacks.Callback):
-    """One line that tells where training is and the time left; on a terminal only."""
+    """On a terminal one line that says where training is; elsewhere, after the first epoch, the time left."""
 
     WIDTH = 16
+    WORTH_SAYING = 20  # seconds
 
     def __init__(self, config, net, checkpoint, steps):
         super().__init__()
         self.net, self.nets, self.epochs = net, config["nets"], config["epochs"]
         self.steps = steps
         self.checkpoint = checkpoint
-        self.shown = 0.0
+        self.shown, self.said = 0.0, False
 
     def on_train_begin(self, logs=None):
         self.started = None
@@ -427,10 +443,8 @@ class Progress(keras.callbacks.Callback):
             self.started, self.first = now, done
         elif sys.stdout.isatty() and now - self.shown > 0.2:
             self.shown = now
-            total = self.epochs * self.steps
-            rest = (now - self.started) / (done - self.first) * (total - done + (self.nets - self.net) * total)
-            share = done / total
-            bar = "#" * int(share * self.WIDTH)
+            rest = self._rest(now, done)
+            bar = "#" * int(done / (self.epochs * self.steps) * self.WIDTH)
             log = self.checkpoint.log
             validation = f"  validation {log[-1]['val_accuracy']:.2%}" if log and "val_accuracy" in log[-1] else ""
             line = (
@@ -438,6 +452,20 @@ class Progress(keras.callbacks.Callback):
                 f"{duration(rest)} left  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}{validation}"
             )
             self._print(line)
+
+    def on_epoch_end(self, epoch, logs=None):
+        done = (epoch + 1) * self.steps
+        if self.said or done == self.first or sys.stdout.isatty():
+            return
+        self.said, rest = True, self._rest(time.perf_counter(), done)
+        if rest > self.WORTH_SAYING:
+            where = f"net {self.net} of {self.nets}, " * (self.nets > 1)
+            print(f"        {where}epoch {epoch + 1} of {self.epochs} is done; about {duration(rest)} left", flush=True)
+
+    def _rest(self, now, done):
+        """Seconds until all nets are trained, if the steps go on as they went so far."""
+        total = self.epochs * self.steps
+        return (now - self.started) / (done - self.first) * (total - done + (self.nets - self.net) * total)
 
     def on_train_end(self, logs=None):
         if sys.stdout.isatty():

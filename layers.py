@@ -15,7 +15,8 @@ TENSORFLOW = keras.backend.backend() == "tensorflow"
 if TENSORFLOW:
     import tensorflow as tf
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policy for a precision
+# Keras's dtype policy for a precision
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 class Conv2D(keras.layers.Conv2D):
@@ -69,41 +70,52 @@ class Dropout(keras.layers.Dropout):
             return super().call(inputs, training=training)
         n = tf.size(inputs)
         seed = tf.cast(self.seed_generator.next(), tf.int32)
-        bits = tf.raw_ops.StatelessRandomUniformFullInt(shape=[(n + 1) // 2], seed=seed, dtype=tf.uint32)
+        # XLA has a kernel for int32, not for uint32; the bits are the same.
+        bits = tf.raw_ops.StatelessRandomUniformFullInt(shape=[(n + 1) // 2], seed=seed, dtype=tf.int32)
         bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:n]
         mask = tf.cast(bits >= drop, inputs.dtype) * tf.cast(2**16 / (2**16 - drop), inputs.dtype)
         return inputs * tf.reshape(mask, tf.shape(inputs))
 
 
-def native_precision(wanted="bfloat16"):
-    """Returns `wanted`, "bfloat16" or "float32", or "float32" where no processor here computes bfloat16 natively.
+def native_precision(wanted=None):
+    """Returns the precision to compute in here: `wanted`, or the fastest (None), else "float32" where it is not native.
 
-    Native: an NVIDIA GPU of compute capability 8 or more, a TPU; with TensorFlow, an x86 processor with AMX or
-    AVX512-BF16 (XLA's convolutions, which JAX uses, gain nothing there).
+    bfloat16 is native to NVIDIA GPUs of compute capability 8 or more, TPUs, and, with TensorFlow, x86 processors with
+    AMX or AVX512-BF16 (XLA's convolutions, which JAX uses, gain nothing there); float16 to GPUs of 7.0 (V100) or more.
     """
-    if wanted == "float32" or _native_bfloat16():
-        return wanted
-    return "float32"
+    native = _native_precisions()
+    return next((precision for precision in native if wanted in (None, precision)), "float32")
 
 
-def _native_bfloat16(cpuinfo=Path("/proc/cpuinfo")):
-    kinds = {device.split(":")[0] for device in keras.distribution.list_devices()}
-    if "tpu" in kinds:
-        return True
-    if TENSORFLOW:
-        gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-        if gpus:
-            return all(gpu.get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus)
-        try:
-            flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
-        except OSError:  # not Linux
-            return False
-        return bool(flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()))
-    if keras.backend.backend() == "jax" and "gpu" in kinds:
+def _native_precisions(cpuinfo=Path("/proc/cpuinfo")):
+    """The half precisions that every processor in use here computes natively, the best first."""
+    backend = keras.backend.backend()
+    if "tpu" in {device.split(":")[0] for device in keras.distribution.list_devices()}:
+        return ["bfloat16"]
+    if capabilities := _compute_capabilities(backend):
+        lowest = min(capabilities)
+        return ["bfloat16"] * (lowest >= (8, 0)) + ["float16"] * (lowest >= (7, 0))
+    if not TENSORFLOW:
+        return []
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        return []
+    return ["bfloat16"] if flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()) else []
+
+
+def _compute_capabilities(backend):
+    """The compute capabilities of the GPUs in use, as pairs of ints; (0, 0) for one that has none, AMD's say."""
+    if backend == "tensorflow":
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+        return [found.get("compute_capability", (0, 0)) for found in details]
+    if backend == "jax":
         import jax
 
-        return all(float(getattr(gpu, "compute_capability", 0)) >= 8 for gpu in jax.devices())
-    return False
+        gpus = [device for device in jax.devices() if device.platform in ("gpu", "cuda", "rocm")]
+        found = [re.fullmatch(r"(\d+)\.(\d+)", str(getattr(gpu, "compute_capability", ""))) for gpu in gpus]
+        return [(int(match[1]), int(match[2])) if match else (0, 0) for match in found]
+    return []
 
 
 FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}
@@ -111,17 +123,26 @@ PLAIN = {fast: plain for plain, fast in FAST.items()}
 
 
 def plain(model):
-    """Returns a copy of a Sequential or functional model in Keras's own layers and float32, with its weights."""
-    return _copy(model, PLAIN, lambda layer: "float32")
+    """Returns a copy of a Sequential or functional model in Keras's own layers and float32, with its weights.
+
+    Raises ValueError if a layer of the copy computes in half precision all the same.
+    """
+    copy = _copy(model, PLAIN, "float32", {})
+    for layer in copy._flatten_layers():
+        if layer.compute_dtype in HALF:
+            raise ValueError(f"layer {layer.name!r} computes in {layer.compute_dtype} whatever dtype it is given")
+    return copy
 
 
-def fast(model, precision="float32"):
+def fast(model, precision="float32", dtypes=None):
     """Returns a copy of a plain model in this file's layers, with its weights.
 
-    precision: "float32", or "bfloat16" for all layers but the last, which gives the probabilities.
+    precision: that of its layers, a key of POLICIES. dtypes: the dtype policies of the layers that have another one,
+    from `explicit_dtypes`; None: the output layer in float32, as nets of before these were recorded.
     """
-    last = core(model).layers[-1]
-    return _copy(model, FAST, lambda layer: "float32" if layer is last else POLICIES[precision])
+    if dtypes is None:
+        dtypes = {core(model).layers[-1].name: "float32"}
+    return _copy(model, FAST, POLICIES[precision], dtypes if precision != "float32" else {})
 
 
 CORE = "joint_flips"  # a name that no layer of an architecture has by chance
@@ -132,24 +153,16 @@ def core(model):
     return next((layer for layer in model.layers if layer.name == CORE), model)
 
 
-class Replicas(keras.Model):
-    """A net that trains on each batch in `replicas` equal parts, which TensorFlow computes side by side.
+def softmax_layer(model):
+    """Returns the layer whose softmax gives the model's output; None where something else does.
 
-    A core is faster at a part of the batch than at its share of every operation on the whole. As under tf.distribute,
-    batch normalisation takes each part's own mean and variance, and moves its statistics once a part; all else is the
-    same maths. `net` is the net itself, whose weights these are.
+    Layers that are called more than once do not count: their other results are to stay probabilities.
     """
-
-    def __init__(self, net, replicas=1):
-        super().__init__()
-        self.net, self.replicas = net, replicas
-        self.built = True
-
-    def call(self, inputs, training=False):
-        if not training or self.replicas == 1:
-            return self.net(inputs, training=training)
-        parts = keras.ops.split(inputs, self.replicas)
-        return keras.ops.concatenate([self.net(part, training=True) for part in parts])
+    operation = model.outputs[0]._keras_history.operation
+    if isinstance(operation, (keras.Sequential, keras.Model)) and operation is not model:
+        return softmax_layer(operation) if getattr(operation, "outputs", None) else None
+    once = len(operation._inbound_nodes) == 1
+    return operation if once and getattr(operation, "activation", None) is keras.activations.softmax else None
 
 
 def all_layers(model):
@@ -175,17 +188,86 @@ def update_bn(model, batches):
         layer.momentum = momentum
 
 
-def _copy(model, classes, dtype):
-    def clone(layer):
-        if not isinstance(layer, keras.layers.Layer):  # an operation of keras.ops
-            return type(layer).from_config(layer.get_config())
-        kind = classes.get(type(layer), type(layer))
-        return kind.from_config(layer.get_config() | {"dtype": dtype(layer)})
+def explicit_dtypes(model, precision):
+    """Returns {path: dtype policy} of a model's layers that have another policy than `precision` gives.
 
-    compiled, model.compiled = model.compiled, False  # clone_model would compile the copy, with an optimizer of its own
+    A path is the names of the layers around a layer and its own, joined by "/". A saved net is float32 throughout, so
+    these are to be recorded beside it.
+    """
+    found = {}
+
+    def note(path, config):
+        policy = _policy(config)
+        if policy in KNOWN and policy != POLICIES[precision]:
+            found[path] = policy
+
+    _each_layer(keras.saving.serialize_keras_object(model), note)
+    return found
+
+
+def plain_config(model):
+    """The Keras config of `plain`'s copy, of which nothing is built."""
+    return _changed(model, PLAIN, "float32", {})
+
+
+HALF = {"bfloat16", "float16"}
+KNOWN = {*POLICIES.values(), *HALF}  # the policies that a copy changes; a layer in float64 or integers stays as it is
+FAST_NAME = "fast>"  # before the name by which Keras finds a class of this file
+
+
+def _changed(model, classes, policy, dtypes):
+    """A model's Keras config with other classes, {class: the one in its place}, and other dtype policies."""
+    written = {tuple(_written(kind).values()): instead for kind, instead in classes.items()}
+
+    def change(path, config):
+        instead = written.get((config.get("module"), config.get("class_name")))
+        if instead is not None:
+            config |= _written(instead)
+            config["registered_name"] = FAST_NAME + instead.__name__ if instead in PLAIN else None
+        if _policy(config) in KNOWN:
+            config["config"]["dtype"] = dtypes.get(path, policy)
+
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)  # the copy needs no optimizer
+    _each_layer(config, change)
+    return config
+
+
+def _copy(model, classes, policy, dtypes):
+    """A copy of a model, with its weights, by its `_changed` config."""
+    config = _changed(model, classes, policy, dtypes)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)  # for the layers that a layer makes by itself
     try:
-        copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+        with keras.saving.custom_object_scope({FAST_NAME + kind.__name__: kind for kind in PLAIN}):
+            copy = keras.saving.deserialize_keras_object(config)
     finally:
-        model.compiled = compiled
+        keras.config.set_dtype_policy(before)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _written(kind):
+    """How a Keras config names a class of Keras's layers or of this file's."""
+    return {"module": "keras.layers" if kind in FAST else kind.__module__, "class_name": kind.__name__}
+
+
+def _policy(config):
+    """The name of a layer's dtype policy, as its Keras config has it; None where it has none."""
+    policy = config["config"].get("dtype")
+    return policy["config"].get("name") if isinstance(policy, dict) else policy
+
+
+def _each_layer(config, visit, path=()):
+    """Calls visit(path, config) for each layer in a Keras config, those within layers and models, too."""
+    if isinstance(config, (list, tuple)):
+        for part in config:
+            _each_layer(part, visit, path)
+    elif isinstance(config, dict):
+        inner = config.get("config")
+        if isinstance(inner, dict) and "name" in inner and ("trainable" in inner or "layers" in inner):
+            # Paths begin inside the model, and inside the net that `models.aggregated` wraps.
+            path = () if inner["name"] == CORE else (*path, inner["name"])
+            visit("/".join(path[1:]), config)
+        for part in list(config.values()):
+            _each_layer(part, visit, path)

@@ -1,7 +1,7 @@
 """Keras optimizers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
 
 Each updates a variable by one kernel instead of a dozen. On another backend, and for what the kernels cannot do, it is
-Keras's. And the learning rate of every step from a table, so that many steps can be executed at once.
+Keras's.
 """
 
 import math
@@ -17,40 +17,23 @@ if TENSORFLOW:
     import tensorflow as tf
 
 
-def make(name, steps_per_epoch, **arguments):
-    """Returns Keras's optimizer `name` whose learning rates are in its variable `rates`, one for each step of an epoch.
+def make(name, **arguments):
+    """Returns Keras's optimizer `name`; its learning rate is 0 until it is assigned.
 
     Raises UserError for a name or an argument that Keras does not know.
     """
-    rates = Rates(steps_per_epoch)
     for key, value in arguments.items():
         if isinstance(value, str) and key != "name":  # "no" would pass for true
             raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
     try:
         kind = type(keras.optimizers.get(name))
         kind = FAST.get(kind, kind)
-        optimizer = kind(learning_rate=rates, **arguments)
         # What Keras would find out in the first step is found out now.
         kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
+        return kind(learning_rate=0.0, **arguments)
     except (AttributeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason}") from error
-    # A variable of the optimizer's: JAX hands these to the compiled step, and would take any other for a constant.
-    optimizer.rates = rates.table = optimizer.add_variable((steps_per_epoch,), name="rates")
-    return optimizer
-
-
-class Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of a step: entry `step % steps_per_epoch` of `table`."""
-
-    def __init__(self, steps_per_epoch):
-        self.steps_per_epoch = steps_per_epoch
-
-    def __call__(self, step):
-        return keras.ops.take(self.table, keras.ops.mod(step, self.steps_per_epoch))
-
-    def get_config(self):
-        return {"steps_per_epoch": self.steps_per_epoch}
 
 
 class Adam(keras.optimizers.Adam):

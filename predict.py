@@ -161,11 +161,12 @@ def mean_probabilities(folders, configs, x):
     import fit
     import layers
 
-    total, n = np.zeros((len(x), 10)), 0
+    total, n, compiled = np.zeros((len(x), 10)), 0, fit.Compiled()
     for folder, config in zip(folders, configs, strict=True):
         precision = layers.native_precision(config["precision"])
-        for model in saved_nets(folder, config):
-            total += fit.predict(layers.fast(model, precision), x, config["test_shift"])
+        for net, model in enumerate(saved_nets(folder, config), 1):
+            dtypes = runs.read_result(runs.net_file(folder, net, ".json")).get("dtypes")
+            total += compiled.predictor(model, precision, dtypes).predict(x, config["test_shift"])
             n += 1
             keras.backend.clear_session()
     return total / n

@@ -4,7 +4,7 @@
     config.json        every resolved setting, the seed, versions, git commit, the data's fingerprint
     seen.npy           a hash of each labelled image that the run had, for predict.py's leak guard
     net-01.csv         a row an epoch
-    net-01.steps.csv   a row for every few steps: the loss and the learning rate
+    net-01.steps.csv   a row for every step: the loss and the learning rate
     net-01.json        the net's result; there once the net is finished
     net-01.keras       the net, as Keras saves it
     net-01.checkpoint-0.npz, net-01.checkpoint-1.npz, net-01.predictions.npz    while unfinished
@@ -108,12 +108,13 @@ def read_config(folder):
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} is no run's: an object of settings is needed")
-    config = recipes.DEFAULTS | {"tensorboard": False} | config
-    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, tensorboard=bool, data=dict, created=str)
+    config = recipes.DEFAULTS | {"tensorboard": False, "deterministic": False} | config
+    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
+    kinds |= dict(tensorboard=bool, deterministic=bool)
     for key, kind in kinds.items():
         if not isinstance(config.get(key), kind):
             raise UserError(f"{path}: {key} is missing or no {kind.__name__}: this is no run's")
-    choose(f"value in {path} for precision:", config["precision"], ("float32", "bfloat16"))
+    choose(f"value in {path} for precision:", config["precision"], ("float32", "bfloat16", "float16"))
     choose(f"value in {path} for augment_engine:", config["augment_engine"], ("batch", "keras"))
     command = config.setdefault("command", [])
     if not isinstance(command, list) or not all(isinstance(part, str) for part in command):

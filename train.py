@@ -54,8 +54,14 @@ def parser():
     )
     group.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        help="of the layers' arithmetic; auto (default): bfloat16 where the processor computes it natively",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the layers' arithmetic; auto (default): bfloat16 where the processor computes it natively, float16 on "
+        "GPUs that have only that (T4, V100), else float32",
+    )
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="exactly the same net again on a GPU, too; slower (on a CPU every run is exact without it)",
     )
     group.add_argument("--seed", type=int, metavar="S", help="all randomness follows from it (default: 0)")
     group.add_argument(
@@ -82,9 +88,9 @@ def main(argv=None):
     if arguments.list:
         return list_all()
     if arguments.resume:
-        config, folder = resumed(arguments)
+        config, folder, compiled = resumed(arguments)
     else:
-        config, folder = started(arguments, *(recorded(arguments) if arguments.repeat else chosen(arguments)))
+        config, folder, compiled = started(arguments, *(recorded(arguments) if arguments.repeat else chosen(arguments)))
 
     import dataset
     import fit
@@ -96,7 +102,7 @@ def main(argv=None):
     try:
         with runs.locked(folder):
             for net in range(1, config["nets"] + 1):
-                print_net(config, fit.fit_net(config, net, folder))
+                print_net(config, fit.fit_net(config, net, folder, compiled))
             digits = dataset.load(config["data"]["source"])
             runs.check_data(folder, config, digits)
             result = runs.gather(folder, config, digits)
@@ -134,6 +140,7 @@ def chosen(arguments):
     config["augment_engine"] = arguments.augment_engine or "batch"
     config["precision"] = arguments.precision or "auto"
     config["seed"] = arguments.seed or 0
+    config["deterministic"] = arguments.deterministic
     config["tensorboard"] = arguments.tensorboard
     recipes.check_seed("--seed", config["seed"])
     return config, arguments.data or "auto", arguments.recipe or arguments.model or name
@@ -147,13 +154,16 @@ def recorded(arguments):
     folder = runs.find(arguments.repeat)
     config = runs.read_config(folder)
     settings = {
-        key: config[key] for key in ("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed", "tensorboard")
+        key: config[key]
+        for key in (
+            *("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed", "deterministic", "tensorboard"),
+        )
     }
     return settings, arguments.data or config["data"]["source"], f"{folder.name}-repeat"
 
 
 def started(arguments, config, source, name):
-    """Checks the settings and the data, and makes the folder of a new run: returns (config, folder)."""
+    """Checks the settings and the data, and makes the folder of a new run: returns (config, folder, fit.Compiled)."""
     console.choose_threads(config)
     import dataset
     import runs
@@ -165,7 +175,7 @@ def started(arguments, config, source, name):
     if digits.test is None:
         print("        without a test set: predict.py will need --test")
 
-    console.import_keras()
+    console.import_keras(config["deterministic"])
     import augment
     import batches
     import fit
@@ -191,13 +201,13 @@ def started(arguments, config, source, name):
     rows, validation_rows = fit.split_rows(config, 1, len(digits.train.x))
     seen = digits.train.image_hashes()
     print_copies(seen, rows, validation_rows)
-    plan = []
+    compiled, plan, net = fit.Compiled(), [], 1
     for settings in recipes.kinds(config):
         transforms = augment.Augmentation(**settings["augmentation"])
-        if settings["augment_engine"] == "batch":
-            transforms.check_batch()
         steps = batches.steps_per_epoch(settings, len(rows))
-        plan.append((fit.compiled_model(settings, 1, steps).net, settings, steps))
+        some, _ = batches.training_batches(settings, net, digits.train.x, digits.train.y, rows, transforms)
+        plan.append((compiled.trainer(settings, net, steps, some), settings, steps))
+        net += settings["nets"]
     config["data"] = {
         "source": digits.source,
         "origin": digits.train.origin,
@@ -210,11 +220,11 @@ def started(arguments, config, source, name):
     config["commit"] = commit()
     config["command"] = ["train.py", *sys.argv[1:]]
     print_plan(config, plan, len(rows))
-    return config, runs.create(arguments.run, name, config, seen)
+    return config, runs.create(arguments.run, name, config, seen), compiled
 
 
 def resumed(arguments):
-    """Returns (config, folder) of the run to go on with."""
+    """Returns (config, folder, fit.Compiled) of the run to go on with."""
     import runs
 
     refuse_others(arguments, "resume", "goes on with")
@@ -231,8 +241,10 @@ def resumed(arguments):
         config["data"]["source"] = digits.source
         written = runs.read_json(folder / "config.json")
         runs.write_json(folder / "config.json", written | {"data": config["data"]})
-    console.import_keras()
-    return config, folder
+    console.import_keras(config["deterministic"])
+    import fit
+
+    return config, folder, fit.Compiled()
 
 
 def refuse_others(arguments, option, does):
@@ -303,20 +315,18 @@ def print_copies(hashes, rows, validation_rows):
 
 
 def print_plan(config, plan, rows):
-    """plan: as estimate.training_seconds has it."""
-    import estimate
-
+    """plan: for each of recipes.kinds, (Trainer, settings, steps an epoch)."""
     print(f"Recipe: {config['recipe']}, {rows:,} rows to train on")
-    for model, settings, steps in plan:
+    seconds = 0
+    for trainer, settings, steps in plan:
         nets = f"{settings['nets']} nets" if settings["nets"] > 1 else "1 net"
         epochs = f"{settings['epochs']} epochs" if settings["epochs"] > 1 else "1 epoch"
         print(
-            f"        {nets} of {model.count_params():,} parameters ({settings['model']}), "
+            f"        {nets} of {trainer.count_params():,} parameters ({settings['model']}), "
             f"{epochs} of {steps:,} steps of {settings['batch_size']} images"
         )
-    seconds = estimate.training_seconds(plan)
-    if seconds is not None:
-        print(f"        about {duration(seconds)}")
+        seconds += settings["nets"] * settings["epochs"] * steps * trainer.step_seconds
+    print(f"        about {duration(seconds)}, by the first steps")
 
 
 def print_net(config, result):

@@ -142,9 +142,9 @@ def ours(config, x, y, clock):
     import fit
 
     steps = batches.steps_per_epoch(config, len(x))
-    model = fit.compiled_model(config, 1, steps)
-    model.optimizer.rates.assign(np.full(steps, 1e-3))
     passes, begin = our_batches(config, x, y)
+    model = fit.Compiled().trainer(config, 1, steps, passes)
+    model.epoch.rates.assign(np.full(steps, 1e-3))
     plan = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch))
     tick = callback(clock, config["batch_size"])
     model.fit(passes, epochs=10**6, callbacks=[plan, tick], shuffle=False, verbose=0)
@@ -191,10 +191,10 @@ def predict_ours(config, x, y, clock):
     import models
 
     plain = layers.plain(models.build(config["model"], 0, **config["model_config"]))
-    model = layers.fast(plain, config["precision"])
+    predictor = fit.Predictor(layers.fast(plain, config["precision"]))
     clock.before = 1
     while True:
-        fit.predict(model, x)
+        predictor.predict(x)
         clock(len(x))
 
 

@@ -66,8 +66,8 @@ def ours(x, y, config):
     config |= {"augment_engine": "batch", "precision": layers.native_precision()}
     start = time.perf_counter()
     steps = steps_per_epoch(config, len(x))
-    model = fit.compiled_model(config, 1, steps)
     batches, begin = training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
+    model = fit.Compiled().trainer(config, 1, steps, batches)
     callbacks = [
         keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
         fit.Randomness(config["seed"], 1),
@@ -75,7 +75,7 @@ def ours(x, y, config):
     ]
     model.fit(batches, epochs=config["epochs"], callbacks=callbacks, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start
-    return seconds, lambda images: fit.predict(model, images).argmax(1)
+    return seconds, lambda images: fit.Predictor(model).predict(images).argmax(1)  # of logits
 
 
 def pytorch(x, y, seed, precision):

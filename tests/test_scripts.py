@@ -271,18 +271,22 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
 
 
 def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, monkeypatch, no_pictures):
-    import fit
     import train
+    import trainer
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer, "CALL", 1e6)  # seconds: as many steps a call as are allowed
     tiny = ["--epochs", "2", "--set", "steps_per_epoch=7", "--set", "min_steps_per_epoch=1", "--batch-size", "16"]
     for executed in (1, 3):
-        monkeypatch.setattr(fit, "steps_per_execution", lambda *_, executed=executed: executed)
+        monkeypatch.setattr(trainer, "MOST_STEPS", executed)
         train.main(["single", *tiny, "--data", "digits", "--run", f"r{executed}"])
         assert json.loads((tmp_path / "runs" / f"r{executed}" / "net-01.json").read_text())["steps"] == 14
     one, other = (load(tmp_path / "runs" / f"r{executed}" / "predictions.npz") for executed in (1, 3))
     for key in one:
         np.testing.assert_array_equal(one[key], other[key])
+    logs = [(tmp_path / "runs" / f"r{executed}" / "net-01.steps.csv").read_text() for executed in (1, 3)]
+    assert logs[0] == logs[1]
+    assert logs[0].count("\n") == 1 + 14
 
 
 def test_rows_watched_while_training_are_from_all_over_the_file():
@@ -297,18 +301,20 @@ def test_rows_watched_while_training_are_from_all_over_the_file():
         np.testing.assert_array_equal(fit.spread(rows, most), rows)
 
 
-def test_steps_per_execution_are_half_a_second_by_the_estimate():
-    import fit
+@pytest.mark.parametrize(
+    ("seconds", "steps", "expected"), [(0.1, 500, 5), (0.001, 500, 32), (0.001, 3, 3), (0.001, 1, 1), (7.0, 500, 1)]
+)
+def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, expected, monkeypatch):
     import models
+    import optimizers
+    from trainer import Trainer
 
-    for name in ("single", "linear", "grenholm"):
-        config = recipes.resolve(name) | {"precision": "float32"}
-        model = models.build(config["model"])
-        step = fit.estimate.step_seconds(model, config)
-        steps = fit.steps_per_execution(model, config, 500)
-        assert 1 <= steps <= 32
-        assert steps == 1 or steps * step < 0.8
-        assert fit.steps_per_execution(model, config, 1) == 1
+    trainer = Trainer(models.build("linear"), steps)
+    trainer.compile(optimizers.make("sgd"))
+    monkeypatch.setattr(trainer, "_time", lambda batches, several: seconds)
+    trainer.warm_up(None)
+    assert trainer.steps_per_execution == expected
+    assert trainer.step_seconds == seconds
 
 
 def test_the_precision_is_printed_recorded_and_that_of_the_predictions(tmp_path, capsys, monkeypatch, no_pictures):
@@ -352,9 +358,9 @@ def test_bfloat16_is_chosen_where_the_processor_computes_it(flags, native, tmp_p
     if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
         pytest.skip("a GPU decides for itself")
     cpuinfo = tmp_path / "cpuinfo"
-    assert not layers._native_bfloat16(cpuinfo)  # a system that does not tell
+    assert not layers._native_precisions(cpuinfo)  # a system that does not tell
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
-    assert layers._native_bfloat16(cpuinfo) == native
+    assert layers._native_precisions(cpuinfo) == ["bfloat16"] * native
     assert layers.native_precision("float32") == "float32"
 
 
