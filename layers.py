@@ -198,7 +198,7 @@ def explicit_dtypes(model, precision):
 
     def note(path, config):
         policy = _policy(config)
-        if policy in KNOWN and policy != POLICIES[precision]:
+        if policy in KNOWN and policy != _usual(config, POLICIES[precision]):
             found[path] = policy
 
     _each_layer(keras.saving.serialize_keras_object(model), note)
@@ -225,7 +225,7 @@ def _changed(model, classes, policy, dtypes):
             config |= _written(instead)
             config["registered_name"] = FAST_NAME + instead.__name__ if instead in PLAIN else None
         if _policy(config) in KNOWN:
-            config["config"]["dtype"] = dtypes.get(path, policy)
+            config["config"]["dtype"] = dtypes.get(path, _usual(config, policy))
 
     config = keras.saving.serialize_keras_object(model)
     config.pop("compile_config", None)  # the copy needs no optimizer
@@ -252,6 +252,11 @@ def _written(kind):
     return {"module": "keras.layers" if kind in FAST else kind.__module__, "class_name": kind.__name__}
 
 
+def _usual(config, policy):
+    """The dtype policy that a layer has in a net of `policy`: an input is float32 in all of them."""
+    return "float32" if config["class_name"] == "InputLayer" else policy
+
+
 def _policy(config):
     """The name of a layer's dtype policy, as its Keras config has it; None where it has none."""
     policy = config["config"].get("dtype")
@@ -265,9 +270,12 @@ def _each_layer(config, visit, path=()):
             _each_layer(part, visit, path)
     elif isinstance(config, dict):
         inner = config.get("config")
-        if isinstance(inner, dict) and "name" in inner and ("trainable" in inner or "layers" in inner):
+        layer = isinstance(inner, dict) and (
+            inner.keys() & {"trainable", "layers"} or config["class_name"] == "InputLayer"
+        )
+        if layer and "name" in inner:
             # Paths begin inside the model, and inside the net that `models.aggregated` wraps.
-            path = () if inner["name"] == CORE else (*path, inner["name"])
+            path = (CORE,) if inner["name"] == CORE else (*path, inner["name"])
             visit("/".join(path[1:]), config)
         for part in list(config.values()):
             _each_layer(part, visit, path)
