@@ -193,9 +193,7 @@ def started(arguments, config, source, name):
     print_copies(seen, rows, validation_rows)
     plan = []
     for settings in recipes.kinds(config):
-        transforms = augment.Augmentation(**settings["augmentation"])
-        if settings["augment_engine"] == "batch":
-            transforms.check_batch()
+        augment.Augmentation(**settings["augmentation"]).check_engine(settings["augment_engine"])
         steps = batches.steps_per_epoch(settings, len(rows))
         plan.append((fit.compiled_model(settings, 1, steps).net, settings, steps))
     config["data"] = {

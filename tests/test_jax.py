@@ -82,6 +82,25 @@ def test_tensorboard_has_the_pictures_of_a_run_under_jax(tmp_path):
     assert b"hardest-answers" in events.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--augment-engine", "keras"], "--augment-engine keras needs its ImageDataGenerator"),
+        (
+            ["--augment-engine", "keras", "--set", "augmentation.brightness_range=[0.5,1]"],
+            "augmentation brightness_range needs its ImageDataGenerator",
+        ),
+        (["--set", "augmentation.brightness_range=[0.5,1]"], "brightness_range: only ImageDataGenerator can do that"),
+    ],
+    ids=["engine", "both", "transform"],
+)
+def test_what_needs_tensorflow_is_refused_without_it_before_a_run_is_made(options, told, tmp_path, no_tensorflow):
+    process = script("train.py", "grenholm", "--data", "digits", *options, cwd=tmp_path, **no_tensorflow)
+    assert_one_line_error(process, told)
+    assert len(process.stderr) < 300
+    assert not (tmp_path / "runs").exists()
+
+
 DUMP = """
 import sys; sys.path.insert(0, sys.argv[1])
 import console; console.import_keras()
