@@ -7,6 +7,7 @@
     net-01.steps.csv   a row for every few steps: the loss and the learning rate
     net-01.json        the net's result; there once the net is finished
     net-01.keras       the net, as Keras saves it
+    .lock              locked by the process that trains the run
     net-01.checkpoint-0.npz, net-01.checkpoint-1.npz, net-01.predictions.npz    while unfinished
     log.csv, result.json, predictions.npz, pictures  when all nets are finished
 
@@ -46,6 +47,7 @@ def create(name, recipe, config, seen):
     name: None for `recipe` and the next free number. seen: uint64, dataset.Images.image_hashes of the labelled images.
     Raises UserError if the name is taken or no name for a folder.
     """
+    _need_filelock()  # before anything is made: the run is locked next
     if name is not None:
         folder = named(name)
         if folder.exists():
@@ -68,6 +70,8 @@ def create(name, recipe, config, seen):
     except OSError as error:
         if name is None and folder.exists():
             return create(name, recipe, config, seen)  # with the next number
+        if folder.exists():
+            raise UserError(f"run {name!r} exists: another process has just started it") from error
         raise UserError(f"{folder} cannot be made ({reason(error)})") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -76,30 +80,40 @@ def create(name, recipe, config, seen):
 
 @contextlib.contextmanager
 def locked(folder):
-    """Keeps a run to this process while the block lasts; UserError if another process has it.
+    """Keeps a run to this process while the block lasts. Raises UserError if another process has it.
 
-    The system frees the lock however the process ends. What a dead one left half-written is removed.
+    The lock is on a file of its own, which nothing replaces or removes; the operating system frees it however the
+    process ends. Temporary files that a dead process left in the folder are removed.
     """
-    path = folder / "config.json"
+    _need_filelock()
+    import filelock
+
+    path = folder / ".lock"
+    if not folder.is_dir():  # filelock would create it
+        raise UserError(f"{folder} is gone")
+    lock = filelock.FileLock(path, timeout=0)
     try:
-        file = open(path, "rb+")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened for writing ({reason(error)})") from error
-    with file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                file.seek(2**30)  # past the end, so that others can read the file
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UserError(f"run {folder.name!r} is being trained by another process") from None
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"run {folder.name!r} is being trained by another process") from None
+    except (OSError, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be locked ({reason(error)})") from error
+    try:
         remove_temporaries(folder)
         yield
+    finally:
+        lock.release()
+
+
+def _need_filelock():
+    console.need("filelock", "python -m pip install -r requirements.txt (or requirements-jax.txt)")
+
+
+def record_source(folder, config):
+    """Writes where a run's data is now to its config.json, if it has moved. The run must be locked."""
+    written = read_json(folder / "config.json")
+    if written["data"] != config["data"]:
+        write_json(folder / "config.json", written | {"data": config["data"]})
 
 
 def read_config(folder):

@@ -95,6 +95,7 @@ def main(argv=None):
     print(f"Run:    {folder}, {where()}, {config['precision']}")
     try:
         with runs.locked(folder):
+            runs.record_source(folder, config)
             for net in range(1, config["nets"] + 1):
                 print_net(config, fit.fit_net(config, net, folder))
             digits = dataset.load(config["data"]["source"])
@@ -219,7 +220,8 @@ def resumed(arguments):
     folder = runs.find(arguments.run) if arguments.run else runs.newest(finished=False)
     if runs.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
-    config = runs.read_config(folder)
+    with runs.locked(folder):  # a run that another process trains is refused at once
+        config = runs.read_config(folder)
     console.choose_threads(config)
     if arguments.data:  # where it is now: elsewhere than when the run was started
         import dataset
@@ -227,8 +229,6 @@ def resumed(arguments):
         digits = dataset.load(arguments.data)
         runs.check_data(folder, config, digits)
         config["data"]["source"] = digits.source
-        written = runs.read_json(folder / "config.json")
-        runs.write_json(folder / "config.json", written | {"data": config["data"]})
     console.import_keras()
     return config, folder
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -143,6 +144,80 @@ def test_a_second_process_on_a_run_is_refused(trained):
         pass
 
 
+def test_a_run_that_another_process_trains_is_neither_trained_nor_changed_until_that_process_is_dead(tmp_path):
+    long = ["grenholm", "--data", "digits", "--epochs", 1000, "--set", "steps_per_epoch=10", "--run", "r"]
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, long)]
+    folder = tmp_path / "runs" / "r"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: (folder / "net-01.csv").is_file(), process)
+            before = (folder / "config.json").stat()
+            for resume in (["--run", "r"], ["--data", "digits"], ["--data", "digits"]):  # the second after the first
+                refused = script("train.py", "--resume", *resume, cwd=tmp_path, timeout=60)
+                assert_one_line_error(refused, "run 'r' is being trained by another process")
+            after = (folder / "config.json").stat()
+            assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+            assert "(unfinished)" in script("runs.py", cwd=tmp_path).stdout  # it can be looked at
+            assert_one_line_error(script("predict.py", "r", cwd=tmp_path), "run 'r' is not finished")
+            assert process.poll() is None
+        finally:
+            process.kill()
+    with runs.locked(folder):  # freed by the system, though the file is still there
+        assert (folder / ".lock").is_file()
+
+
+def wait_for(happened, process, seconds=120):
+    """Waits until a condition holds while a process runs."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_run_of_before_there_were_lock_files_is_locked_too(trained, tmp_path):
+    (folder,) = copied(trained, tmp_path, "bag")
+    (folder / ".lock").unlink()
+    with runs.locked(folder), pytest.raises(UserError, match="by another process"), runs.locked(folder):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_told_in_one_line_and_never_made(tmp_path):
+    with pytest.raises(UserError, match="gone is gone"), runs.locked(tmp_path / "gone"):
+        pass
+    assert not (tmp_path / "gone").exists()
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UserError, match=r"\.lock cannot be locked \("), runs.locked(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_run_is_told_in_one_line(tmp_path):
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(UserError, match=r"\.lock cannot be locked \(Permission denied\)"), runs.locked(tmp_path):
+            pass
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_name_that_two_processes_take_at_once_is_one_process_s(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write = runs.write_json
+
+    def meanwhile(path, content):
+        write(path, content)
+        monkeypatch.setattr(runs, "write_json", write)
+        runs.create("same", "mine", {"seed": 2}, np.arange(3))
+
+    monkeypatch.setattr(runs.os, "getpid", iter(range(4242, 5000)).__next__)  # each process has its own
+    monkeypatch.setattr(runs, "write_json", meanwhile)
+    with pytest.raises(UserError, match="run 'same' exists: another process has just started it"):
+        runs.create("same", "mine", {"seed": 1}, np.arange(3))
+    assert runs.read_json(tmp_path / "runs" / "same" / "config.json") == {"seed": 2}
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["same"]
+
+
 def test_a_repeated_run_is_identical_and_says_what_is_different(trained):
     process = script("train.py", "--repeat", "bag", cwd=trained)
     assert process.returncode == 0, process.stderr
@@ -183,7 +258,7 @@ def test_a_disk_that_is_full_is_one_line_and_the_run_can_go_on(tmp_path):
     )
     assert_one_line_error(process, "net-01.checkpoint-1.npz cannot be written (File too large)")
     assert {path.name for path in (tmp_path / "runs" / "grenholm-1").iterdir()} == {
-        *("config.json", "seen.npy", "net-01.steps.csv")
+        *("config.json", "seen.npy", "net-01.steps.csv", ".lock")
     }
 
 

@@ -25,7 +25,7 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     names = {path.name for path in run.iterdir()}
     nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "steps.csv", "json", "keras")}
     pictures = {path.name for path in run.glob("*.png")} | {"report.html"}
-    assert names == nets | pictures | {"config.json", "seen.npy", "log.csv", "result.json", "predictions.npz"}
+    assert names == nets | pictures | {"config.json", "seen.npy", "log.csv", "result.json", "predictions.npz", ".lock"}
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["nets"], config["epochs"], config["seed"]) == ("deotte", 2, 2, 0)
     assert config["data"]["fingerprint"] == digits.train.fingerprint()
