@@ -11,6 +11,11 @@ Test images whose labels a run has seen in training are refused, since their acc
 Or hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
+import contextlib
+import shutil
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +24,10 @@ import console
 import dataset
 import handwriting
 import runs
-from console import UserError, refused, whole_file
+from console import UserError, duration, refused, whole_file
 
 SUBMISSIONS = Path("submissions")
+SLOW = 5  # seconds after which predicting says that it takes a while, where there is no terminal
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
@@ -80,10 +86,9 @@ def main(argv=None):
     if preview.exists() and not out.exists():
         raise UserError(f"{preview} exists, and is of no predictions here: move it, or choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    console.import_keras()
     import plots
 
-    probabilities = mean_probabilities(folders, configs, x)
+    probabilities = mean_probabilities(folders, configs, test)
     predicted = probabilities.argmax(1)
     if paths is None:
         write_submission(out, predicted)
@@ -154,21 +159,74 @@ def test_set(source, configs):
     return dataset.load_test(data[0]["source"])
 
 
-def mean_probabilities(folders, configs, x):
-    """The mean probabilities of every net of the runs, float64 (n, 10), for images uint8 (n, 28, 28)."""
+def mean_probabilities(folders, configs, test):
+    """The mean probabilities of every net of the runs, float64 (n, 10), for dataset.Images.
+
+    What training has predicted is not computed again: then Keras is not even imported.
+    """
+    known = [runs.read_test_predictions(folder, config, test) for folder, config in zip(folders, configs, strict=True)]
+    left = [i for i, found in enumerate(known) if found is None]
+    if same := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
+        print(f"Already predicted when trained: {', '.join(same)}")
+    if left:
+        computed = computed_probabilities([folders[i] for i in left], [configs[i] for i in left], test.x)
+        for i, found in zip(left, computed, strict=True):
+            known[i] = found
+    total = np.zeros((len(test.x), 10))
+    for probabilities in (of_net for of_run in known for of_net in of_run):
+        total += probabilities
+    return total / sum(config["nets"] for config in configs)
+
+
+def computed_probabilities(folders, configs, x):
+    """The probabilities of each net of each run, a list of lists of float32 (n, 10), for images uint8 (n, 28, 28)."""
+    console.import_keras()
     import keras
 
     import fit
     import layers
 
-    total, n = np.zeros((len(x), 10)), 0
-    for folder, config in zip(folders, configs, strict=True):
-        precision = layers.native_precision(config["precision"])
-        for model in saved_nets(folder, config):
-            total += fit.predict(layers.fast(model, precision), x, config["test_shift"])
-            n += 1
-            keras.backend.clear_session()
-    return total / n
+    computed = []
+    with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
+        for folder, config in zip(folders, configs, strict=True):
+            precision = layers.native_precision(config["precision"])
+            computed.append([])
+            for model in saved_nets(folder, config):
+                begin_net(sum(map(len, computed)))
+                computed[-1].append(fit.predict(layers.fast(model, precision), x, config["test_shift"]))
+                keras.backend.clear_session()
+    return computed
+
+
+@contextlib.contextmanager
+def progress(images, nets):
+    """Shows how far predicting is: on a terminal the net and the time left, elsewhere a line if it takes a while.
+
+    Gives a function that is to be called before each net, with how many are done.
+    """
+    what = f"Predicting {images:,} images with {nets} net{'s' * (nets > 1)}"
+    if not sys.stdout.isatty():
+        told = threading.Timer(SLOW, print, [f"{what} ..."], {"flush": True})
+        told.start()
+        try:
+            yield lambda done: None
+        finally:
+            told.cancel()
+        return
+
+    started, width = time.perf_counter(), shutil.get_terminal_size().columns - 1
+
+    def show(line):
+        print(f"\r{line[:width]:<{width}}\r", end="", flush=True)
+
+    def begin_net(done):
+        left = f", {duration((time.perf_counter() - started) / done * (nets - done))} left" if done else ""
+        show(f"{what}: net {done + 1}/{nets}{left}")
+
+    try:
+        yield begin_net
+    finally:
+        show("")
 
 
 def saved_nets(folder, config):

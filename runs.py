@@ -314,6 +314,39 @@ def read_predictions(path, digits):
     return arrays
 
 
+def checksums(folder, net, arrays):
+    """What `read_test_predictions` knows a saved net and its predictions (see `gather`) by: a dict of SHA-256."""
+    test = {"test": _checksum({"test": arrays["test"]})} if "test" in arrays else {}
+    return {"net": _file_checksum(net_file(folder, net, ".keras"))} | test
+
+
+def read_test_predictions(folder, config, test):
+    """Returns what training predicted for a run's own test set, a list of float32 (n, 10), one for each net.
+
+    test: dataset.Images. Returns None if this is another test set, if the run has no checksums, as older ones, or if a
+    net or the predictions have changed since, which is reported on stderr.
+    """
+    if test.fingerprint() != config["data"].get("test_fingerprint"):
+        return None
+    nets = range(1, config["nets"] + 1)
+    recorded = [read_result(net_file(folder, net, ".json")).get("checksums") for net in nets]
+    if not all(isinstance(sums, dict) and sums.keys() >= {"net", "test"} for sums in recorded):
+        return None
+    path, found = folder / "predictions.npz", []
+    try:
+        arrays = read_arrays(path)
+        for net, sums in zip(nets, recorded, strict=True):
+            if _file_checksum(net_file(folder, net, ".keras")) != sums["net"]:
+                raise UserError(f"{net_file(folder, net, '.keras')} has changed since it was trained")
+            found.append(arrays.get(f"test_{net:02d}", np.zeros(0)))
+            if found[-1].shape != (len(test.x), 10) or _checksum({"test": found[-1]}) != sums["test"]:
+                raise UserError(f"{path} has changed since net {net} was trained")
+    except (OSError, UserError) as error:
+        print(f"{reason(error)}: predicting anew", file=sys.stderr)
+        return None
+    return found
+
+
 def write_checkpoint(folder, net, arrays, state):
     """Writes a dict of arrays and `state` (JSON-able, with its "epoch") with a checksum, over the last but one."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
@@ -358,6 +391,11 @@ def _checksum(arrays):
         digest.update(f"{key} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8))
     return digest.hexdigest()
+
+
+def _file_checksum(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def identical(first, second):
