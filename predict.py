@@ -7,11 +7,13 @@
     python predict.py --images photo.png scans/    photographs and scans, in any light
     python predict.py --submit "my first"      hand the CSV in by Kaggle's own client, too
 
+In a Kaggle notebook, Kaggle's test rows are also written as /kaggle/working/submission.csv, which it hands in.
 Test images whose labels a run has seen in training are refused, since their accuracy would say nothing.
 Or hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
 import contextlib
+import os
 import shutil
 import sys
 import threading
@@ -27,6 +29,7 @@ import runs
 from console import UserError, duration, refused, whole_file
 
 SUBMISSIONS = Path("submissions")
+WORKING = Path("/kaggle/working")  # of a Kaggle notebook, whose submission.csv it hands in
 SLOW = 5  # seconds after which predicting says that it takes a while, where there is no terminal
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
@@ -120,6 +123,8 @@ def main(argv=None):
         if leaked:
             note = f" (not for Kaggle: {leaked:,} of its images were trained on with their labels)"
         print(f"Submission: {out}{note}")
+        if test.kaggle and not leaked:
+            write_where_kaggle_expects_it(out, predicted)
     if arguments.submit is not None:
         import competition
 
@@ -275,6 +280,18 @@ def write_submission(path, labels):
         table = np.loadtxt(temporary, np.int64, delimiter=",", skiprows=1, ndmin=2)
         if not np.array_equal(table, np.column_stack([np.arange(1, len(labels) + 1), labels])):
             raise OSError(f"{path} did not read back as written; nothing was kept")
+
+
+def write_where_kaggle_expects_it(out, labels):
+    """In a Kaggle notebook, writes the submission as /kaggle/working/submission.csv, too."""
+    path = WORKING / "submission.csv"
+    if not os.access(WORKING, os.W_OK) or path.resolve() == out.resolve():
+        return
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(b"ImageId,Label")):
+        print(f"{path} is not a submission, so it was not overwritten", file=sys.stderr)
+        return
+    write_submission(path, labels)
+    print(f"Submission: {path}, the same for Kaggle's Submit button")
 
 
 if __name__ == "__main__":

@@ -278,8 +278,8 @@ def where():
 def print_data(digits):
     print(f"Data:   {digits.train.origin}: {len(digits.train.x):,} labelled images", end="")
     print(f"; {digits.test.origin}: {len(digits.test.x):,} to predict" if digits.test else "")
-    if digits.hint:
-        print(f"        {digits.hint}")
+    for hint in digits.hint.splitlines():
+        print(f"        {hint}")
 
 
 def print_copies(hashes, rows, validation_rows):

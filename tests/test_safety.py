@@ -893,6 +893,41 @@ def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeyp
         shutil.rmtree(trained / "runs" / name)
 
 
+def test_on_kaggle_the_submission_is_also_where_kaggle_expects_it(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    write_csv(tmp_path / "kaggle.csv", digits.test.x[:30])
+    monkeypatch.setattr(dataset, "KAGGLE_TEST_ROWS", 30)
+    working = tmp_path / "working"
+    monkeypatch.setattr(predict, "WORKING", working)
+    told, kaggles = f"Submission: {working / 'submission.csv'}", working / "submission.csv"
+
+    def predicted(*arguments):
+        predict.main(["bag", *map(str, arguments)])
+        return capsys.readouterr()
+
+    assert told not in predicted("--test", "kaggle.csv").out  # not on Kaggle
+    assert not working.exists()
+    working.mkdir()
+    assert told not in predicted().out  # other rows than Kaggle's
+    assert list(working.iterdir()) == []
+    for _ in range(2):  # the second time over the first
+        assert told in predicted("--test", "kaggle.csv").out
+        assert kaggles.read_bytes() == (tmp_path / "submissions" / "bag-kaggle.csv").read_bytes()
+        assert [path.name for path in working.iterdir()] == ["submission.csv"]
+    kaggles.write_text("precious")
+    said = predicted("--test", "kaggle.csv")
+    assert said.err == f"{kaggles} is not a submission, so it was not overwritten\n"
+    assert kaggles.read_text() == "precious"
+    kaggles.unlink()
+    assert predicted("--test", "kaggle.csv", "--out", kaggles).out.count(str(kaggles)) == 1
+    assert len(read_submission(kaggles)) == 30
+    kaggles.unlink()
+    write_csv(tmp_path / "kaggle.csv", digits.train.x[:30])
+    assert told not in predicted("--test", "kaggle.csv", "--allow-leak").out
+    assert not kaggles.exists()
+
+
 @pytest.mark.parametrize("step", range(1, 4))
 def test_a_submission_that_cannot_be_written_leaves_the_one_before_whole(step, tmp_path, monkeypatch):
     path = tmp_path / "s.csv"
