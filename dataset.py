@@ -45,7 +45,7 @@ SOURCES = ("auto", "kaggle", "mnist", "digits")
 DATA = Path("data")
 KAGGLE_INPUT = Path("/kaggle/input")  # where Kaggle mounts the data that a notebook has added
 KAGGLE_MOUNTS = ("competitions/digit-recognizer", "digit-recognizer")
-KAGGLE_NAME = re.compile("digit[-_ ]recognizer", re.IGNORECASE)  # of the zip, of copies of it, and of what unpacks it
+KAGGLE_NAME = re.compile("digit[-_ ]recognizer", re.IGNORECASE)  # the zip, copies of it, and its unpacked folder
 KAGGLE_PAGE = "https://www.kaggle.com/c/digit-recognizer/data"
 KAGGLE_TEST_ROWS = 28_000
 PIXELS = [f"pixel{i}" for i in range(784)]
@@ -214,13 +214,13 @@ def _from_folder(path):
 
 
 def _kaggle_place(*paths, table="train"):
-    """The first folder or zip, of the paths and what is in them by Kaggle's name, that holds a table; or None."""
+    """Returns the first of all `_places` in some paths that holds a table ("train" or "test"); None if none does."""
     places = itertools.chain.from_iterable(map(_places, paths))
     return next((place for place in places if _find(place, table)), None)
 
 
 def _places(path):
-    """A path, then the folders and zips in it that have Kaggle's name, the shortest names first."""
+    """Yields a path, then the folders and zips in it that have Kaggle's name, the shortest names first."""
     path = Path(path)
     yield path
     if not path.is_dir():
@@ -259,11 +259,11 @@ def _find(path, name):
 
 
 def unused_files(used=""):
-    """Why each file in data/ and /kaggle/input that looks like a data set is not used by `auto`: at most four lines.
+    """Returns at most four lines that say why `auto` does not use the data files in data/ and /kaggle/input.
 
-    used: the path of a file that is.
+    used: the path of a file that it does use.
     """
-    files = itertools.chain(_files_in(DATA), _files_in(KAGGLE_INPUT))
+    files = itertools.islice(itertools.chain(_files_in(DATA), _files_in(KAGGLE_INPUT)), 10_000)
     like = [path for path in files if path.suffix.lower() in DATA_FILES or _is_half_download(path)]
     like = [path for path in like if str(path.resolve()) != used]
     lines = [f"not used: {path} {_why_unused(path)}" for path in like[:3]]
@@ -271,7 +271,7 @@ def unused_files(used=""):
 
 
 def _files_in(folder, depth=4):
-    """The files in a folder and in those within it, but for hidden ones; not all of a folder of thousands."""
+    """Yields the files in a folder and its subfolders, without hidden ones; of a folder, a thousand at most."""
     try:
         with os.scandir(folder) as entries:
             paths = sorted(Path(entry) for entry in itertools.islice(entries, 1000) if entry.name[0] not in "._")
@@ -289,7 +289,7 @@ def _is_half_download(path):
 
 
 def _why_unused(path):
-    """What keeps `auto` from using a file, and what to do."""
+    """Says why `auto` does not use a file, and what to do."""
     suffix = path.suffix.lower()
     by_path = f"is not where Kaggle's files are looked for: use --data {path.parent if path.stem == 'train' else path}"
     if _is_half_download(path):

@@ -29,8 +29,8 @@ import runs
 from console import UserError, duration, refused, whole_file
 
 SUBMISSIONS = Path("submissions")
-WORKING = Path("/kaggle/working")  # of a Kaggle notebook, whose submission.csv it hands in
-SLOW = 5  # seconds after which predicting says that it takes a while, where there is no terminal
+WORKING = Path("/kaggle/working")  # the output of a Kaggle notebook, which submits its submission.csv
+SLOW = 5  # seconds before a line says that predicting is under way, without a terminal
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
@@ -165,9 +165,9 @@ def test_set(source, configs):
 
 
 def mean_probabilities(folders, configs, test):
-    """The mean probabilities of every net of the runs, float64 (n, 10), for dataset.Images.
+    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for a dataset.Images.
 
-    What training has predicted is not computed again: then Keras is not even imported.
+    Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
     """
     known = [runs.read_test_predictions(folder, config, test) for folder, config in zip(folders, configs, strict=True)]
     left = [i for i, found in enumerate(known) if found is None]
@@ -184,7 +184,7 @@ def mean_probabilities(folders, configs, test):
 
 
 def computed_probabilities(folders, configs, x):
-    """The probabilities of each net of each run, a list of lists of float32 (n, 10), for images uint8 (n, 28, 28)."""
+    """Returns each run's list of its nets' probabilities, float32 (n, 10), for images uint8 (n, 28, 28)."""
     console.import_keras()
     import keras
 
@@ -205,9 +205,9 @@ def computed_probabilities(folders, configs, x):
 
 @contextlib.contextmanager
 def progress(images, nets):
-    """Shows how far predicting is: on a terminal the net and the time left, elsewhere a line if it takes a while.
+    """Shows progress: on a terminal the net and the time left, elsewhere one line if predicting takes a while.
 
-    Gives a function that is to be called before each net, with how many are done.
+    Yields a function to call before each net, with the number of nets done.
     """
     what = f"Predicting {images:,} images with {nets} net{'s' * (nets > 1)}"
     if not sys.stdout.isatty():
@@ -283,7 +283,7 @@ def write_submission(path, labels):
 
 
 def write_where_kaggle_expects_it(out, labels):
-    """In a Kaggle notebook, writes the submission as /kaggle/working/submission.csv, too."""
+    """Writes the submission again as /kaggle/working/submission.csv, in a Kaggle notebook."""
     path = WORKING / "submission.csv"
     if not os.access(WORKING, os.W_OK) or path.resolve() == out.resolve():
         return

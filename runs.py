@@ -90,7 +90,7 @@ def locked(folder):
 
     path = folder / ".lock"
     if not folder.is_dir():  # filelock would create it
-        raise UserError(f"{folder} is gone")
+        raise UserError(f"{folder} no longer exists")
     lock = filelock.FileLock(path, timeout=0)
     try:
         lock.acquire()
@@ -315,16 +315,16 @@ def read_predictions(path, digits):
 
 
 def checksums(folder, net, arrays):
-    """What `read_test_predictions` knows a saved net and its predictions (see `gather`) by: a dict of SHA-256."""
+    """Returns SHA-256 checksums of a saved net and its test predictions, which `read_test_predictions` verifies."""
     test = {"test": _checksum({"test": arrays["test"]})} if "test" in arrays else {}
     return {"net": _file_checksum(net_file(folder, net, ".keras"))} | test
 
 
 def read_test_predictions(folder, config, test):
-    """Returns what training predicted for a run's own test set, a list of float32 (n, 10), one for each net.
+    """Returns the probabilities that training stored for a run's own test set: a list of float32 (n, 10), by net.
 
-    test: dataset.Images. Returns None if this is another test set, if the run has no checksums, as older ones, or if a
-    net or the predictions have changed since, which is reported on stderr.
+    test: dataset.Images. Returns None if this is another test set, if the run is older than its checksums, or if a net
+    or the predictions have changed since training, which is reported on stderr.
     """
     if test.fingerprint() != config["data"].get("test_fingerprint"):
         return None
