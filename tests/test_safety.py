@@ -191,6 +191,14 @@ def test_a_folder_that_cannot_be_locked_is_told_in_one_line_and_never_made(tmp_p
         pass
 
 
+def test_a_machine_without_filelock_is_told_before_a_run_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "_installed", lambda package: package != "filelock")
+    with pytest.raises(UserError, match=r"filelock is not installed: python -m pip install -r requirements\.txt"):
+        runs.create(None, "mine", {}, np.arange(3))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_run_is_told_in_one_line(tmp_path):
     tmp_path.chmod(0o555)
