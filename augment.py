@@ -3,7 +3,8 @@
     python plots.py augmented --recipe grenholm      # see what a recipe's augmentation does
 
 Transform parameters are drawn once, by NumPy, and whichever engine is used applies those: `Augmentation.batch`, over
-ten times as fast, or `Augmentation.generator`'s (`train.py --augment-engine keras`), which knows a few transforms more.
+ten times as fast, or ImageDataGenerator (`train.py --augment-engine keras`), which knows a few transforms more and
+needs TensorFlow.
 """
 
 import functools
@@ -15,24 +16,23 @@ import scipy.ndimage
 import scipy.special
 from keras import ops
 
-# What `tf.keras.preprocessing.image` is, without TensorFlow.
-from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
-
-from console import UserError, choose, is_number
+import console
+from console import UserError, choose, is_number, reason
 from layers import TENSORFLOW
 
-# What ImageDataGenerator has and the batch form has not.
-KERAS_ONLY = (
-    "featurewise_center",
-    "samplewise_center",
-    "featurewise_std_normalization",
-    "samplewise_std_normalization",
-    "zca_whitening",
-    "zca_epsilon",
-    "channel_shift_range",
-    "brightness_range",
-    "interpolation_order",
-)
+# The arguments that only ImageDataGenerator supports, with its defaults.
+KERAS_ONLY = {
+    "featurewise_center": False,
+    "samplewise_center": False,
+    "featurewise_std_normalization": False,
+    "samplewise_std_normalization": False,
+    "zca_whitening": False,
+    "zca_epsilon": 1e-6,
+    "channel_shift_range": 0.0,
+    "brightness_range": None,
+    "interpolation_order": 1,
+}
+LEARNED = {"featurewise_center", "featurewise_std_normalization", "zca_whitening"}  # from the training images
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 # The flips, as keras.layers.RandomFlip names them, and the axes of images that each turns round.
 FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}
@@ -137,25 +137,39 @@ class Augmentation:
         self.joint_flips = list(joint_flips)
         self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
         self.erasing_range, self.mixup_alpha = erasing_range, mixup_alpha
-        defaults = inspect.signature(ImageDataGenerator).parameters
-        self.keras_only = {key: value for key, value in keras_only.items() if value != defaults[key].default}
+        self.rotation_range, self.shear_range = rotation_range, shear_range
+        self.width_shift_range, self.height_shift_range = width_shift_range, height_shift_range
+        self.horizontal_flip, self.vertical_flip = horizontal_flip, vertical_flip
+        self.fill_mode, self.cval = fill_mode, cval
+        self.zoom_range = _zoom_factors(zoom_range)
+        self.brightness_range = _brightness_factors(keras_only.get("brightness_range"))
+        self.channel_shift_range = numbers["channel_shift_range"]
+        self.keras_only = {key: value for key, value in keras_only.items() if value != KERAS_ONLY[key]}
+
+    @functools.cached_property
+    def generator(self):
+        """The ImageDataGenerator with these arguments. Raises UserError where TensorFlow is not installed."""
+        what = f"augmentation {', '.join(self.keras_only)}" if self.keras_only else "--augment-engine keras"
+        console.need("tensorflow", f"{what} needs its ImageDataGenerator: python -m pip install -r requirements.txt")
+        with console.quiet():  # TensorFlow's notes, where the backend is another
+            import tensorflow as tf
+
         try:
-            self.generator = ImageDataGenerator(
-                rotation_range=rotation_range,
-                width_shift_range=width_shift_range,
-                height_shift_range=height_shift_range,
-                shear_range=shear_range,
-                zoom_range=zoom_range,
-                fill_mode=fill_mode,
-                cval=cval,
-                horizontal_flip=horizontal_flip,
-                vertical_flip=vertical_flip,
+            return tf.keras.preprocessing.image.ImageDataGenerator(
+                rotation_range=self.rotation_range,
+                width_shift_range=self.width_shift_range,
+                height_shift_range=self.height_shift_range,
+                shear_range=self.shear_range,
+                zoom_range=self.zoom_range,
+                fill_mode=self.fill_mode,
+                cval=self.cval,
+                horizontal_flip=self.horizontal_flip,
+                vertical_flip=self.vertical_flip,
                 data_format="channels_last",
-                **keras_only,
+                **self.keras_only,
             )
-            self.draw(np.random.default_rng(0), 1)
         except (TypeError, ValueError) as error:
-            raise UserError(f"augmentation: {str(error).splitlines()[0]}") from error
+            raise UserError(f"augmentation: {reason(error)}") from error
 
     @property
     def transforms(self):
@@ -174,7 +188,6 @@ class Augmentation:
         erase_height, erase_width (pixels) and mixup (an image's own share). An image's parameters do not depend on how
         many are drawn after it.
         """
-        g = self.generator
         # What is not asked for takes no numbers: runs of before it was there can be repeated.
         own = bool(self.thickness_range) + 4 * bool(self.erasing_range) + bool(self.mixup_alpha)
         u = rng.random((n, 12 + own)).T
@@ -192,8 +205,8 @@ class Augmentation:
             choices = np.arange(value) if np.ndim(value) == 0 else np.asarray(value, float)
             return choices[(u_value * len(choices)).astype(int)] * np.where(u_sign < 0.5, -1, 1) * scale
 
-        low, high = g.zoom_range
-        brightness = g.brightness_range or (1, 1)
+        low, high = self.zoom_range
+        dark, bright = self.brightness_range
         thickness = either_way(self.thickness_range, next(rest)) if self.thickness_range else np.zeros(n)
         erased = np.zeros((4, n))
         if self.erasing_range:
@@ -203,16 +216,16 @@ class Augmentation:
         alpha = self.mixup_alpha
         mixup = scipy.special.betaincinv(alpha, alpha, next(rest)) if alpha else np.ones(n)
         return {
-            "theta": either_way(g.rotation_range, u[0]),
-            "tx": shift(g.height_shift_range, u[1], u[2], shape[0]),
-            "ty": shift(g.width_shift_range, u[3], u[4], shape[1]),
-            "shear": either_way(g.shear_range, u[5]),
+            "theta": either_way(self.rotation_range, u[0]),
+            "tx": shift(self.height_shift_range, u[1], u[2], shape[0]),
+            "ty": shift(self.width_shift_range, u[3], u[4], shape[1]),
+            "shear": either_way(self.shear_range, u[5]),
             "zx": low + (high - low) * u[6],
             "zy": low + (high - low) * u[7],
-            "flip_horizontal": (u[8] < 0.5) * float(g.horizontal_flip),
-            "flip_vertical": (u[9] < 0.5) * float(g.vertical_flip),
-            "channel_shift_intensity": either_way(g.channel_shift_range, u[10]),
-            "brightness": brightness[0] + (brightness[1] - brightness[0]) * u[11],
+            "flip_horizontal": (u[8] < 0.5) * float(self.horizontal_flip),
+            "flip_vertical": (u[9] < 0.5) * float(self.vertical_flip),
+            "channel_shift_intensity": either_way(self.channel_shift_range, u[10]),
+            "brightness": dark + (bright - dark) * u[11],
             "thickness": thickness,
             **dict(zip(ERASED, erased, strict=True)),
             "mixup": mixup,
@@ -228,6 +241,16 @@ class Augmentation:
         fields = (rows @ noise).reshape(-1, columns.shape[1]) @ columns.T
         return fields.reshape(shape[0], n, 2, shape[1]).transpose(1, 0, 3, 2)
 
+    def check_engine(self, engine):
+        """Raises UserError where an argument needs another engine than `engine`, "batch" or "keras", or it is missing.
+
+        A fault that only ImageDataGenerator finds in its own arguments is reported here, too.
+        """
+        if engine == "batch":
+            self.check_batch()
+        else:
+            self.generator  # noqa: B018 (made once, here)
+
     def check_batch(self):
         """Raises UserError where an argument asks for what only the Keras class can do."""
         if self.keras_only:
@@ -242,9 +265,8 @@ class Augmentation:
         As with ImageDataGenerator in a notebook, these change the training batches alone: a net that is to see
         standardised digits when it predicts, too, has a layer for it (`models.standardized`).
         """
-        g = self.generator
-        if g.featurewise_center or g.featurewise_std_normalization or g.zca_whitening:
-            g.fit(images[..., None] / np.float32(255))
+        if LEARNED & self.keras_only.keys():
+            self.generator.fit(images[..., None] / np.float32(255))
 
     def batch(self, images, parameters, elastic=None):
         """Transforms a batch, called with arrays.
@@ -266,19 +288,19 @@ class Augmentation:
         """Transforms a batch by what `numbers` gave, in whichever library's arrays these are."""
         thickness = numbers[:, 6] if self.thickness_range else None
         erased = numbers[:, 7:11] if self.erasing_range else None
-        fill_mode, cval = self.generator.fill_mode, self.generator.cval
-        return warp(images, numbers[:, :6], elastic, thickness, erased, fill_mode=fill_mode, cval=cval)
+        edges = dict(fill_mode=self.fill_mode, cval=self.cval)
+        return warp(images, numbers[:, :6], elastic, thickness, erased, **edges)
 
     def each(self, images, parameters, elastic=None):
         """The same for images in 0..1 by ImageDataGenerator.apply_transform and .standardize, one after another."""
         transformed = np.empty(images.shape, np.float32)
         unused = {"thickness", *ERASED, "mixup", "brightness"}
-        if not self.generator.channel_shift_range:
+        if not self.channel_shift_range:
             unused.add("channel_shift_intensity")
         for i, image in enumerate(images.astype(np.float32)):
             drawn = {key: value[i] for key, value in parameters.items() if key not in unused}
             image = self.generator.apply_transform(image, drawn)
-            if self.generator.brightness_range:  # the class's own makes an image in 0..1 black: it takes it for 0..255
+            if "brightness_range" in self.keras_only:  # the class's own expects 0..255: it makes an image in 0..1 black
                 image = np.clip(parameters["brightness"][i] * image, 0, 1)
             if elastic is not None:
                 rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
@@ -287,8 +309,8 @@ class Augmentation:
                     image[..., 0],
                     points,
                     order=1,
-                    mode=self.generator.fill_mode,
-                    cval=self.generator.cval,
+                    mode=self.fill_mode,
+                    cval=self.cval,
                 )[..., None]
             if self.thickness_range:
                 thickness = parameters["thickness"][i]
@@ -299,6 +321,25 @@ class Augmentation:
                 image[in_rectangle(*(parameters[key][i] for key in ERASED), image.shape[:2])] = 0
             transformed[i] = self.generator.standardize(image)
         return transformed
+
+
+def _zoom_factors(zoom_range):
+    """The lowest and the highest factor, from either form of ImageDataGenerator's argument."""
+    if is_number(zoom_range):
+        return [1 - zoom_range, 1 + zoom_range]
+    if isinstance(zoom_range, (list, tuple)) and len(zoom_range) == 2 and all(map(is_number, zoom_range)):
+        return list(zoom_range)
+    raise UserError(f"zoom_range must be a number, or [low, high], not {zoom_range!r}")
+
+
+def _brightness_factors(brightness_range):
+    """The lowest and the highest factor, from ImageDataGenerator's argument."""
+    if brightness_range is None:
+        return [1, 1]
+    pair = isinstance(brightness_range, (list, tuple)) and len(brightness_range) == 2
+    if not pair or not all(map(is_number, brightness_range)):
+        raise UserError(f"brightness_range must be [low, high], not {brightness_range!r}")
+    return list(brightness_range)
 
 
 @functools.lru_cache

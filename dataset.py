@@ -2,12 +2,17 @@
 """Where digits come from, checked: Kaggle's CSVs, MNIST, scikit-learn's digits, image files; splits; random streams.
 
     python train.py --data SOURCE, where SOURCE is
-    auto      the first of: data/ and /kaggle/input/digit-recognizer (Kaggle's files), MNIST, digits
-    kaggle    Kaggle's train.csv and test.csv, plain, gzipped or inside digit-recognizer.zip, in one of those folders
+    auto      the first of: Kaggle's files, MNIST, digits
+    kaggle    Kaggle's train.csv and test.csv, plain, gzipped, zipped or inside Kaggle's zip
     mnist     data/mnist.npz, Keras's cache of it, or Keras's download
     digits    the 1,797 digits of 8x8 pixels inside scikit-learn, brought to MNIST's form; a fixed fifth is the test set
     a path    a folder or zip as for kaggle, a labelled CSV, an mnist.npz, or a folder of image files with a
               train.csv of file names and labels (and a test.csv of file names)
+
+Kaggle's files are looked for in data/; then in the folders and zips in it whose name contains "digit-recognizer"
+("digit-recognizer (1).zip", or the zip unpacked, also one folder deeper); then where Kaggle mounts the competition:
+/kaggle/input/competitions/digit-recognizer, /kaggle/input/digit-recognizer. A folder given as a path is searched like
+data/. Where `auto` takes other digits although data/ or /kaggle/input holds data files, it says why each is not used.
 
 Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9.
 
@@ -22,6 +27,7 @@ import functools
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import re
 import socket
@@ -36,10 +42,15 @@ from console import UserError, reason, refused, whole_file
 from handwriting import mnist_form, read_image
 
 SOURCES = ("auto", "kaggle", "mnist", "digits")
-KAGGLE_FOLDERS = (Path("data"), Path("/kaggle/input/digit-recognizer"))
+DATA = Path("data")
+KAGGLE_INPUT = Path("/kaggle/input")  # where Kaggle mounts the data that a notebook has added
+KAGGLE_MOUNTS = ("competitions/digit-recognizer", "digit-recognizer")
+KAGGLE_NAME = re.compile("digit[-_ ]recognizer", re.IGNORECASE)  # the zip, copies of it, and its unpacked folder
 KAGGLE_PAGE = "https://www.kaggle.com/c/digit-recognizer/data"
 KAGGLE_TEST_ROWS = 28_000
 PIXELS = [f"pixel{i}" for i in range(784)]
+DATA_FILES = {".csv", ".gz", ".zip", ".npz", ".7z", ".rar", ".tar", ".tgz"}
+HALF_DOWNLOADS = {".crdownload", ".part", ".partial", ".download", ".opdownload"}
 LARGEST = 512 * 2**20  # bytes of one file, decompressed; Kaggle's train.csv has 77 million
 PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "test transform", "preview", "update_bn")
 
@@ -120,11 +131,10 @@ def load(source="auto"):
     if source == "auto":
         return _auto()
     if source == "kaggle":
-        for folder in KAGGLE_FOLDERS:
-            if _find(folder, "train"):
-                return _from_folder(folder)
-        looked = " nor ".join(map(str, KAGGLE_FOLDERS))
-        raise UserError(f"no train.csv or digit-recognizer.zip in {looked}: download it from {KAGGLE_PAGE} into data/")
+        if not (place := _kaggle_place(*kaggle_folders())):
+            found = "".join(f"; {line}" for line in unused_files()[:1])
+            raise UserError(f"Kaggle's train.csv is neither in {DATA} nor mounted by Kaggle: {_kaggle_advice()}{found}")
+        return _from_folder(place)
     if source == "mnist":
         return _mnist() or _mnist_download()
     if source == "digits":
@@ -139,7 +149,7 @@ def load(source="auto"):
     if not (path.is_file() or path.is_dir()):
         raise UserError(f"{source!r} is neither a file nor a folder")
     if path.is_dir():
-        if not _find(path, "train") and (path / "mnist.npz").is_file():
+        if not _kaggle_place(path) and (path / "mnist.npz").is_file():
             return _from_npz(path / "mnist.npz")
         return _from_folder(path)
     kind = _kind_of(path)
@@ -157,30 +167,44 @@ def load_test(source):
         kind = "folder" if path.is_dir() else _kind_of(path)
         if kind in ("csv", "gzip"):
             return _read_table(path, None, "test")
-        if kind in ("folder", "zip") and (kind == "folder" or not _is_npz(path)) and _find(path, "test"):
-            return _read_table(*_find(path, "test"), "test")
+        if kind == "folder" or not _is_npz(path):
+            place = _kaggle_place(path) or _kaggle_place(path, table="test")
+            if place and (found := _find(place, "test")):
+                return _read_table(*found, "test")
     test = load(source).test
     if test is None:
         raise UserError(f"{source} has no test set: give one with --test")
     return test
 
 
+def kaggle_folders():
+    """The folders that Kaggle's files are looked for in, in order."""
+    return [DATA, *(KAGGLE_INPUT / mount for mount in KAGGLE_MOUNTS)]
+
+
+def _kaggle_advice():
+    if KAGGLE_INPUT.is_dir():
+        return "in a Kaggle notebook, add it by Add Input, Competitions, Digit Recognizer"
+    return f"put digit-recognizer.zip from {KAGGLE_PAGE} into {DATA}/"
+
+
 def _auto():
-    for folder in KAGGLE_FOLDERS:
-        if _find(folder, "train"):
-            return _from_folder(folder)
-    kaggle = f"for Kaggle's own digits, put digit-recognizer.zip from {KAGGLE_PAGE} into data/"
+    if place := _kaggle_place(*kaggle_folders()):
+        return _from_folder(place)
+    hints = [f"for Kaggle's own digits: {_kaggle_advice()}"]
     digits = _mnist()
     if not digits:
         try:
             digits = _mnist_download()
         except UserError:
-            return dataclasses.replace(_scikit_digits(), hint=f"for MNIST's 70,000, put mnist.npz into data/; {kaggle}")
-    return dataclasses.replace(digits, hint=kaggle)
+            digits = _scikit_digits()
+            hints.insert(0, f"for MNIST's 70,000: put mnist.npz into {DATA}/")
+    return dataclasses.replace(digits, hint="\n".join([*unused_files(used=digits.source), *hints]))
 
 
 def _from_folder(path):
     """A folder or a zip with train.csv and perhaps test.csv."""
+    path = _kaggle_place(path) or path
     train, test = _find(path, "train"), _find(path, "test")
     if not train:
         if test:
@@ -189,11 +213,33 @@ def _from_folder(path):
     return Digits(_read_table(*train, "train"), _read_table(*test, "test") if test else None, str(Path(path).resolve()))
 
 
+def _kaggle_place(*paths, table="train"):
+    """Returns the first of all `_places` in some paths that holds a table ("train" or "test"); None if none does."""
+    places = itertools.chain.from_iterable(map(_places, paths))
+    return next((place for place in places if _find(place, table)), None)
+
+
+def _places(path):
+    """Yields a path, then the folders and zips in it that have Kaggle's name, the shortest names first."""
+    path = Path(path)
+    yield path
+    if not path.is_dir():
+        return
+    named = [inner for inner in path.iterdir() if KAGGLE_NAME.search(inner.name) and not _is_half_download(inner)]
+    for inner in sorted(named, key=lambda inner: (inner.is_file(), len(inner.name), inner.name)):
+        if inner.is_dir():
+            yield inner
+            yield from sorted(deeper for deeper in inner.iterdir() if deeper.is_dir())
+        elif inner.suffix.lower() == ".zip":
+            yield inner
+
+
 def _find(path, name):
     """Where table `name` ("train" or "test") is at `path`: (file, member of a zip or None), or None."""
     if Path(path).is_dir():
-        for suffix in (".csv", ".csv.gz"):
-            if (file := Path(path) / f"{name}{suffix}").is_file():
+        # Windows unpacks train.csv.zip to a folder train.csv with train.csv in it.
+        for file in (f"{name}.csv", f"{name}.csv/{name}.csv", f"{name}.csv.gz"):
+            if (file := Path(path) / file).is_file():
                 return file, None
         zips = [Path(path) / f"{name}.csv.zip", Path(path) / "digit-recognizer.zip"]
     else:
@@ -210,6 +256,60 @@ def _find(path, name):
             if members:
                 return file, members[0]
     return None
+
+
+def unused_files(used=""):
+    """Returns at most four lines that say why `auto` does not use the data files in data/ and /kaggle/input.
+
+    used: the path of a file that it does use.
+    """
+    files = itertools.islice(itertools.chain(_files_in(DATA), _files_in(KAGGLE_INPUT)), 10_000)
+    like = [path for path in files if path.suffix.lower() in DATA_FILES or _is_half_download(path)]
+    like = [path for path in like if str(path.resolve()) != used]
+    lines = [f"not used: {path} {_why_unused(path)}" for path in like[:3]]
+    return lines + [f"not used: {len(like) - 3} more files"] * (len(like) > 3)
+
+
+def _files_in(folder, depth=4):
+    """Yields the files in a folder and its subfolders, without hidden ones; of a folder, a thousand at most."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = sorted(Path(entry) for entry in itertools.islice(entries, 1000) if entry.name[0] not in "._")
+    except OSError:  # no such folder, or not to be read
+        return
+    for path in paths:
+        if path.is_file() or _is_half_download(path):
+            yield path
+        elif depth:
+            yield from _files_in(path, depth - 1)
+
+
+def _is_half_download(path):
+    return path.suffix.lower() in HALF_DOWNLOADS  # Safari's .download is a folder
+
+
+def _why_unused(path):
+    """Says why `auto` does not use a file, and what to do."""
+    suffix = path.suffix.lower()
+    by_path = f"is not where Kaggle's files are looked for: use --data {path.parent if path.stem == 'train' else path}"
+    if _is_half_download(path):
+        return "is half a download: let it finish, or download it again"
+    if suffix == ".npz":
+        return f"is not {DATA / 'mnist.npz'}: use --data {path}"
+    if suffix not in (".csv", ".gz", ".zip"):
+        return "is an archive of another kind than zip: unpack it"
+    try:
+        if suffix == ".zip":
+            return by_path if _find(path, "train") else "holds no train.csv"
+        with _reading(path), gzip.open(path) if _kind_of(path) == "gzip" else open(path, "rb") as file:
+            header, _ = _header(file.read(2**16), path)
+    except UserError as error:
+        return str(error).removeprefix(f"{path} ")
+    if header == ["label", *PIXELS]:
+        return by_path
+    if header == PIXELS:
+        return "has no labels, so nothing can be trained on it"
+    return f"has other columns than label,pixel0,...,pixel783: {_few(header)}"
 
 
 def _mnist():
@@ -421,6 +521,8 @@ def _parse_pixels(data, header, start, name, part):
     Blocks of some megabytes are parsed as arrays of bytes on all cores, faster than by a CSV reader; a block with
     anything but digits, commas and line ends is first cleaned line by line, which finds the line at fault.
     """
+    import joblib
+
     expected = PIXELS if part == "test" else ["label", *PIXELS]
     _check_header(header, expected, name, part)
     end = len(data)
@@ -432,7 +534,7 @@ def _parse_pixels(data, header, start, name, part):
         stop = end if stop < 0 else min(stop, end)
         spans.append(slice(start, stop))
         start = stop + 1
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         parsed = list(pool.map(lambda span: _parse_block(data[span] + b"\n", len(expected)), spans))
     blocks, row = [], 1
     for span, values in zip(spans, parsed, strict=True):
@@ -609,7 +711,7 @@ def main(argv=None):
     if arguments.command == "fetch":
         import competition
 
-        print(f"{competition.fetch(KAGGLE_FOLDERS[0])}: now python train.py --data kaggle")
+        print(f"{competition.fetch(DATA)}: now python train.py --data kaggle")
         return
     digits = load(arguments.data)
     for images, what in ((digits.train, "labelled"), (digits.test, "test")):

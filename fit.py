@@ -132,6 +132,7 @@ def fit_net(config, net, folder, compiled=None):
                 result["test_accuracy_augmented"] = scores["accuracy"]
     runs.write_arrays(runs.net_file(folder, net, ".predictions.npz"), arrays)
     save(plain, runs.net_file(folder, net, ".keras"))
+    result["checksums"] = runs.checksums(folder, net, arrays)
     runs.write_json(result_file, result)
     runs.remove_checkpoints(folder, net)
     return result

@@ -7,10 +7,17 @@
     python predict.py --images photo.png scans/    photographs and scans, in any light
     python predict.py --submit "my first"      hand the CSV in by Kaggle's own client, too
 
+In a Kaggle notebook, Kaggle's test rows are also written as /kaggle/working/submission.csv, which it hands in.
 Test images whose labels a run has seen in training are refused, since their accuracy would say nothing.
 Or hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
+import contextlib
+import os
+import shutil
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +26,11 @@ import console
 import dataset
 import handwriting
 import runs
-from console import UserError, refused, whole_file
+from console import UserError, duration, refused, whole_file
 
 SUBMISSIONS = Path("submissions")
+WORKING = Path("/kaggle/working")  # the output of a Kaggle notebook, which submits its submission.csv
+SLOW = 5  # seconds before a line says that predicting is under way, without a terminal
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 
@@ -80,10 +89,9 @@ def main(argv=None):
     if preview.exists() and not out.exists():
         raise UserError(f"{preview} exists, and is of no predictions here: move it, or choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    console.import_keras()
     import plots
 
-    probabilities = mean_probabilities(folders, configs, x)
+    probabilities = mean_probabilities(folders, configs, test)
     predicted = probabilities.argmax(1)
     if paths is None:
         write_submission(out, predicted)
@@ -115,6 +123,8 @@ def main(argv=None):
         if leaked:
             note = f" (not for Kaggle: {leaked:,} of its images were trained on with their labels)"
         print(f"Submission: {out}{note}")
+        if test.kaggle and not leaked:
+            write_where_kaggle_expects_it(out, predicted)
     if arguments.submit is not None:
         import competition
 
@@ -154,22 +164,75 @@ def test_set(source, configs):
     return dataset.load_test(data[0]["source"])
 
 
-def mean_probabilities(folders, configs, x):
-    """The mean probabilities of every net of the runs, float64 (n, 10), for images uint8 (n, 28, 28)."""
+def mean_probabilities(folders, configs, test):
+    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for a dataset.Images.
+
+    Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
+    """
+    known = [runs.read_test_predictions(folder, config, test) for folder, config in zip(folders, configs, strict=True)]
+    left = [i for i, found in enumerate(known) if found is None]
+    if same := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
+        print(f"Already predicted when trained: {', '.join(same)}")
+    if left:
+        computed = computed_probabilities([folders[i] for i in left], [configs[i] for i in left], test.x)
+        for i, found in zip(left, computed, strict=True):
+            known[i] = found
+    total = np.zeros((len(test.x), 10))
+    for probabilities in (of_net for of_run in known for of_net in of_run):
+        total += probabilities
+    return total / sum(config["nets"] for config in configs)
+
+
+def computed_probabilities(folders, configs, x):
+    """Returns each run's list of its nets' probabilities, float32 (n, 10), for images uint8 (n, 28, 28)."""
+    console.import_keras()
     import keras
 
     import fit
     import layers
 
-    total, n, compiled = np.zeros((len(x), 10)), 0, fit.Compiled()
-    for folder, config in zip(folders, configs, strict=True):
-        precision = layers.native_precision(config["precision"])
-        for net, model in enumerate(saved_nets(folder, config), 1):
-            dtypes = runs.read_result(runs.net_file(folder, net, ".json")).get("dtypes")
-            total += compiled.predictor(model, precision, dtypes).predict(x, config["test_shift"])
-            n += 1
-            keras.backend.clear_session()
-    return total / n
+    computed, compiled = [], fit.Compiled()
+    with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
+        for folder, config in zip(folders, configs, strict=True):
+            precision = layers.native_precision(config["precision"])
+            computed.append([])
+            for net, model in enumerate(saved_nets(folder, config), 1):
+                begin_net(sum(map(len, computed)))
+                dtypes = runs.read_result(runs.net_file(folder, net, ".json")).get("dtypes")
+                computed[-1].append(compiled.predictor(model, precision, dtypes).predict(x, config["test_shift"]))
+                keras.backend.clear_session()
+    return computed
+
+
+@contextlib.contextmanager
+def progress(images, nets):
+    """Shows progress: on a terminal the net and the time left, elsewhere one line if predicting takes a while.
+
+    Yields a function to call before each net, with the number of nets done.
+    """
+    what = f"Predicting {images:,} images with {nets} net{'s' * (nets > 1)}"
+    if not sys.stdout.isatty():
+        told = threading.Timer(SLOW, print, [f"{what} ..."], {"flush": True})
+        told.start()
+        try:
+            yield lambda done: None
+        finally:
+            told.cancel()
+        return
+
+    started, width = time.perf_counter(), shutil.get_terminal_size().columns - 1
+
+    def show(line):
+        print(f"\r{line[:width]:<{width}}\r", end="", flush=True)
+
+    def begin_net(done):
+        left = f", {duration((time.perf_counter() - started) / done * (nets - done))} left" if done else ""
+        show(f"{what}: net {done + 1}/{nets}{left}")
+
+    try:
+        yield begin_net
+    finally:
+        show("")
 
 
 def saved_nets(folder, config):
@@ -218,6 +281,18 @@ def write_submission(path, labels):
         table = np.loadtxt(temporary, np.int64, delimiter=",", skiprows=1, ndmin=2)
         if not np.array_equal(table, np.column_stack([np.arange(1, len(labels) + 1), labels])):
             raise OSError(f"{path} did not read back as written; nothing was kept")
+
+
+def write_where_kaggle_expects_it(out, labels):
+    """Writes the submission again as /kaggle/working/submission.csv, in a Kaggle notebook."""
+    path = WORKING / "submission.csv"
+    if not os.access(WORKING, os.W_OK) or path.resolve() == out.resolve():
+        return
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(b"ImageId,Label")):
+        print(f"{path} is not a submission, so it was not overwritten", file=sys.stderr)
+        return
+    write_submission(path, labels)
+    print(f"Submission: {path}, the same for Kaggle's Submit button")
 
 
 if __name__ == "__main__":

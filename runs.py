@@ -7,6 +7,7 @@
     net-01.steps.csv   a row for every step: the loss and the learning rate
     net-01.json        the net's result; there once the net is finished
     net-01.keras       the net, as Keras saves it
+    .lock              locked by the process that trains the run
     net-01.checkpoint-0.npz, net-01.checkpoint-1.npz, net-01.predictions.npz    while unfinished
     log.csv, result.json, predictions.npz, pictures  when all nets are finished
 
@@ -46,6 +47,7 @@ def create(name, recipe, config, seen):
     name: None for `recipe` and the next free number. seen: uint64, dataset.Images.image_hashes of the labelled images.
     Raises UserError if the name is taken or no name for a folder.
     """
+    _need_filelock()  # before anything is made: the run is locked next
     if name is not None:
         folder = named(name)
         if folder.exists():
@@ -68,6 +70,8 @@ def create(name, recipe, config, seen):
     except OSError as error:
         if name is None and folder.exists():
             return create(name, recipe, config, seen)  # with the next number
+        if folder.exists():
+            raise UserError(f"run {name!r} exists: another process has just started it") from error
         raise UserError(f"{folder} cannot be made ({reason(error)})") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -76,30 +80,40 @@ def create(name, recipe, config, seen):
 
 @contextlib.contextmanager
 def locked(folder):
-    """Keeps a run to this process while the block lasts; UserError if another process has it.
+    """Keeps a run to this process while the block lasts. Raises UserError if another process has it.
 
-    The system frees the lock however the process ends. What a dead one left half-written is removed.
+    The lock is on a file of its own, which nothing replaces or removes; the operating system frees it however the
+    process ends. Temporary files that a dead process left in the folder are removed.
     """
-    path = folder / "config.json"
+    _need_filelock()
+    import filelock
+
+    path = folder / ".lock"
+    if not folder.is_dir():  # filelock would create it
+        raise UserError(f"{folder} no longer exists")
+    lock = filelock.FileLock(path, timeout=0)
     try:
-        file = open(path, "rb+")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened for writing ({reason(error)})") from error
-    with file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                file.seek(2**30)  # past the end, so that others can read the file
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise UserError(f"run {folder.name!r} is being trained by another process") from None
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"run {folder.name!r} is being trained by another process") from None
+    except (OSError, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be locked ({reason(error)})") from error
+    try:
         remove_temporaries(folder)
         yield
+    finally:
+        lock.release()
+
+
+def _need_filelock():
+    console.need("filelock", "python -m pip install -r requirements.txt (or requirements-jax.txt)")
+
+
+def record_source(folder, config):
+    """Writes where a run's data is now to its config.json, if it has moved. The run must be locked."""
+    written = read_json(folder / "config.json")
+    if written["data"] != config["data"]:
+        write_json(folder / "config.json", written | {"data": config["data"]})
 
 
 def read_config(folder):
@@ -301,6 +315,39 @@ def read_predictions(path, digits):
     return arrays
 
 
+def checksums(folder, net, arrays):
+    """Returns SHA-256 checksums of a saved net and its test predictions, which `read_test_predictions` verifies."""
+    test = {"test": _checksum({"test": arrays["test"]})} if "test" in arrays else {}
+    return {"net": _file_checksum(net_file(folder, net, ".keras"))} | test
+
+
+def read_test_predictions(folder, config, test):
+    """Returns the probabilities that training stored for a run's own test set: a list of float32 (n, 10), by net.
+
+    test: dataset.Images. Returns None if this is another test set, if the run is older than its checksums, or if a net
+    or the predictions have changed since training, which is reported on stderr.
+    """
+    if test.fingerprint() != config["data"].get("test_fingerprint"):
+        return None
+    nets = range(1, config["nets"] + 1)
+    recorded = [read_result(net_file(folder, net, ".json")).get("checksums") for net in nets]
+    if not all(isinstance(sums, dict) and sums.keys() >= {"net", "test"} for sums in recorded):
+        return None
+    path, found = folder / "predictions.npz", []
+    try:
+        arrays = read_arrays(path)
+        for net, sums in zip(nets, recorded, strict=True):
+            if _file_checksum(net_file(folder, net, ".keras")) != sums["net"]:
+                raise UserError(f"{net_file(folder, net, '.keras')} has changed since it was trained")
+            found.append(arrays.get(f"test_{net:02d}", np.zeros(0)))
+            if found[-1].shape != (len(test.x), 10) or _checksum({"test": found[-1]}) != sums["test"]:
+                raise UserError(f"{path} has changed since net {net} was trained")
+    except (OSError, UserError) as error:
+        print(f"{reason(error)}: predicting anew", file=sys.stderr)
+        return None
+    return found
+
+
 def write_checkpoint(folder, net, arrays, state):
     """Writes a dict of arrays and `state` (JSON-able, with its "epoch") with a checksum, over the last but one."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
@@ -345,6 +392,11 @@ def _checksum(arrays):
         digest.update(f"{key} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).view(np.uint8))
     return digest.hexdigest()
+
+
+def _file_checksum(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def identical(first, second):

@@ -101,6 +101,7 @@ def main(argv=None):
     print(f"Run:    {folder}, {where()}, {config['precision']}")
     try:
         with runs.locked(folder):
+            runs.record_source(folder, config)
             for net in range(1, config["nets"] + 1):
                 print_net(config, fit.fit_net(config, net, folder, compiled))
             digits = dataset.load(config["data"]["source"])
@@ -204,6 +205,7 @@ def started(arguments, config, source, name):
     compiled, plan, net = fit.Compiled(), [], 1
     for settings in recipes.kinds(config):
         transforms = augment.Augmentation(**settings["augmentation"])
+        transforms.check_engine(settings["augment_engine"])
         steps = batches.steps_per_epoch(settings, len(rows))
         some, _ = batches.training_batches(settings, net, digits.train.x, digits.train.y, rows, transforms)
         plan.append((compiled.trainer(settings, net, steps, some), settings, steps))
@@ -231,7 +233,8 @@ def resumed(arguments):
     folder = runs.find(arguments.run) if arguments.run else runs.newest(finished=False)
     if runs.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
-    config = runs.read_config(folder)
+    with runs.locked(folder):  # a run that another process trains is refused at once
+        config = runs.read_config(folder)
     console.choose_threads(config)
     if arguments.data:  # where it is now: elsewhere than when the run was started
         import dataset
@@ -239,8 +242,6 @@ def resumed(arguments):
         digits = dataset.load(arguments.data)
         runs.check_data(folder, config, digits)
         config["data"]["source"] = digits.source
-        written = runs.read_json(folder / "config.json")
-        runs.write_json(folder / "config.json", written | {"data": config["data"]})
     console.import_keras(config["deterministic"])
     import fit
 
@@ -292,8 +293,8 @@ def where():
 def print_data(digits):
     print(f"Data:   {digits.train.origin}: {len(digits.train.x):,} labelled images", end="")
     print(f"; {digits.test.origin}: {len(digits.test.x):,} to predict" if digits.test else "")
-    if digits.hint:
-        print(f"        {digits.hint}")
+    for hint in digits.hint.splitlines():
+        print(f"        {hint}")
 
 
 def print_copies(hashes, rows, validation_rows):

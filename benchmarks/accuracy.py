@@ -17,7 +17,6 @@ import argparse
 import collections
 import itertools
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import joblib
 import numpy as np
 from bench import machine, row
 
@@ -124,14 +124,12 @@ def run(recipe, data, seed, name, options):
 def keep(folder, kept, name, source):
     """Writes what a run has so far: its settings, its finished nets' results, and the result of all."""
     config = runs.read_json(folder / "config.json")
-    limited = hasattr(os, "sched_getaffinity")  # by taskset, where nets are trained side by side
-    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count()
     record = {
         "name": name,
         "command": command_line([part for part in config["command"][1:] if part not in ("--run", folder.name)]),
         "data": source,
         "machine": machine(),
-        "cores": cores,
+        "cores": joblib.cpu_count(),  # fewer by taskset, where nets are trained side by side
         "commit": config["commit"],
         "settings": {key: value for key, value in config.items() if key not in VOLATILE},
         "nets": [runs.read_json(path) for path in sorted(folder.glob("net-*.json"))],

@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
+import joblib
 import numpy as np
 
 import console
@@ -512,7 +513,7 @@ def machine():
     names = ("tensorflow", "keras", "numpy", "pandas", "torch", "jax")
     versions = [f"{name} {importlib.metadata.version(wheels[name][0])}" for name in names if name in wheels]
     day = datetime.date.today().isoformat()
-    return f"{model}; {os.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; {day}"
+    return f"{model}; {joblib.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; {day}"
 
 
 def command():

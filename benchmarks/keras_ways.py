@@ -81,11 +81,11 @@ def callback(clock, size):
 def notebook_flow(config, x, y):
     """ImageDataGenerator.flow in an endless generator: floats in memory, as the notebooks have them."""
     import keras
-    from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
+    import tensorflow as tf
 
     pixels = x[..., None] / 255.0
     labels = keras.utils.to_categorical(y, 10)
-    generator = ImageDataGenerator(**config["augmentation"])
+    generator = tf.keras.preprocessing.image.ImageDataGenerator(**config["augmentation"])
     while True:
         yield from generator.flow(pixels.astype("float32"), labels, batch_size=config["batch_size"])
 

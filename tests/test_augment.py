@@ -63,6 +63,80 @@ def test_drawn_parameters_are_distributed_as_image_data_generators(digits):
             assert set(np.round(ours[key], 6)) == set(np.round(reference, 6))
 
 
+NORMALISED = [
+    *RANGES.values(),
+    dict(rotation_range=0.5, shear_range=0.25),
+    dict(zoom_range=0),
+    dict(zoom_range=1.5),
+    dict(zoom_range=(0.8, 1.1)),
+    dict(zoom_range=[2, 1]),
+    dict(width_shift_range=0, height_shift_range=0.0),
+    dict(width_shift_range=1, height_shift_range=1.0),
+    dict(width_shift_range=4.5, height_shift_range=[0.1, 0.25]),
+    dict(width_shift_range=(-2, 3), height_shift_range=[0]),
+    dict(brightness_range=[0.2, 0.6]),
+    dict(brightness_range=(1, 2)),
+    dict(channel_shift_range=0.3),
+    dict(horizontal_flip=True),
+]
+
+
+@pytest.mark.parametrize("ranges", NORMALISED, ids=str)
+def test_parameters_are_drawn_from_the_ranges_that_image_data_generator_makes_of_its_arguments(ranges):
+    import tensorflow as tf
+
+    from augment import Augmentation
+
+    drawn = Augmentation(**ranges).draw(np.random.default_rng(3), 50)
+    g, u = tf.keras.preprocessing.image.ImageDataGenerator(**ranges), np.random.default_rng(3).random((50, 12)).T
+    low, high = g.zoom_range
+    dark, bright = g.brightness_range or (1, 1)
+    expected = {
+        "theta": (2 * u[0] - 1) * g.rotation_range,
+        "shear": (2 * u[5] - 1) * g.shear_range,
+        "zx": low + (high - low) * u[6],
+        "zy": low + (high - low) * u[7],
+        "flip_horizontal": (u[8] < 0.5) * float(g.horizontal_flip),
+        "flip_vertical": (u[9] < 0.5) * float(g.vertical_flip),
+        "channel_shift_intensity": (2 * u[10] - 1) * g.channel_shift_range,
+        "brightness": dark + (bright - dark) * u[11],
+    }
+    for key, values in expected.items():
+        np.testing.assert_array_equal(drawn[key], values, err_msg=key)
+    # Shifts as ImageDataGenerator draws them: a list and a whole number give values, another number a range.
+    state = np.random.get_state()
+    theirs = [g.get_random_transform((28, 28, 1), seed) for seed in range(500)]
+    np.random.set_state(state)
+    for key, value in (("tx", g.height_shift_range), ("ty", g.width_shift_range)):
+        reference, ours = (np.array([t[key] for t in theirs], float), drawn[key])
+        if np.ndim(value) or isinstance(value, int):
+            assert set(np.round(ours, 6)) <= set(np.round(reference, 6))
+        else:
+            assert np.abs(ours).max() <= value * (28 if value < 1 else 1)
+
+
+def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits):
+    import tensorflow as tf
+
+    import recipes
+    from augment import Augmentation
+    from batches import training_batches
+
+    made = []
+    original = tf.keras.preprocessing.image.ImageDataGenerator
+    monkeypatch.setattr(
+        tf.keras.preprocessing.image, "ImageDataGenerator", lambda **kwargs: made.append(kwargs) or original(**kwargs)
+    )
+    for engine, several in (("batch", False), ("keras", True)):
+        config = recipes.resolve("deotte", [("steps_per_epoch", 2)]) | {"seed": 0, "augment_engine": engine}
+        augmentation = Augmentation(**config["augmentation"])
+        augmentation.check_engine(engine)
+        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, np.arange(200), augmentation)
+        begin(0)
+        assert len(list(batches)) == 2
+        assert bool(made) == several
+
+
 def test_an_images_parameters_do_not_depend_on_how_many_are_drawn():
     from augment import Augmentation
 
@@ -251,7 +325,13 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
     [
         (dict(rotatoin_range=10), "did you mean 'rotation_range'"),
         (dict(fill_mode="mirror"), "nearest"),
-        (dict(zoom_range=[1, 2, 3]), "zoom_range"),
+        (dict(zoom_range=[1, 2, 3]), "zoom_range must be a number, or [low, high], not [1, 2, 3]"),
+        (dict(zoom_range="wide"), "zoom_range must be a number, or [low, high], not 'wide'"),
+        (dict(zoom_range=None), "zoom_range must be"),
+        (dict(zoom_range=[0.5, "1"]), "zoom_range must be"),
+        (dict(brightness_range=0.5), "brightness_range must be [low, high], not 0.5"),
+        (dict(brightness_range=[0.5]), "brightness_range must be [low, high], not [0.5]"),
+        (dict(brightness_range=["a", "b"]), "brightness_range must be [low, high], not ['a', 'b']"),
         (dict(rotation_range="ten"), "rotation_range must be a number of 0 or more, not 'ten'"),
         (dict(rotation_range=[-10, 10]), "rotation_range must be a number of 0 or more, not [-10, 10]"),
         (dict(channel_shift_range=[0, 1]), "channel_shift_range must be a number of 0 or more"),

@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ def _alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(dataset, "KAGGLE_INPUT", tmp_path / "input")
     dataset.load.cache_clear()
     yield
     dataset.load.cache_clear()
@@ -65,7 +67,6 @@ def test_auto_prefers_kaggle_then_mnist_then_digits(kaggle_folder, digits, tmp_p
     def no_network():
         raise UserError("no network")
 
-    monkeypatch.setattr(dataset, "KAGGLE_FOLDERS", (tmp_path / "data",))
     monkeypatch.setattr(dataset, "_mnist_download", no_network)
     found = dataset.load("auto")
     assert found.source == "digits"
@@ -83,10 +84,212 @@ def test_auto_prefers_kaggle_then_mnist_then_digits(kaggle_folder, digits, tmp_p
     assert found.hint == ""
 
 
+@pytest.fixture
+def offline(monkeypatch):
+    """MNIST cannot be downloaded."""
+
+    def no_network():
+        raise UserError("no network")
+
+    monkeypatch.setattr(dataset, "_mnist_download", no_network)
+
+
+def zipped(source, target, inside=""):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("train.csv", "test.csv"):
+            archive.write(source / name, f"{inside}{name}")
+
+
+def each_zipped(source, target):
+    target.mkdir(parents=True)
+    for name in ("train.csv", "test.csv"):
+        with zipfile.ZipFile(target / f"{name}.zip", "w") as archive:
+            archive.write(source / name, name)
+
+
+def each_unpacked_by_windows(source, target):
+    for name in ("train.csv", "test.csv"):
+        (target / name).mkdir(parents=True)
+        shutil.copy(source / name, target / name / name)
+
+
+def unpacked(at):
+    return lambda source: shutil.copytree(source, at)
+
+
+KAGGLE_PLACES = {
+    "plain": unpacked("data"),
+    "the zip": lambda source: zipped(source, Path("data/digit-recognizer.zip")),
+    "a second download": lambda source: zipped(source, Path("data/digit-recognizer (1).zip")),
+    "a third one": lambda source: zipped(source, Path("data/digit-recognizer (2).zip")),
+    "Firefox's second": lambda source: zipped(source, Path("data/digit-recognizer(1).zip")),
+    "Safari's second": lambda source: zipped(source, Path("data/digit-recognizer-2.ZIP")),
+    "a copy": lambda source: zipped(source, Path("data/Copy of Digit-Recognizer.zip")),
+    "unpacked": unpacked("data/digit-recognizer"),
+    "unpacked again by macOS": unpacked("data/digit-recognizer 2"),
+    "the second unpacked": unpacked("data/digit-recognizer (1)"),
+    "a copy on Windows": unpacked("data/digit-recognizer - Copy"),
+    "one folder deeper": unpacked("data/digit-recognizer/digit-recognizer"),
+    "any folder deeper": unpacked("data/digit-recognizer (1)/csv"),
+    "the zip in a folder": lambda source: zipped(source, Path("data/digit-recognizer/digit-recognizer.zip")),
+    "a folder in the zip": lambda source: zipped(source, Path("data/digit-recognizer.zip"), "digit-recognizer/"),
+    "each zipped": lambda source: each_zipped(source, Path("data")),
+    "each zipped in a folder": lambda source: each_zipped(source, Path("data/digit-recognizer")),
+    "each unpacked by Windows": lambda source: each_unpacked_by_windows(source, Path("data")),
+    "Kaggle's mount": unpacked("input/competitions/digit-recognizer"),
+    "Kaggle's mount before": unpacked("input/digit-recognizer"),
+}
+
+
+@pytest.mark.parametrize("place", KAGGLE_PLACES)
+def test_kaggles_files_are_found_where_browsers_systems_and_kaggle_put_them(place, kaggle_folder, digits, offline):
+    KAGGLE_PLACES[place](kaggle_folder)
+    for source in ("auto", "kaggle"):
+        found = dataset.load(source)
+        assert_same(found, digits)
+        assert found.hint == ""
+    np.testing.assert_array_equal(dataset.load_test("kaggle").x, digits.test.x[:10])
+    dataset.load.cache_clear()
+    assert_same(dataset.load(found.source), digits)  # as a run records it
+    np.testing.assert_array_equal(dataset.load_test(found.source).x, digits.test.x[:10])
+    if "mount" not in place:
+        assert_same(dataset.load("data"), digits)
+        np.testing.assert_array_equal(dataset.load_test("data").x, digits.test.x[:10])
+
+
+def test_kaggles_own_names_come_first_and_a_damaged_zip_is_never_passed_over(kaggle_folder, digits, offline):
+    Path("data").mkdir()
+    write_csv("data/train.csv", digits.train.x[:7], digits.train.y[:7])
+    zipped(kaggle_folder, Path("data/digit-recognizer (1).zip"))
+    assert len(dataset.load("auto").train.x) == 7
+    os.remove("data/train.csv")
+    dataset.load.cache_clear()
+    assert len(dataset.load("auto").train.x) == 40
+    for name in ("digit-recognizer (1).zip", "digit-recognizer.zip"):
+        (Path("data") / name).write_bytes(Path("data/digit-recognizer (1).zip").read_bytes()[:-300])
+        for source in ("auto", "kaggle"):
+            dataset.load.cache_clear()
+            with pytest.raises(UserError, match="cannot be read, damaged or cut short") as error:
+                dataset.load(source)
+            assert name in str(error.value)
+
+
+def put(name, content):
+    def make(source):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content(source) if callable(content) else content)
+
+    return make
+
+
+def other_zip(source):
+    with zipfile.ZipFile("other.zip", "w") as archive:
+        archive.writestr("readme.txt", "no digits")
+    return Path("other.zip").read_bytes()
+
+
+def kaggles(name):
+    return lambda source: (source / name).read_bytes()
+
+
+# What is put where, the file that is named, and why it is not used.
+UNUSED = {
+    "Chrome's half": (
+        put("data/digit-recognizer.zip.crdownload", b"PK"),
+        "recognizer.zip.crdownload is half a download",
+    ),
+    "Firefox's half": (put("data/Xy1.zip.part", b"PK"), "Xy1.zip.part is half a download"),
+    "Safari's half": (
+        put("data/digit-recognizer.zip.download/digit-recognizer.zip", b"PK"),
+        "digit-recognizer.zip.download is half a download",
+    ),
+    "test.csv alone": (put("data/test.csv", kaggles("test.csv")), "test.csv has no labels"),
+    "a train.csv elsewhere": (
+        put("data/mine/train.csv", kaggles("train.csv")),
+        f"train.csv is not where Kaggle's files are looked for: use --data {Path('data/mine')}",
+    ),
+    "another name": (put("data/digits.csv", kaggles("train.csv")), f"use --data {Path('data/digits.csv')}"),
+    "gzipped": (
+        put("data/digits.csv.gz", lambda source: gzip.compress(kaggles("train.csv")(source))),
+        f"use --data {Path('data/digits.csv.gz')}",
+    ),
+    "half a gzip": (
+        put("data/digits.csv.gz", lambda source: gzip.compress(kaggles("train.csv")(source))[:500]),
+        "digits.csv.gz cannot be read",
+    ),
+    "a zip of another name": (
+        lambda source: zipped(source, Path("data/archive.zip")),
+        f"archive.zip is not where Kaggle's files are looked for: use --data {Path('data/archive.zip')}",
+    ),
+    "a damaged zip": (put("data/archive.zip", b"PK"), "archive.zip cannot be read, damaged or cut short"),
+    "a zip of other things": (put("data/archive.zip", other_zip), "archive.zip holds no train.csv"),
+    "Kaggle's zip without": (put("data/digit-recognizer.zip", other_zip), "digit-recognizer.zip holds no train.csv"),
+    "a RAR": (put("data/digit-recognizer.rar", b"Rar!"), "unpack it"),
+    "an npz": (put("data/digits.npz", b"PK"), f"digits.npz is not {Path('data/mnist.npz')}: use --data"),
+    "a log-in page": (put("data/digits.csv", b"<html>"), "digits.csv is a web page"),
+    "an empty file": (put("data/digits.csv", b""), "digits.csv is empty"),
+    "another table": (put("data/titanic.csv", b"a,b\n1,2\n"), "other columns than label,pixel0,...,pixel783: 'a', 'b'"),
+    "another competition": (
+        put("input/competitions/titanic/train.csv", b"PassengerId,Survived\n1,0\n"),
+        "train.csv has other columns than label,pixel0,...,pixel783: 'PassengerId', 'Survived'",
+    ),
+    "mounted by another name": (
+        put("input/my-digits/train.csv", kaggles("train.csv")),
+        "train.csv is not where Kaggle's files are looked for: use --data ",
+    ),
+    "MNIST mounted": (put("input/datasets/someone/mnist-numpy/mnist.npz", b"PK"), "mnist.npz: use --data"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSED)
+def test_auto_says_why_it_does_not_use_what_looks_like_digits(kind, kaggle_folder, digits, offline, capsys):
+    make, told = UNUSED[kind]
+    make(kaggle_folder)
+    assert dataset.load("auto").source == "digits"
+    dataset.main([])
+    lines = capsys.readouterr().out.splitlines()
+    (note,) = [line for line in lines if line.startswith("not used: ")]
+    assert told in note
+    assert len(note.replace(str(Path.cwd()), "")) < 300
+    with pytest.raises(UserError) as error:
+        dataset.load("kaggle")
+    assert told in str(error.value)
+    assert len(str(error.value).replace(str(Path.cwd()), "")) < 300
+    # MNIST, too, is less than what the folder seems to hold; its own file is no such file.
+    arrays = {"x_train": digits.train.x, "y_train": digits.train.y, "x_test": digits.test.x, "y_test": digits.test.y}
+    Path("data").mkdir(exist_ok=True)
+    np.savez("data/mnist.npz", **arrays)
+    dataset.load.cache_clear()
+    assert [line for line in dataset.load("auto").hint.splitlines() if line.startswith("not used: ")] == [note]
+
+
+def test_unused_files_are_few_lines_and_hidden_files_are_none(offline, kaggle_folder):
+    put("data/README.md", b"text")(None)
+    put("data/.train.csv.cache.npz", b"PK")(None)
+    assert "not used" not in dataset.load("auto").hint
+    for i in range(30):
+        put(f"input/some/{i}.csv", b"a,b\n")(None)
+    dataset.load.cache_clear()
+    lines = dataset.load("auto").hint.splitlines()
+    assert [line.startswith("not used: ") for line in lines] == [True] * 4 + [False] * 2
+    assert lines[3] == "not used: 27 more files"
+    assert "Add Input" in lines[-1]  # Kaggle's page is no help within Kaggle
+
+
+def test_train_says_which_file_auto_does_not_use(kaggle_folder, offline, capsys):
+    import train
+
+    put("data/test.csv", kaggles("test.csv"))(kaggle_folder)
+    train.print_data(dataset.load("auto"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"        not used: {Path('data/test.csv')} has no labels")
+    assert all(line.startswith("        ") for line in lines[1:])
+
+
 def test_half_a_download_of_mnist_is_fetched_again_or_left_aside(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(dataset, "KAGGLE_FOLDERS", (tmp_path / "data",))
     monkeypatch.setattr(dataset, "_mnist_download", lambda: digits)
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "mnist.npz").write_bytes(b"PK half")

@@ -75,7 +75,9 @@ def test_photographs_are_read_as_well_as_the_digits_on_them(kind, reader, tmp_pa
     read = np.stack([handwriting.read_image(tmp_path / f"{i}.jpg") for i in range(len(images.x))])
     folder = runs.find("reader")
     config = runs.read_config(folder)
-    plain, seen = (predict.mean_probabilities([folder], [config], x).argmax(1) for x in (images.x, read))
+    plain, seen = (
+        predict.mean_probabilities([folder], [config], dataset.Images(x, None, "")).argmax(1) for x in (images.x, read)
+    )
     assert np.mean(plain == images.y) >= 0.95
     assert np.mean(seen == images.y) >= np.mean(plain == images.y) - 0.1
 

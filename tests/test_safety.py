@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -143,6 +144,88 @@ def test_a_second_process_on_a_run_is_refused(trained):
         pass
 
 
+def test_a_run_that_another_process_trains_is_neither_trained_nor_changed_until_that_process_is_dead(tmp_path):
+    long = ["grenholm", "--data", "digits", "--epochs", 1000, "--set", "steps_per_epoch=10", "--run", "r"]
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, long)]
+    folder = tmp_path / "runs" / "r"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(lambda: (folder / "net-01.csv").is_file(), process)
+            before = (folder / "config.json").stat()
+            for resume in (["--run", "r"], ["--data", "digits"], ["--data", "digits"]):  # the second after the first
+                refused = script("train.py", "--resume", *resume, cwd=tmp_path, timeout=60)
+                assert_one_line_error(refused, "run 'r' is being trained by another process")
+            after = (folder / "config.json").stat()
+            assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+            assert "(unfinished)" in script("runs.py", cwd=tmp_path).stdout  # it can be looked at
+            assert_one_line_error(script("predict.py", "r", cwd=tmp_path), "run 'r' is not finished")
+            assert process.poll() is None
+        finally:
+            process.kill()
+    with runs.locked(folder):  # freed by the system, though the file is still there
+        assert (folder / ".lock").is_file()
+
+
+def wait_for(happened, process, seconds=120):
+    """Waits until a condition holds while a process runs."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_run_of_before_there_were_lock_files_is_locked_too(trained, tmp_path):
+    (folder,) = copied(trained, tmp_path, "bag")
+    (folder / ".lock").unlink()
+    with runs.locked(folder), pytest.raises(UserError, match="by another process"), runs.locked(folder):
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_told_in_one_line_and_never_made(tmp_path):
+    with pytest.raises(UserError, match="gone no longer exists"), runs.locked(tmp_path / "gone"):
+        pass
+    assert not (tmp_path / "gone").exists()
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(UserError, match=r"\.lock cannot be locked \("), runs.locked(tmp_path):
+        pass
+
+
+def test_a_machine_without_filelock_is_told_before_a_run_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "_installed", lambda package: package != "filelock")
+    with pytest.raises(UserError, match=r"filelock is not installed: python -m pip install -r requirements\.txt"):
+        runs.create(None, "mine", {}, np.arange(3))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_run_is_told_in_one_line(tmp_path):
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(UserError, match=r"\.lock cannot be locked \(Permission denied\)"), runs.locked(tmp_path):
+            pass
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_a_name_that_two_processes_take_at_once_is_one_process_s(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write = runs.write_json
+
+    def meanwhile(path, content):
+        write(path, content)
+        monkeypatch.setattr(runs, "write_json", write)
+        runs.create("same", "mine", {"seed": 2}, np.arange(3))
+
+    monkeypatch.setattr(runs.os, "getpid", iter(range(4242, 5000)).__next__)  # each process has its own
+    monkeypatch.setattr(runs, "write_json", meanwhile)
+    with pytest.raises(UserError, match="run 'same' exists: another process has just started it"):
+        runs.create("same", "mine", {"seed": 1}, np.arange(3))
+    assert runs.read_json(tmp_path / "runs" / "same" / "config.json") == {"seed": 2}
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["same"]
+
+
 def test_a_repeated_run_is_identical_and_says_what_is_different(trained):
     process = script("train.py", "--repeat", "bag", cwd=trained)
     assert process.returncode == 0, process.stderr
@@ -183,7 +266,7 @@ def test_a_disk_that_is_full_is_one_line_and_the_run_can_go_on(tmp_path):
     )
     assert_one_line_error(process, "net-01.checkpoint-1.npz cannot be written (File too large)")
     assert {path.name for path in (tmp_path / "runs" / "grenholm-1").iterdir()} == {
-        *("config.json", "seen.npy", "net-01.steps.csv")
+        *("config.json", "seen.npy", "net-01.steps.csv", ".lock")
     }
 
 
@@ -647,6 +730,143 @@ def test_a_file_is_written_where_folders_cannot_be_synced(tmp_path, monkeypatch)
     assert runs.read_json(tmp_path / "a.json") == {"seed": 1}
 
 
+# Predictions that training left
+
+
+FINISHED = """
+import sys; sys.path.insert(0, sys.argv[1])
+import predict
+predict.main(sys.argv[2:])
+assert not {"keras", "tensorflow", "jax"} & set(sys.modules), "imported"
+"""
+
+
+def predicted(folder, name="bag", **environment):
+    """Predicts a run's own test set in a process of its own; returns its submission's, table's and picture's bytes."""
+    command = [sys.executable, "-c", FINISHED, str(ROOT), name, "--probabilities", "--out", "s.csv"]
+    process = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=120
+    )
+    files = [(folder / name).read_bytes() for name in ("s.csv", "s-probabilities.csv", "s-preview.png")]
+    return files, process
+
+
+def forget(folder):
+    """Makes a run one of before checksums were recorded."""
+    for path in folder.glob("net-*.json"):
+        result = json.loads(path.read_text())
+        del result["checksums"]
+        path.write_text(json.dumps(result))
+
+
+def test_a_finished_runs_own_test_set_is_predicted_at_once_as_training_did_and_without_keras(trained, tmp_path):
+    (folder,) = copied(trained, tmp_path, "bag")
+    at_once, process = predicted(tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "Already predicted when trained: bag\n" in process.stdout
+    arrays = load(folder / "predictions.npz")
+    mean = (np.float64(arrays["test_01"]) + arrays["test_02"]) / 2
+    rows = at_once[1].decode().splitlines()[1:]
+    assert [row.split(",", 1)[1] for row in rows] == [",".join(f"{p:.6f}" for p in row) for row in mean]
+    forget(folder)
+    anew, process = predicted(tmp_path)
+    assert "Already predicted" not in process.stdout
+    assert "imported" in process.stderr
+    assert at_once == anew
+
+
+def replaced_net(folder):
+    shutil.copy(folder / "net-01.keras", folder / "net-02.keras")
+
+
+def flipped(folder):
+    content = bytearray((folder / "predictions.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "predictions.npz").write_bytes(content)
+
+
+def swapped(folder):
+    arrays = load(folder / "predictions.npz")
+    arrays["test_01"], arrays["test_02"] = arrays["test_02"], arrays["test_01"]
+    runs.write_arrays(folder / "predictions.npz", arrays)
+
+
+def changed(folder):
+    arrays = load(folder / "predictions.npz")
+    arrays["test_02"] = np.roll(arrays["test_02"], 1, axis=1)
+    runs.write_arrays(folder / "predictions.npz", arrays)
+
+
+def lacking(folder):
+    arrays = load(folder / "predictions.npz")
+    del arrays["test_01"]
+    runs.write_arrays(folder / "predictions.npz", arrays)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (replaced_net, "net-02.keras has changed since it was trained"),
+        (flipped, "predictions.npz"),
+        (swapped, "predictions.npz has changed since net 1 was trained"),
+        (changed, "predictions.npz has changed since net 2 was trained"),
+        (lacking, "predictions.npz has changed since net 1 was trained"),
+        (lambda folder: (folder / "predictions.npz").unlink(), "predictions.npz"),
+        (lambda folder: (folder / "predictions.npz").write_bytes(b""), "predictions.npz"),
+    ],
+    ids=["net", "flipped", "swapped", "changed", "lacking", "gone", "empty"],
+)
+def test_predictions_that_are_not_those_of_the_saved_nets_are_computed_anew(
+    damage, told, trained, digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    damage(folder)
+    predict.main(["bag"])
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.endswith(": predicting anew\n")
+    assert error.count("\n") == 1
+    arrays = load(trained / "runs" / "bag" / "predictions.npz")
+    used = ["test_01"] * 2 if damage is replaced_net else ["test_01", "test_02"]
+    expected = (np.float64(arrays[used[0]]) + arrays[used[1]]).argmax(1)
+    np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "bag.csv"), expected)
+
+
+def test_other_test_sets_are_computed_and_so_are_results_of_strangers(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    write_csv(tmp_path / "some.csv", digits.test.x[::-1][:30])
+    predict.main(["bag", "--test", "some.csv"])
+    assert "Already predicted" not in capsys.readouterr().out
+    whole = load(folder / "predictions.npz")
+    expected = (np.float64(whole["test_01"]) + whole["test_02"])[::-1][:30].argmax(1)
+    np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "bag-some.csv"), expected)
+    for strange in ("x", {}, {"net": 3}, {"net": [], "test": {}}):
+        result = json.loads((folder / "net-01.json").read_text())
+        (folder / "net-01.json").write_text(json.dumps(result | {"checksums": strange}))
+        config = runs.read_config(folder)
+        assert runs.read_test_predictions(folder, config, digits.test) is None
+
+
+def test_predicting_shows_how_far_it_is(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    write_csv(tmp_path / "some.csv", digits.test.x[:30])
+    monkeypatch.setattr(predict, "SLOW", 60)
+    predict.main(["bag", "--test", "some.csv"])
+    assert "Predicting 30 images" not in capsys.readouterr().out  # it is done within seconds
+    monkeypatch.setattr(predict, "SLOW", 0)
+    predict.main(["bag", "--test", "some.csv"])
+    assert "Predicting 30 images with 2 nets ...\n" in capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    predict.main(["bag", "--test", "some.csv"])
+    shown = [line.strip() for line in capsys.readouterr().out.split("\r")]
+    assert "Predicting 30 images with 2 nets: net 1/2" in shown
+    second = next(line for line in shown if line.startswith("Predicting 30 images with 2 nets: net 2/2, "))
+    assert second.endswith(" left")
+
+
 # Submissions
 
 
@@ -679,6 +899,44 @@ def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeyp
         np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), found.argmax(1))
     for name in ("linear", "codeastar"):
         shutil.rmtree(trained / "runs" / name)
+
+
+def test_on_kaggle_the_submission_is_also_where_kaggle_expects_it(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    write_csv(tmp_path / "kaggle.csv", digits.test.x[:30])
+    monkeypatch.setattr(dataset, "KAGGLE_TEST_ROWS", 30)
+    working = tmp_path / "working"
+    monkeypatch.setattr(predict, "WORKING", working)
+    monkeypatch.setattr(
+        predict, "mean_probabilities", lambda folders, configs, test: np.eye(10)[np.arange(len(test.x)) % 10]
+    )
+    told, kaggles = f"Submission: {working / 'submission.csv'}", working / "submission.csv"
+
+    def predicted(*arguments):
+        predict.main(["bag", *map(str, arguments)])
+        return capsys.readouterr()
+
+    assert told not in predicted("--test", "kaggle.csv").out  # not on Kaggle
+    assert not working.exists()
+    working.mkdir()
+    assert told not in predicted().out  # other rows than Kaggle's
+    assert list(working.iterdir()) == []
+    for _ in range(2):  # the second time over the first
+        assert told in predicted("--test", "kaggle.csv").out
+        assert kaggles.read_bytes() == (tmp_path / "submissions" / "bag-kaggle.csv").read_bytes()
+        assert [path.name for path in working.iterdir()] == ["submission.csv"]
+    kaggles.write_text("precious")
+    said = predicted("--test", "kaggle.csv")
+    assert said.err == f"{kaggles} is not a submission, so it was not overwritten\n"
+    assert kaggles.read_text() == "precious"
+    kaggles.unlink()
+    assert predicted("--test", "kaggle.csv", "--out", kaggles).out.count(str(kaggles)) == 1
+    assert len(read_submission(kaggles)) == 30
+    kaggles.unlink()
+    write_csv(tmp_path / "kaggle.csv", digits.train.x[:30])
+    assert told not in predicted("--test", "kaggle.csv", "--allow-leak").out
+    assert not kaggles.exists()
 
 
 @pytest.mark.parametrize("step", range(1, 4))

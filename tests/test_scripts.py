@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import ROOT, TINY, assert_one_line_error, interrupted, load, read_submission, script
+from conftest import ROOT, TINY, assert_one_line_error, interrupted, load, read_submission, script, write_csv
 from PIL import Image
 
 import predict
@@ -25,7 +25,7 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     names = {path.name for path in run.iterdir()}
     nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "steps.csv", "json", "keras")}
     pictures = {path.name for path in run.glob("*.png")} | {"report.html"}
-    assert names == nets | pictures | {"config.json", "seen.npy", "log.csv", "result.json", "predictions.npz"}
+    assert names == nets | pictures | {"config.json", "seen.npy", "log.csv", "result.json", "predictions.npz", ".lock"}
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["nets"], config["epochs"], config["seed"]) == ("deotte", 2, 2, 0)
     assert config["data"]["fingerprint"] == digits.train.fingerprint()
@@ -317,7 +317,9 @@ def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, e
     assert trainer.step_seconds == seconds
 
 
-def test_the_precision_is_printed_recorded_and_that_of_the_predictions(tmp_path, capsys, monkeypatch, no_pictures):
+def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
+    tmp_path, capsys, monkeypatch, no_pictures, digits
+):
     import keras
 
     import layers
@@ -336,8 +338,9 @@ def test_the_precision_is_printed_recorded_and_that_of_the_predictions(tmp_path,
     a, b = (load(tmp_path / "runs" / choice / "predictions.npz")["test_01"] for choice in ("float32", "bfloat16"))
     assert 0 < np.abs(a - b).max() < 0.5
     if layers.native_precision() == "bfloat16":  # predict.py computes as the run did
-        predict.main(["bfloat16", "--probabilities"])
-        table = np.loadtxt("submissions/bfloat16-probabilities.csv", delimiter=",", skiprows=1)
+        write_csv("own.csv", digits.test.x)  # a file of its own: computed, not taken from what training predicted
+        predict.main(["bfloat16", "--test", "own.csv", "--probabilities"])
+        table = np.loadtxt("submissions/bfloat16-own-probabilities.csv", delimiter=",", skiprows=1)
         np.testing.assert_allclose(table[:, 1:], b, atol=1e-6)
 
 
