@@ -81,8 +81,10 @@ def main(argv=None):
         raise UserError(f"{preview} exists, and is of no predictions here: move it, or choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     console.import_keras()
+    import gpu
     import plots
 
+    gpu.print_advice()
     probabilities = mean_probabilities(folders, configs, x)
     predicted = probabilities.argmax(1)
     if paths is None:
