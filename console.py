@@ -115,6 +115,8 @@ def import_keras():
             import keras
 
             keras.distribution.list_devices()
+            if _installed("tensorflow"):  # Keras itself imports it on JAX, too, when it saves or copies a layer
+                importlib.import_module("tensorflow")
     except ImportError as error:
         install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
         raise UserError(f"Keras cannot be used here ({error}): {install}") from error
@@ -198,8 +200,6 @@ def refused(told):
     except UserError:
         raise
     except Exception as error:
-        if out_of_memory(error):
-            raise  # which is no fault of the file
         raise UserError(f"{told} ({reason(error)[:300]})") from error
 
 

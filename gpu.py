@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 DRIVERS = ("/proc/driver/nvidia", "/usr/lib/wsl/lib/libcuda.so.1")  # Linux; WSL2. The Makefile has them, too
+WINDOWS = os.name == "nt"
 REQUIREMENTS = {"tensorflow": "requirements-gpu.txt", "jax": "requirements-jax-gpu.txt"}
 CUDA_PACKAGES = {"tensorflow": ("nvidia-cudnn-cu12",), "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin")}
 TURING = (7, 5)  # the oldest that cuDNN serves from 9.11 on
@@ -74,7 +75,7 @@ def processor_name(cpuinfo="/proc/cpuinfo"):
         if sys.platform == "darwin":
             sysctl = ["sysctl", "-n", "machdep.cpu.brand_string"]
             return subprocess.run(sysctl, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-        if os.name == "nt":
+        if WINDOWS:
             import winreg
 
             with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DESCRIPTION\System\CentralProcessor\0") as key:
@@ -103,7 +104,7 @@ def _idle():
 
 
 def _has_driver():
-    if os.name == "nt":
+    if WINDOWS:
         return shutil.which("nvidia-smi") is not None
     return any(os.path.exists(path) for path in DRIVERS)
 
@@ -116,7 +117,7 @@ def _wants_cpu(backend):
 
 def _remedy(backend):
     """Returns why Keras sees no GPU, and what to do."""
-    if os.name == "nt":
+    if WINDOWS:
         return "on Windows it has no GPU support: run this in WSL2 (Windows' own Linux), which has it"
     if backend == "tensorflow":
         import tensorflow as tf
