@@ -122,9 +122,11 @@ def _remedy(backend):
     if backend == "tensorflow":
         import tensorflow as tf
 
-        if tf.config.list_physical_devices("GPU") and (found := _tensorflow_gpus())[0].capability:
-            served = ", ".join(tf.sysconfig.get_build_info().get("cuda_compute_capabilities", ["newer ones"]))
-            return f"{_described(found[0])} is too old for it (it serves {served})"
+        served = tf.sysconfig.get_build_info().get("cuda_compute_capabilities", ["sm_60"])
+        oldest = min(int(text.split("_")[1]) for text in served)  # "sm_60" stands for 6.0
+        for gpu in _tensorflow_gpus():
+            if gpu.capability and gpu.capability < divmod(oldest, 10):
+                return f"{_described(gpu)} is too old for it: {oldest / 10} is the least"
         if platform.machine().lower() in ("aarch64", "arm64"):
             install = f"python -m pip install -r {REQUIREMENTS['jax']}, and set KERAS_BACKEND=jax"
             return f"on ARM it has no GPU support. JAX has it: {install}"

@@ -4,6 +4,7 @@ import ctypes
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -34,15 +35,12 @@ def machine(monkeypatch, tmp_path):
     """A machine as it is described: machine(driver=True, gpus=[], packages={}, ...)."""
 
     def describe(driver=True, gpus=(), packages=(), backend="tensorflow", windows=False, cpu="x86_64", physical=()):
-        import tensorflow as tf
-
         path = tmp_path / "driver"
         path.touch()
         packages = dict(packages)
         monkeypatch.setattr(gpu, "DRIVERS", (str(path if driver else tmp_path / "none"),))
         monkeypatch.setattr(gpu, "gpus", lambda: list(gpus))
         monkeypatch.setattr(gpu, "_tensorflow_gpus", lambda: list(physical))
-        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: list(physical))
         monkeypatch.setattr(gpu, "WINDOWS", windows)
         monkeypatch.setattr(shutil, "which", lambda name: "nvidia-smi.exe" if driver and windows else None)
         monkeypatch.setattr(gpu, "_version", packages.get)
@@ -68,6 +66,7 @@ NO_GPU = {
     "JAX on Windows": ({"windows": True, "backend": "jax"}, "WSL2"),
     "ARM": ({"cpu": "aarch64"}, "KERAS_BACKEND=jax"),
     "JAX on ARM": ({"cpu": "aarch64", "backend": "jax"}, "pip install -r requirements-jax-gpu.txt"),
+    "a card that it refuses": ({"packages": CUDA, "physical": [V100]}, "nvidia-smi must list the GPU"),
     "an old card": ({"packages": CUDA, "physical": [M40]}, "Tesla M40 (compute capability 5.2) is too old"),
     "P100, new cuDNN": ({"gpus": [P100], "packages": NEW}, "cuDNN 9.28 does not support Tesla P100-PCIE-16GB (compute"),
     "V100, new cuDNN": ({"gpus": [T4, V100], "packages": NEW}, "pip install nvidia-cudnn-cu12==9.10.2.21"),
@@ -153,7 +152,7 @@ def made(folder, *arguments, **environment):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment).stdout
 
 
-@pytest.mark.skipif(shutil.which("make") is None or os.uname().machine != "x86_64", reason="needs make, on x86-64")
+@pytest.mark.skipif(shutil.which("make") is None or platform.machine() != "x86_64", reason="needs make, on x86-64")
 def test_make_installs_cuda_where_there_is_a_driver(tmp_path):
     for path in [ROOT / "Makefile", *ROOT.glob("requirements*.txt")]:
         shutil.copy(path, tmp_path)
