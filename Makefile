@@ -37,7 +37,8 @@ test: .venv/installed-dev
 slow-test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow
 
-bench: .venv/installed-bench
+# PyTorch's wheels bring cuDNN for CUDA 13 in files of the same names as TensorFlow's: with GPU=1 it is left out.
+bench: $(if $(filter 1,$(GPU)),$(INSTALLED),.venv/installed-bench)
 	$(BIN)/python benchmarks/bench.py --data "$(DATA)"
 
 gallery: $(INSTALLED)

@@ -165,6 +165,9 @@ def test_make_installs_cuda_where_there_is_a_driver(tmp_path):
             text = made(tmp_path, target, *arguments)
             assert "-r requirements.txt" in text
             assert "-gpu" not in text
+    # PyTorch's cuDNN would replace TensorFlow's.
+    assert "requirements-bench" in made(tmp_path, "bench", "GPU=0")
+    assert "requirements-bench" not in made(tmp_path, "bench", "GPU=1")
     # What is installed is installed once, and for a GPU too once that is asked for.
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("bin/python", "installed-requirements", "installed-dev"):
