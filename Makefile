@@ -3,16 +3,31 @@
 #   make test                                      environment, the tests; make slow-test: those of a minute and more
 #   make bench                                     environment, PyTorch, every benchmark: benchmarks/RESULTS.md
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
+# GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 where there is an NVIDIA driver.
 
 PYTHON ?= python3
 RECIPE ?= single
 DATA ?= auto
+# Where Linux and WSL2 have an NVIDIA driver (gpu.py has the same list); on ARM TensorFlow has no GPU support.
+DRIVERS := /proc/driver/nvidia /usr/lib/wsl/lib/libcuda.so.1
+GPU ?= $(if $(and $(filter x86_64,$(shell uname -m)),$(wildcard $(DRIVERS))),1,0)
 BIN := .venv/bin
 
 RUN ?= single-1
 
+ifeq ($(filter 0 1,$(GPU)),)
+$(error GPU must be 0 or 1, not "$(GPU)")
+endif
+ifeq ($(GPU),0)
+ifneq ($(origin GPU),file)  # asked for: a GPU that is there is left alone
+export CUDA_VISIBLE_DEVICES := -1
+endif
+endif
+REQUIREMENTS := $(if $(filter 1,$(GPU)),requirements-gpu,requirements)
+INSTALLED := .venv/installed-$(REQUIREMENTS)
+
 .PHONY: submission test slow-test lint bench gallery
-submission: .venv/installed
+submission: $(INSTALLED)
 	$(BIN)/python train.py $(RECIPE) --data "$(DATA)"
 	$(BIN)/python predict.py
 
@@ -22,10 +37,11 @@ test: .venv/installed-dev
 slow-test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow
 
-bench: .venv/installed-bench
+# PyTorch's wheels bring cuDNN for CUDA 13 in files of the same names as TensorFlow's: with GPU=1 it is left out.
+bench: $(if $(filter 1,$(GPU)),$(INSTALLED),.venv/installed-bench)
 	$(BIN)/python benchmarks/bench.py --data "$(DATA)"
 
-gallery: .venv/installed
+gallery: $(INSTALLED)
 	$(BIN)/python plots.py augmented --data "$(DATA)" --out gallery/augmented.png
 	$(BIN)/python plots.py centres --data "$(DATA)" --out gallery/centres.png
 	cp $(patsubst %,runs/$(RUN)/%.png,curves confusion mistakes hardest) gallery/
@@ -38,15 +54,15 @@ lint: .venv/installed-dev
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *v))'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # half of one would look whole the next time
 
-# Made once, and again only when the requirements change.
-.venv/installed: requirements.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+# Made once, and again only when the requirements change, or GPU.
+$(INSTALLED): requirements.txt $(REQUIREMENTS).txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS).txt
 	@touch $@
 
-.venv/installed-dev: requirements-dev.txt requirements-export.txt requirements-draw.txt .venv/installed
+.venv/installed-dev: requirements-dev.txt requirements-export.txt requirements-draw.txt $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.venv/installed-bench: requirements-bench.txt .venv/installed
+.venv/installed-bench: requirements-bench.txt $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@

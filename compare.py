@@ -173,10 +173,11 @@ def repeated(first, second):
         | (config.get("versions") or {})
         for config in configs
     ]
+    unknown = [key for key in ("processor", "gpu") if not all(key in known for known in around)]  # by an older version
     changed = [
-        f"{key} {around[0].get(key)} then, {around[1].get(key)} now"
+        f"{key} {around[0].get(key) or 'none'} then, {around[1].get(key) or 'none'} now"
         for key in around[0] | around[1]
-        if around[0].get(key) != around[1].get(key)
+        if around[0].get(key) != around[1].get(key) and key not in unknown
     ]
     lines = [f"Different from {first.name}: {'; '.join(changed) or 'nothing'}"]
     if not runs.is_finished(first):

@@ -83,15 +83,27 @@ def choose_threads(config):
     An operation on 16 digits is too short to be shared: with two cores, Grenholm's net trains 1.4 times as fast so.
     Replicas have their operations to themselves. To be called before TensorFlow starts; a setting of the user's stays.
     """
-    shares = max(config["replicas"], 2 if config["batch_size"] < 32 else 1)
-    if shares > 1:
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // shares)))
+    _limit_threads(max(config["replicas"], 2 if config["batch_size"] < 32 else 1))
+
+
+def _limit_threads(shares=1):
+    """Has TensorFlow use at most the cores that this process may use, divided by `shares`.
+
+    TensorFlow itself heeds taskset, but starts a thread for each core of the machine in a container with fewer.
+    """
+    from joblib import cpu_count
+
+    threads = max(1, cpu_count() // shares)
+    if threads < (os.cpu_count() or 1):
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
 
 
 def import_keras(deterministic=False):
     """Imports Keras and its backend without the notes that TensorFlow writes past Python to the screen.
 
-    The backend is that of KERAS_BACKEND; without it TensorFlow, or JAX where that alone is installed.
+    The backend is that of KERAS_BACKEND; without it TensorFlow, or JAX where that alone is installed. On a GPU it takes
+    memory as needed rather than nearly all at the start, so that programs share a card; a user's own setting stays.
+
     deterministic: whether a GPU must compute the same bits each time, by slower kernels.
     """
     if deterministic:  # JAX reads it as it starts
@@ -100,15 +112,18 @@ def import_keras(deterministic=False):
     if "KERAS_BACKEND" not in os.environ and not _installed("tensorflow") and _installed("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    _limit_threads()
     try:
         with quiet():
             import keras
 
             keras.distribution.list_devices()
-            if deterministic and keras.backend.backend() == "tensorflow":
-                import tensorflow
-
-                tensorflow.config.experimental.enable_op_determinism()
+            if _installed("tensorflow"):  # Keras itself imports it on JAX, too, when it saves or copies a layer
+                tensorflow = importlib.import_module("tensorflow")
+                if deterministic:
+                    tensorflow.config.experimental.enable_op_determinism()
     except ImportError as error:
         install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
         raise UserError(f"Keras cannot be used here ({error}): {install}") from error
@@ -202,6 +217,29 @@ def reason(error):
     return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+def out_of_memory(error):
+    """Whether an exception says that memory, the machine's or a GPU's, ran out.
+
+    By its text, since TensorFlow's class ResourceExhaustedError also stands for a full disk, and cuDNN, cuBLAS and XLA
+    have no class of their own.
+    """
+    words = "[Oo]ut of memory|OUT_OF_MEMORY|OOM when|[Ff]ailed to allocate|[Uu]nable to allocate|Cannot allocate"
+    return isinstance(error, MemoryError) or re.search(f"{words}|_ALLOC_FAILED|MemoryError", str(error)) is not None
+
+
+@contextlib.contextmanager
+def enough_memory(told):
+    """If memory runs out in the block, raises a UserError. told: what the user can do then."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"out of memory: {told}") from error
+
+
 _received = []  # signals that were to end the program
 
 
@@ -223,7 +261,11 @@ def run(main):
         signal.signal(signal.SIGINT, _stop)
     program = Path(sys.argv[0]).name
     try:
-        code = main() or 0
+        with enough_memory(
+            "close other programs that use this machine's memory or its GPU's, or set CUDA_VISIBLE_DEVICES=-1 to "
+            "compute without a GPU"
+        ):
+            code = main() or 0
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         code = 2

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import keras
 
+from gpu import gpus
+
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 if TENSORFLOW:
     import tensorflow as tf
@@ -89,11 +91,10 @@ def native_precision(wanted=None):
 
 def _native_precisions(cpuinfo=Path("/proc/cpuinfo")):
     """The half precisions that every processor in use here computes natively, the best first."""
-    backend = keras.backend.backend()
     if "tpu" in {device.split(":")[0] for device in keras.distribution.list_devices()}:
         return ["bfloat16"]
-    if capabilities := _compute_capabilities(backend):
-        lowest = min(capabilities)
+    if found := gpus():
+        lowest = min(gpu.capability or (0, 0) for gpu in found)
         return ["bfloat16"] * (lowest >= (8, 0)) + ["float16"] * (lowest >= (7, 0))
     if not TENSORFLOW:
         return []
@@ -102,20 +103,6 @@ def _native_precisions(cpuinfo=Path("/proc/cpuinfo")):
     except OSError:  # not Linux
         return []
     return ["bfloat16"] if flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()) else []
-
-
-def _compute_capabilities(backend):
-    """The compute capabilities of the GPUs in use, as pairs of ints; (0, 0) for one that has none, AMD's say."""
-    if backend == "tensorflow":
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-        return [found.get("compute_capability", (0, 0)) for found in details]
-    if backend == "jax":
-        import jax
-
-        gpus = [device for device in jax.devices() if device.platform in ("gpu", "cuda", "rocm")]
-        found = [re.fullmatch(r"(\d+)\.(\d+)", str(getattr(gpu, "compute_capability", ""))) for gpu in gpus]
-        return [(int(match[1]), int(match[2])) if match else (0, 0) for match in found]
-    return []
 
 
 FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}

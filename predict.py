@@ -189,8 +189,10 @@ def computed_probabilities(folders, configs, x):
     import keras
 
     import fit
+    import gpu
     import layers
 
+    gpu.print_advice()
     computed, compiled = [], fit.Compiled()
     with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
         for folder, config in zip(folders, configs, strict=True):

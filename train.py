@@ -14,7 +14,6 @@ Then: python predict.py
 
 import datetime
 import importlib
-import os
 import platform
 import subprocess
 import sys
@@ -90,7 +89,9 @@ def main(argv=None):
     if arguments.resume:
         config, folder, compiled = resumed(arguments)
     else:
-        config, folder, compiled = started(arguments, *(recorded(arguments) if arguments.repeat else chosen(arguments)))
+        settings, source, name = recorded(arguments) if arguments.repeat else chosen(arguments)
+        with console.enough_memory(smaller_batches(settings)):
+            config, folder, compiled = started(arguments, settings, source, name)
 
     import dataset
     import fit
@@ -103,7 +104,8 @@ def main(argv=None):
         with runs.locked(folder):
             runs.record_source(folder, config)
             for net in range(1, config["nets"] + 1):
-                print_net(config, fit.fit_net(config, net, folder, compiled))
+                with console.enough_memory(smaller_batches(recipes.member(config, net), folder)):
+                    print_net(config, fit.fit_net(config, net, folder, compiled))
             digits = dataset.load(config["data"]["source"])
             runs.check_data(folder, config, digits)
             result = runs.gather(folder, config, digits)
@@ -180,9 +182,11 @@ def started(arguments, config, source, name):
     import augment
     import batches
     import fit
+    import gpu
     import layers
     import models
 
+    gpu.print_advice()
     if config["tensorboard"]:
         console.need("tensorboard", "python -m pip install tensorboard==2.21.0")
         console.need("tensorflow", "Keras writes for TensorBoard by TensorFlow: install requirements.txt")
@@ -244,7 +248,9 @@ def resumed(arguments):
         config["data"]["source"] = digits.source
     console.import_keras(config["deterministic"])
     import fit
+    import gpu
 
+    gpu.print_advice()
     return config, folder, fit.Compiled()
 
 
@@ -258,12 +264,34 @@ def refuse_others(arguments, option, does):
         raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")
 
 
+def smaller_batches(config, folder=None):
+    """Returns what to do if memory runs out. folder: that of the run, if it exists already."""
+    size, replicas = config["batch_size"], config["replicas"]
+    half = size // 2 // replicas * replicas
+    smaller = f"--batch-size {half} (it is {size})" if half else "a smaller net"
+    if folder is None:
+        return f"try {smaller}, or close other programs that use this machine's memory or its GPU's"
+    return (
+        f"close other programs that use this machine's memory or its GPU's, and go on with python train.py "
+        f"--run {folder.name} --resume; or start a new run with {smaller}"
+    )
+
+
 def versions():
+    """What a run is computed with: returns {name: version, or the processor's or the GPUs' name}."""
+    import joblib
     import keras
+
+    import gpu
 
     names = ("keras", keras.backend.backend(), "numpy", "scipy")
     modules = dict(zip(names, names, strict=True)) | {"scikit-learn": "sklearn"}
-    here = {"python": platform.python_version(), "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    here = {
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {joblib.cpu_count()} cores",
+        "processor": gpu.processor_name(),
+        "gpu": gpu.gpu_names(),
+    }
     return here | {name: importlib.import_module(module).__version__ for name, module in modules.items()}
 
 
@@ -281,13 +309,13 @@ def commit():
 
 
 def where():
-    """The processor in words."""
+    """Returns the backend and what it computes on, in words."""
+    import joblib
     import keras
 
-    devices = keras.distribution.list_devices()
-    gpus = [device for device in devices if not device.startswith("cpu")]
-    backend = keras.backend.backend()
-    return f"{backend} on {', '.join(gpus)}" if gpus else f"{backend} on the CPU, {os.cpu_count()} cores"
+    import gpu
+
+    return f"{keras.backend.backend()} on {gpu.gpu_names() or f'the CPU, {joblib.cpu_count()} cores'}"
 
 
 def print_data(digits):

@@ -25,6 +25,7 @@ import layers
 import models
 import optimizers
 import recipes
+from gpu import Gpu
 from trainer import Trainer
 
 STEPS = 4
@@ -277,6 +278,7 @@ WRONG = """
 import sys; sys.path.insert(0, sys.argv[1])
 import console; console.import_keras()
 import keras, numpy as np, models, optimizers
+from gpu import Gpu
 from trainer import Trainer
 x, y = np.ones((4, 28, 28, 1), np.float32), np.eye(10, dtype=np.float32)[[1, 1, 1, 1]]
 for ending in ("classes", "activation", "nested", "softmax"):
@@ -456,13 +458,16 @@ def test_the_precision_is_what_the_gpu_computes_fast(monkeypatch):
         ([(7, 5)], "float16"),  # T4
         ([(7, 0), (8, 0)], "float16"),  # V100 beside A100
         ([(6, 0)], "float32"),  # P100
-        ([(0, 0)], "float32"),  # no NVIDIA
+        ([None], "float32"),  # AMD
     ):
-        monkeypatch.setattr(layers, "_compute_capabilities", lambda backend, found=capabilities: found)
+        found = [Gpu("a GPU", capability) for capability in capabilities]
+        monkeypatch.setattr(layers, "gpus", lambda found=found: found)
         assert layers.native_precision() == expected
         assert layers.native_precision("float32") == "float32"
         for other in ("bfloat16", "float16"):  # of a run made elsewhere
-            native = other == expected or (other == "float16" and min(capabilities) >= (7, 0))
+            native = other == expected or (
+                other == "float16" and min(capability or (0, 0) for capability in capabilities) >= (7, 0)
+            )
             assert layers.native_precision(other) == (other if native else "float32")
 
 
