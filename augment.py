@@ -18,7 +18,7 @@ from keras import ops
 # What `tf.keras.preprocessing.image` is, without TensorFlow.
 from keras._tf_keras.keras.preprocessing.image import ImageDataGenerator
 
-from console import UserError, choose, is_number
+from console import UserError, choose, is_number, reason
 from layers import TENSORFLOW
 
 # What ImageDataGenerator has and the batch form has not.
@@ -155,7 +155,7 @@ class Augmentation:
             )
             self.draw(np.random.default_rng(0), 1)
         except (TypeError, ValueError) as error:
-            raise UserError(f"augmentation: {str(error).splitlines()[0]}") from error
+            raise UserError(f"augmentation: {reason(error)}") from error
 
     @property
     def transforms(self):

@@ -20,6 +20,7 @@ import dataset
 import estimate
 import layers
 import models
+import nets
 import optimizers
 import recipes
 import runs
@@ -238,10 +239,12 @@ def predict(model, x, test_shift=0):
 
     test_shift: pixels; above 0 the probabilities are the mean over the image and its shifts up, down, left and right.
     """
-    size, by = x.shape[1], test_shift
+    size, by, at_once = x.shape[1], test_shift, nets.images_at_once(model)
     padded = np.pad(x, ((0, 0), (by, by), (by, by)))
     predicted = [
-        model.predict(evaluation_batches(padded[:, top : top + size, left : left + size]), verbose=0)
+        model.predict(
+            evaluation_batches(padded[:, top : top + size, left : left + size], batch_size=at_once), verbose=0
+        )
         for top, left in views(by)
     ]
     return np.mean(predicted, axis=0)

@@ -10,7 +10,7 @@ import re
 import keras
 import numpy as np
 
-from console import UserError
+from console import UserError, reason
 from layers import TENSORFLOW
 
 if TENSORFLOW:
@@ -33,8 +33,9 @@ def make(name, steps_per_epoch, **arguments):
         # What Keras would find out in the first step is found out now.
         kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
     except (AttributeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason}") from error
+        raise UserError(
+            f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason(error)}"
+        ) from error
     # A variable of the optimizer's: JAX hands these to the compiled step, and would take any other for a constant.
     optimizer.rates = rates.table = optimizer.add_variable((steps_per_epoch,), name="rates")
     return optimizer
