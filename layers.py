@@ -188,4 +188,7 @@ def _copy(model, classes, dtype):
     finally:
         model.compiled = compiled
     copy.set_weights(model.get_weights())
+    for layer in all_layers(copy):
+        if hasattr(layer, "finalize_state"):  # Normalization computes with what it derives from its weights
+            layer.finalize_state()
     return copy

@@ -144,10 +144,12 @@ def check_classes(config):
             name, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
             if name is None and module is None:
                 continue
-            own = module is None or str(module).split(".")[0] == "keras"
-            known = registered is not None and keras.saving.get_registered_object(registered) is not None
             if name == "__lambda__":
                 raise ValueError(f"it contains a lambda: write a function under {REGISTER}")
+            if name == "function":  # its config is its name
+                name = registered = str(part.get("config"))
+            own = module is None or str(module).split(".")[0] == "keras"
+            known = registered is not None and keras.saving.get_registered_object(registered) is not None
             if not (own or known) or str(name).split(".")[-1] in DENIED:
                 raise ValueError(
                     f"it contains {str(module)[:60]}.{str(name)[:60]}, which is neither one of Keras's own layers that "

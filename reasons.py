@@ -14,7 +14,7 @@ LONGEST = 200  # characters of a reason; the line around it says what failed, an
 WRAPPERS = [
     (
         r"Exception encountered when calling (?P<name>\w+)\S*\s+(?P<rest>.*?)"
-        r"(\n\s*\n(Arguments received by.*?(?P<shape>shape=\([^)]*\)))?.*)?",
+        r"(\n\s*\nArguments received by(.*?(?P<shape>shape=\([^)]*\)))?.*)?",
         "{name}",
     ),
     (
@@ -61,6 +61,10 @@ ADVICE = [
     ),
     (rf"{AGAIN}.* unexpected keyword argument", "its __init__ should pass **kwargs to super().__init__"),
     (rf"{AGAIN}.* missing \d+ required", "its get_config() should return every argument of its __init__"),
+    (
+        r"'\w*[dD]ict' object (is not callable|has no attr)",
+        "its from_config() should call keras.saving.deserialize_keras_object",
+    ),
     (r"'(\w+)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
     (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
 ]

@@ -225,7 +225,7 @@ def planned(config, source):
         if settings["augment_engine"] == "batch":
             transforms.check_batch()
         steps = batches.steps_per_epoch(settings, len(rows))
-        plan.append((trial.tried(settings, steps, digits.train).net, settings, steps))
+        plan.append((trial.tried(settings, steps, digits.train), settings, steps))
     return digits, rows, seen, plan
 
 
@@ -236,10 +236,10 @@ def check(arguments):
     import trial
 
     print_plan(config, plan, len(rows))
-    for net, settings, steps in plan:
-        print(trial.summary(net))
-        print(f"{settings['model']}: {trial.parameters(net)}")
-        seconds = trial.step_seconds(settings, steps, digits.train)
+    for model, settings, _ in plan:
+        print(trial.summary(model.net))
+        print(f"{settings['model']}: {trial.parameters(model.net)}")
+        seconds = trial.step_seconds(model, settings, digits.train)
         images, precision = settings["batch_size"], settings["precision"]
         print(f"{settings['model']}: {1000 * seconds:,.1f} ms a step of {images} images in {precision}, not augmented")
         print(f"{settings['model']} is fit to train: it took a step, and predicts the same once saved and loaded")

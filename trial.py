@@ -36,12 +36,17 @@ def tried(settings, steps, images):
     """
     told = f"architecture {hyphens(settings['model'])!r}"
     model = fit.compiled_model(settings, 1, steps)
-    x, y = some_digits(settings, images, DIGITS)
-    check_outputs(probabilities(in_float32(settings, model.net), x), told)
+    x, _ = some_digits(settings, images, DIGITS)
+    flips = settings["augmentation"].get("joint_flips", ())
+    own = models.build(settings["model"], 0, "float32", flips, **settings["model_config"])
+    own.set_weights(model.net.get_weights())
+    check_outputs(probabilities(own, x), told)
     with refused(f"{told} cannot take a training step"):
-        step(model, x, y)
+        step(model, *some_digits(settings, images, settings["batch_size"]))
+    own.set_weights(model.net.get_weights())
+    own, plain = models.aggregated(own, flips), models.aggregated(layers.plain(model.net), flips)
     with tempfile.TemporaryDirectory() as folder:
-        check_saving(settings, model.net, x, Path(folder) / "net.keras", told)
+        check_saving(own, plain, settings["precision"], x, Path(folder) / "net.keras", told)
     return model
 
 
@@ -64,11 +69,9 @@ def step(model, x, y):
     return loss
 
 
-def step_seconds(settings, steps, images):
-    """Returns the median seconds of a training step after the first, on digits that are not augmented."""
-    model = fit.compiled_model(settings, 1, steps)
+def step_seconds(model, settings, images):
+    """Returns the median seconds of a step, on digits that are not augmented, of a model that has taken one."""
     x, y = some_digits(settings, images, settings["batch_size"])
-    step(model, x, y)
     times, end = [], time.perf_counter() + PATIENCE
     while not times or (len(times) < 10 and time.perf_counter() < end):
         start = time.perf_counter()
@@ -82,7 +85,7 @@ def summary(net):
     lines, width = [], min(100, shutil.get_terminal_size().columns)
     net.summary(line_length=width, print_fn=lambda line, **_: lines.append(line))
     text = "\n".join(lines)
-    text = re.sub("[━─]", "-", re.sub("[┃│]", "|", re.sub("[┏┓┗┛┡┩├┤┼┬┴┳┻╇└┘┌┐]", "+", text.replace("…", "..."))))
+    text = re.sub("[━─]", "-", re.sub("[┃│]", "|", re.sub("[┏┓┗┛┡┩├┤┼┬┴┳┻╇└┘┌┐]", "+", text.replace("…", "~"))))
     return text.encode("ascii", "replace").decode().strip("\n")
 
 
@@ -90,14 +93,6 @@ def parameters(net):
     """Returns a net's numbers of parameters in words."""
     trainable = sum(math.prod(weight.shape) for weight in net.trainable_weights)
     return f"{net.count_params():,} parameters ({trainable:,} trainable, {net.count_params() - trainable:,} not)"
-
-
-def in_float32(settings, net):
-    """Returns the architecture of a net, in float32 whatever the run's precision, with the net's weights."""
-    flips = settings["augmentation"].get("joint_flips", ())
-    copy = models.build(settings["model"], 0, "float32", flips, **settings["model_config"])
-    copy.set_weights(net.get_weights())
-    return copy
 
 
 def probabilities(model, x):
@@ -111,30 +106,31 @@ def check_outputs(outputs, told):
     low, sums = outputs.min(), outputs.sum(axis=1)
     if low < 0 or np.abs(sums - 1).max() > APART:
         raise UserError(
-            f"{told} gives no probabilities: its outputs begin at {low:.3g}, and those for a digit sum to "
-            f"{sums.min():.3g} to {sums.max():.3g}, not 1: end it with classes(), or another softmax"
+            f"{told} gives numbers from {low:.3g} to {outputs.max():.3g} that sum to {sums[0]:.3g} for a digit, "
+            "not ten probabilities: end it with classes()"
         )
 
 
-def check_saving(settings, net, x, path, told):
-    """Raises UserError unless a net predicts the same once it was saved as fit.py does, and read as predict.py does."""
-    flips = settings["augmentation"].get("joint_flips", ())
+def check_saving(own, plain, precision, x, path, told):
+    """Raises UserError unless a net predicts the same after it is saved as in fit.py, and read as in predict.py.
+
+    own: the net as its function made it, in float32. plain: the same net as it is saved, at `path`.
+    """
     with refused(f"{told} cannot be used once it is saved"):
-        models.aggregated(layers.plain(net), flips).save(path)
-        read = nets.read(path, net.count_params())
-        rounded = probabilities(layers.fast(read, settings["precision"]), x)
+        plain.save(path)
+        read = nets.read(path, plain.count_params())
         saved = probabilities(read, x)
-    own = models.aggregated(in_float32(settings, net), flips)
+        rounded = probabilities(layers.fast(read, precision), x)
     expected, again = probabilities(own, x), probabilities(own, x)
     if not np.array_equal(expected, again, equal_nan=True):
         return  # a net that draws random numbers when it predicts
     if (apart := np.abs(saved - expected).max()) > APART:
         raise UserError(
-            f"{told} predicts otherwise once it is saved and loaded (its probabilities differ by up to {apart:.2g}): "
-            "what its own layers compute with must be in their get_config() or in weights"
+            f"{told} predicts differently after it is saved and loaded (probabilities differ by up to {apart:.2g}): "
+            "get_config() of its layers must return all arguments that they compute with"
         )
-    if (apart := np.abs(rounded - saved).mean()) > ROUNDED[settings["precision"]]:
+    if (apart := np.abs(rounded - saved).mean()) > ROUNDED[precision]:
         raise UserError(
-            f"{told} predicts otherwise in {settings['precision']} (its probabilities differ by {apart:.2g} on "
-            "average): use --precision float32"
+            f"{told} predicts differently in {precision} (probabilities differ by {apart:.2g} on average): use "
+            "--precision float32"
         )
