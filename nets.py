@@ -149,7 +149,9 @@ def check_classes(config):
             if name == "function":  # its config is its name
                 name = registered = str(part.get("config"))
             own = module is None or str(module).split(".")[0] == "keras"
-            known = registered is not None and keras.saving.get_registered_object(registered) is not None
+            known = registered is not None and keras.saving.get_registered_object(registered)
+            if "<locals>" in getattr(known, "__qualname__", ""):  # unknown in a process that did not call the function
+                raise ValueError(f"{name} is defined inside a function: define it at the top level of models.py")
             if not (own or known) or str(name).split(".")[-1] in DENIED:
                 raise ValueError(
                     f"it contains {str(module)[:60]}.{str(name)[:60]}, which is neither one of Keras's own layers that "

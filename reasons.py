@@ -43,6 +43,7 @@ REPLACED = [
     (r"<(?:class|function) '?(?:[\w<>]+\.)*(\w+)[^>]*>", r"\1"),
     (r"([\w]+\.)+<locals>\.", ""),
     (r" with name 'None' of layer", " of layer"),
+    (r" \(\S*[\\/]\w+\.py\)", ""),
     (r"\S*[\\/](\w+\.py)\b", r"\1"),
     (r" at 0x[0-9a-f]+", ""),
     (r"identifier: \{'value': \('.*", "identifier: a lambda"),
@@ -76,7 +77,7 @@ def reason(error, longest=LONGEST):
         return error.strerror
     text, abouts, shape = _unwrapped(str(error))
     text = _one_line(text) or f"{type(error).__name__} without a message"
-    if isinstance(error, (LookupError, NameError, ArithmeticError)):
+    if isinstance(error, (ImportError, LookupError, NameError, ArithmeticError)):
         text = f"{type(error).__name__}: {text}"
     layer, found = _layer(error)
     about = abouts[-1] if abouts and " " in abouts[-1] else layer or "".join(abouts[-1:])
@@ -113,7 +114,7 @@ def failed_import(error, folder):
     if not found or found[-1][0].parent != folder:
         return ""
     path, line = found[-1]
-    return f"{path.name}, line {line}: {type(error).__name__}: {reason(error)}"
+    return f"{path.name}, line {line}: {reason(error)}"
 
 
 def _unwrapped(text):

@@ -3,7 +3,9 @@
 All nets are added to one copy of models.py, and tried by one process, each as `train.py --model NAME --check` does it.
 """
 
+import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -43,12 +45,16 @@ def functional(*lines):
     return "\n".join(["x = images()", *lines])
 
 
+REGISTER = "@keras.saving.register_keras_serializable('own')\n"
+TOP = "\n# above: at the top level of models.py\n"
+numbers = itertools.count()
+
+
 def registered(*lines, use="Mine()", register=True):
-    """A net with a layer of its own."""
-    decorator = f"@keras.saving.register_keras_serializable('own{abs(hash(lines))}')\n" * register
-    return f"{decorator}class Mine(keras.layers.Layer):\n{textwrap.indent(chr(10).join(lines), '    ')}\n" + sequential(
-        use, "Flatten()"
-    )
+    """A net with a layer of its own, of a class that no other has."""
+    body = textwrap.indent("\n".join(lines), "    ")
+    text = f"{REGISTER * register}class Mine(keras.layers.Layer):\n{body}\n{TOP}{sequential(use, 'Flatten()')}"
+    return text.replace("Mine", f"Mine{next(numbers)}")
 
 
 INIT = "def __init__(self, n, **kwargs):\n    super().__init__(**kwargs)\n    self.n = n"
@@ -187,8 +193,12 @@ WRONG = {
         ["Conv2D", "lambda", "register_keras"],
     ),
     "a function": (
-        f"def thrice(x):\n    return x * 3\n{sequential('Conv2D(8, 3, activation=thrice)', 'Flatten()')}",
+        f"def thrice(x):\n    return x * 3\n{TOP}{sequential('Conv2D(8, 3, activation=thrice)', 'Flatten()')}",
         ["thrice", "register_keras_serializable"],
+    ),
+    "a layer inside the function": (
+        registered(CALL).replace(TOP, ""),
+        ["Mine", "inside a function", "top level"],
     ),
     "not registered": (registered(CALL, register=False), ["Mine", "register_keras_serializable"]),
     "no super": (registered("def __init__(self):\n    self.n = 3", CALL), ["Mine", "super().__init__()"]),
@@ -318,7 +328,7 @@ RIGHT = {
     "preprocessed": sequential("keras.layers.RandomRotation(0.1)", "keras.layers.GaussianNoise(0.1)", "Flatten()"),
     "own layer": registered(INIT, CALL, config("{'n': self.n}"), use="Mine(3)"),
     "own layer without a config": registered(INIT, CALL, use="Mine(3)"),
-    "own function": "@keras.saving.register_keras_serializable('own')\ndef twice(x):\n    return x * 2\n"
+    "own function": f"{REGISTER}def twice(x):\n    return x * 2\n{TOP}"
     + sequential("Conv2D(8, 3, activation=twice)", "Flatten()"),
 }
 
@@ -340,11 +350,12 @@ def copied(folder, text=""):
 
 
 def added(nets):
-    """The text of architectures: {name: body}."""
-    return "".join(
-        f"\n\n@architecture\ndef {identifier(name)}():\n{textwrap.indent(body, '    ')}\n"
-        for name, body in nets.items()
-    )
+    """The text of architectures: {name: body, after what belongs to the top level}."""
+    text = ""
+    for name, body in nets.items():
+        *top, body = body.split(TOP)
+        text += "\n\n".join(["", *top, f"@architecture\ndef {identifier(name)}():\n{textwrap.indent(body, '    ')}\n"])
+    return text
 
 
 def train(scripts, *arguments, cwd):
@@ -417,18 +428,19 @@ def test_nets_of_ones_own_are_trained_and_predict(tmp_path):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("def mine(:\n", ["models.py, line 331", "syntax"]),
-        ("@architecture\ndef mine():\nreturn 1\n", ["models.py, line 333", "expected an indented block"]),
-        ("import no_such_module\n", ["models.py, line 331", "No module named 'no_such_module'"]),
-        ("from keras.layers import Conv3d\n", ["models.py, line 331", "cannot import name 'Conv3d'"]),
-        ("HIDDEN = NEURONS + 1\n", ["models.py, line 331", "NameError: name 'NEURONS' is not defined"]),
+        ("def mine(:\n", ["models.py, line +1", "syntax"]),
+        ("@architecture\ndef mine():\nreturn 1\n", ["models.py, line +3", "expected an indented block"]),
+        ("import no_such_module\n", ["models.py, line +1", "No module named 'no_such_module'"]),
+        ("from keras.layers import Conv3d\n", ["models.py, line +1", "cannot import name 'Conv3d'"]),
+        ("HIDDEN = NEURONS + 1\n", ["models.py, line +1", "NameError: name 'NEURONS' is not defined"]),
     ],
     ids=["syntax", "indentation", "module", "name to import", "name"],
 )
 def test_a_models_py_that_cannot_be_imported_is_a_line(text, parts, tmp_path):
     scripts = copied(tmp_path, "\n\n" + text)
     process = train(scripts, "--model", "mine", "--data", "digits", cwd=tmp_path)
-    assert_one_line_error(process, *parts)
+    lines = (ROOT / "models.py").read_text().count("\n") + 2
+    assert_one_line_error(process, *(re.sub(r"\+(\d)", lambda n: str(lines + int(n[1])), part) for part in parts))
     assert not (tmp_path / "runs").exists()
     process = train(scripts, "--list", "--debug", cwd=tmp_path)
     assert process.returncode == 2
@@ -454,16 +466,12 @@ def test_hyphens_and_underscores_are_the_same_in_names(tmp_path):
     scripts = copied(tmp_path, added({"right one": sequential("Flatten()")}))
     with open(scripts / "recipes.py", "a") as file:
         file.write("\n\nRECIPES['of_mine'] = RECIPES['linear'] | dict(model='net_right_one')\n")
-    quiet = ["--data", "digits", *TINY]
-    for arguments, run, model in (
-        (["vgg_dropout", *quiet, "--set", "steps_per_epoch=1"], "vgg-dropout-1", "vgg-dropout"),
-        (["--model", "net_right_one", *quiet], "net-right-one-1", "net-right-one"),
-        (["linear", *quiet, "--set", "model=net_right-one"], "linear-1", "net-right-one"),
-        (["of-mine", *quiet], "of_mine-1", "net-right-one"),
-    ):
-        process = train(scripts, *arguments, cwd=tmp_path)
-        assert process.returncode == 0, process.stderr
-        assert json.loads((tmp_path / "runs" / run / "config.json").read_text())["model"] == model
+    process = train(scripts, "of-mine", "--data", "digits", *TINY, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert json.loads((tmp_path / "runs" / "of_mine-1" / "config.json").read_text())["model"] == "net-right-one"
+    for option in (["--model", "net_right-one"], ["--set", "model=net_right_one"]):
+        process = train(scripts, "linear_augmented", *option, "--check", "--data", "digits", cwd=tmp_path)
+        assert "net-right-one is fit to train" in process.stdout, process.stderr
     assert recipes.resolve("vgg_bn-dropout") == recipes.resolve("vgg-bn-dropout")
     members = [("members", [{"model": "vgg_dropout"}])]
     assert recipes.resolve("linear", members)["members"] == [{"model": "vgg-dropout"}]
