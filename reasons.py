@@ -33,9 +33,8 @@ WRAPPERS = [
     (r"in user code:.*?\n {4}(?P<name>\w+Error): (?P<rest>.*)", ""),
     (r"Graph execution error:.*?\n(?P<rest>[^\s][^\n]*)\n\s*\[\[(?P<name>).*", ""),
 ]
-# What is replaced in a message, from the innermost to the outermost.
+# What is replaced in a message.
 REPLACED = [
-    (r"\x1b\[[0-9;]*m", ""),  # bold type
     (r"\{\{.*?\}\}\s*", ""),  # names of TensorFlow's nodes
     (r"\s*\[Op:[^\]]*\].*", ""),
     (r"\s*Full (object )?config: .*", ""),
@@ -43,8 +42,9 @@ REPLACED = [
     (r"<(?:class|function) '?(?:[\w<>]+\.)*(\w+)[^>]*>", r"\1"),
     (r"([\w]+\.)+<locals>\.", ""),
     (r" with name 'None' of layer", " of layer"),
+    (r"The shape of the target variable and .*? in `variable.assign\(value\)` must match", "Shapes must match"),
     (r" \(\S*[\\/]\w+\.py\)", ""),
-    (r"\S*[\\/](\w+\.py)\b", r"\1"),
+    (r"(?<![.\w])(\w:)?[\\/]\S*[\\/](\w+\.py)\b", r"\2"),
     (r" at 0x[0-9a-f]+", ""),
     (r"identifier: \{'value': \('.*", "identifier: a lambda"),
     (r"\s+", " "),
@@ -82,7 +82,8 @@ def reason(error, longest=LONGEST):
     layer, found = _layer(error)
     about = abouts[-1] if abouts and " " in abouts[-1] else layer or "".join(abouts[-1:])
     shape = found or shape
-    about = f"{about}: " if about and (AGAIN in about or not _names(text, about)) else ""
+    always = " " in about and not about.startswith("layer ")
+    about = f"{about}: " if about and (always or not _names(text, about)) else ""
     shape = f" (input {shape})" if shape and not re.search(r"shape|KerasTensor|None", text) else ""
     advice = next((match.expand(told) for pattern, told in ADVICE if (match := re.search(pattern, about + text))), "")
     advice = f"; {advice}" * bool(advice)
@@ -121,7 +122,7 @@ def _unwrapped(text):
     """Returns the innermost message, what the others are about from the outermost to it, and an input's shape or ""."""
     names, shape = [], ""
     while True:
-        text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+        text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()  # without bold type
         found = ((re.fullmatch(pattern, text, re.DOTALL), told) for pattern, told in WRAPPERS)
         match, told = next(((match, told) for match, told in found if match), (None, ""))
         if match is None:
@@ -134,8 +135,6 @@ def _unwrapped(text):
 
 def _one_line(text):
     """Returns the first paragraph of a message without what says nothing to a reader."""
-    for pattern, replacement in REPLACED[:2]:
-        text = re.sub(pattern, replacement, text, flags=re.IGNORECASE)
     text = re.split(r"\n\s*\n|\n-{10,}", text.strip())[0]
     for pattern, replacement in REPLACED:
         text = re.sub(pattern, replacement, text, flags=re.IGNORECASE | re.DOTALL)
@@ -177,7 +176,7 @@ def _shape(variables):
 
 def _names(text, about):
     """Whether a message names what it is about already."""
-    words = set(re.findall(r"\w+", about)) - {"layer", "the", "weights", "of", "name"}
+    words = set(re.findall(r"\w+", about)) - {"layer"}
     return " of layer '" in text or any(re.search(rf"\b{word}\b", text) for word in words)
 
 
