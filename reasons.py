@@ -77,11 +77,11 @@ def reason(error, longest=LONGEST):
         return error.strerror
     text, abouts, shape = _unwrapped(str(error))
     text = _one_line(text) or f"{type(error).__name__} without a message"
-    if isinstance(error, (ImportError, LookupError, NameError, ArithmeticError)):
+    if isinstance(error, (ImportError, LookupError, NameError, ZeroDivisionError)):
         text = f"{type(error).__name__}: {text}"
     layer, found = _layer(error)
     about = abouts[-1] if abouts and " " in abouts[-1] else layer or "".join(abouts[-1:])
-    shape = found or shape
+    shape = (found or shape).replace("dynamic_dimension", "None")  # JAX's
     always = " " in about and not about.startswith("layer ")
     about = f"{about}: " if about and (always or not _names(text, about)) else ""
     shape = f" (input {shape})" if shape and not re.search(r"shape|KerasTensor|None", text) else ""
@@ -194,7 +194,8 @@ def _shortened(text, longest):
         else:
             continue
         room -= 1 + len(kept[i + 1])
-    return _cut(" ".join(kept[i] for i in sorted(kept)).removesuffix("."), longest)
+    text = _cut(" ".join(kept[i] for i in sorted(kept)), longest)
+    return text if text.endswith("...") else text.removesuffix(".")
 
 
 def _has_values(sentence):
