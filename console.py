@@ -1,6 +1,6 @@
 """How the scripts talk to the person who runs them: errors, exit codes, options, times.
 
-Imports nothing but the standard library, so that `--help` and a mistyped option answer at once.
+Imports the standard library and reasons.py only, so that `--help` and a mistyped option answer at once.
 """
 
 import argparse
@@ -13,8 +13,13 @@ import os
 import re
 import signal
 import sys
+import traceback
 from pathlib import Path
 
+import reasons
+from reasons import reason
+
+LONGEST_LINE = 280  # characters of an error's line, beside the script's name
 OLDEST_KERAS = (3, 14)  # the first whose Muon goes by its name
 
 
@@ -36,6 +41,7 @@ class Parser(argparse.ArgumentParser):
         epilog = "Exit codes: 0 done, 1 failed, 2 to be mended (one line says how), 130 interrupted, 143 terminated."
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=form, allow_abbrev=False, epilog=epilog, **arguments)
+        self.add_argument("--debug", action="store_true", help="show the traceback behind an error's line")
 
     def parse_args(self, *arguments):
         if "_ARGCOMPLETE" in os.environ:
@@ -60,6 +66,21 @@ def choose(kind, name, valid):
     close = difflib.get_close_matches(str(name), list(valid), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     raise UserError(f"no {kind} {name!r}{hint} There are: {', '.join(sorted(valid))}")
+
+
+def choose_name(kind, name, valid):
+    """Like choose, for names in which `-` and `_` are the same: returns the name as `valid` has it.
+
+    >>> choose_name("recipe", "vgg_dropout", ["vgg", "vgg-dropout"])
+    'vgg-dropout'
+    """
+    same = {hyphens(key): key for key in valid}
+    return choose(kind, name if name in list(valid) else same.get(hyphens(name), name), valid)
+
+
+def hyphens(name):
+    """Returns the name of a recipe or a net, which may be written with `_`, as it is shown: with `-`."""
+    return str(name).replace("_", "-")
 
 
 def is_number(value):
@@ -207,14 +228,7 @@ def refused(told):
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{told} ({reason(error)[:300]})") from error
-
-
-def reason(error):
-    """An exception in a line: the system's own words for an OSError, else the first line of its text."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error).splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{told} ({reason(error, max(100, LONGEST_LINE - len(told)))})") from error
 
 
 def out_of_memory(error):
@@ -267,20 +281,31 @@ def run(main):
         ):
             code = main() or 0
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        code = 2
+        code = _mendable(program, error, str(error))
     except BrokenPipeError:  # the reader, `head` say, has gone
         sys.stdout = None
         code = 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: {where}{reason(error)}", file=sys.stderr)
-        code = 2
     except KeyboardInterrupt as interrupt:
         print(f"\n{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         code = 130
     except Terminated as interrupt:
         print(f"\n{program}: {str(interrupt) or 'terminated'}", file=sys.stderr)
         code = 143
+    except Exception as error:
+        if where := reasons.failed_import(error, Path(__file__).parent):
+            code = _mendable(program, error, where)
+        elif isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            code = _mendable(program, error, f"{where}{reason(error)}")
+        else:
+            raise
     gc.freeze()  # the collection at the end would walk through all of Keras: up to a second
     sys.exit(code)
+
+
+def _mendable(program, error, line):
+    """Prints the line of an error that the user can mend, by --debug after its traceback; returns the exit code."""
+    if "--debug" in sys.argv:
+        traceback.print_exception(error)
+    print(f"{program}: {line}", file=sys.stderr)
+    return 2

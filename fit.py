@@ -18,6 +18,7 @@ import console
 import dataset
 import layers
 import models
+import nets
 import optimizers
 import recipes
 import runs
@@ -240,10 +241,8 @@ class Predictor:
     model: a keras.Model from float32 (n, 28, 28, 1) in 0..1 to probabilities (n, 10).
     """
 
-    LARGEST_BATCH = 512
-
     def __init__(self, model):
-        self.model = model
+        self.model, self.most = model, nets.images_at_once(model)
 
     def predict(self, x, test_shift=0):
         """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
@@ -252,7 +251,7 @@ class Predictor:
         right.
         """
         n, size, by = len(x), x.shape[1], test_shift
-        batch_size = min(self.LARGEST_BATCH, 2 ** math.ceil(math.log2(max(n, 1))))
+        batch_size = min(self.most, 2 ** math.ceil(math.log2(max(n, 1))))
         padded = np.pad(x, ((0, -n % batch_size), (by, by), (by, by)))
         predicted = [
             self.model.predict(

@@ -231,6 +231,9 @@ def _copy(model, classes, policy, dtypes):
     finally:
         keras.config.set_dtype_policy(before)
     copy.set_weights(model.get_weights())
+    for layer in all_layers(copy):
+        if hasattr(layer, "finalize_state"):  # Normalization computes with what it derives from its weights
+            layer.finalize_state()
     return copy
 
 

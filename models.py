@@ -8,11 +8,13 @@ To add yours, write a function below under `@architecture`; that is the whole ed
 
 then `python train.py --model mine`. An architecture returns an uncompiled keras.Model whose input is float32
 (n, 28, 28, 1) in 0..1 and whose output is float32 probabilities (n, 10). Its arguments are the recipe's `model_config`
-(`--set model_config.dropout=0.3`); `_` in its name reads `-` in a recipe.
+(`--set model_config.dropout=0.3`); `_` and `-` are the same in its name.
 """
 
+import contextlib
 import inspect
 import random
+import warnings
 
 import keras
 from keras.layers import (
@@ -30,15 +32,16 @@ from keras.layers import (
 import layers
 import nets
 from augment import FLIPS
-from console import UserError, choose
+from console import LONGEST_LINE, UserError, choose_name, hyphens
 from layers import BatchNormalization, Conv2D, Dropout
+from reasons import place, reason
 
 ARCHITECTURES = {}
 
 
 def architecture(function):
     """Registers an architecture under its function's name."""
-    ARCHITECTURES[function.__name__.replace("_", "-")] = function
+    ARCHITECTURES[hyphens(function.__name__)] = function
     return function
 
 
@@ -49,34 +52,84 @@ def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
     joint_flips: as Augmentation's; with k of them the net has 10 * (1 + k) classes, and `aggregated` is what predicts.
     Raises UserError for a name or an argument it does not have, or a net of another form.
     """
-    function = ARCHITECTURES[choose("architecture", name, ARCHITECTURES)]
+    name = choose_name("architecture", name, ARCHITECTURES)
+    function = ARCHITECTURES[name]
     valid = inspect.signature(function).parameters
     for key in arguments:
         if key not in valid:
             accepts = ", ".join(valid) or "nothing"
             raise UserError(f"architecture {name!r} takes no argument {key!r}; it takes: {accepts}")
-    # Keras seeds its initialisers and dropout from Python's global generator, and has the layers' precision in a
-    # global, too; both are put back.
+    with _globals(seed, precision):
+        try:
+            model = function(**arguments)
+            _check_kind(name, model)
+            _complete(model)
+            # As it is to be saved: what cannot be is found now, not after training.
+            nets.check_classes(keras.saving.serialize_keras_object(layers.plain(model)))
+        except UserError:
+            raise
+        except Exception as error:
+            told, where = f"architecture {name!r} cannot be built: ", place(error, __file__, but=("build", "_complete"))
+            where = f" ({where})" * bool(where)
+            raise UserError(told + reason(error, max(100, LONGEST_LINE - len(told + where))) + where) from error
+    _check_form(name, model)
+    return _joint(model, name, len(joint_flips), seed) if joint_flips else model
+
+
+@contextlib.contextmanager
+def _globals(seed, precision):
+    """Keras's global state while a net is built; it is put back afterwards.
+
+    Keras seeds its initialisers and dropout from Python's global generator. An error keeps its whole traceback, in
+    which the layer is found. What Keras warns of is either found by the trial of a net or of no consequence.
+    """
     state, policy = random.getstate(), keras.config.dtype_policy()
+    filtered = keras.config.is_traceback_filtering_enabled()
     random.seed(seed)
     keras.config.set_dtype_policy(layers.POLICIES[precision])
+    keras.config.disable_traceback_filtering()
     try:
-        model = function(**arguments)
-        if not model.built:
-            model.build((None, 28, 28, 1))
-        # As it is to be saved: what cannot be is found now, not after training.
-        nets.check_classes(keras.saving.serialize_keras_object(layers.plain(model)))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"architecture {name!r} cannot be built: {str(error).splitlines()[0]}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     finally:
         random.setstate(state)
         keras.config.set_dtype_policy(policy)
+        if filtered:
+            keras.config.enable_traceback_filtering()
+
+
+def _check_kind(name, model):
+    """Raises UserError if what an architecture returned is no Sequential or functional model."""
+    told = f"architecture {name!r} returned"
+    end = "end it with `return keras.Model(inputs, outputs)` or `return keras.Sequential([...])`"
+    if not isinstance(model, keras.Model):
+        raise UserError(f"{told} {'None' if model is None else f'a {type(model).__name__}, no keras.Model'}: {end}")
+    if not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):  # it cannot be saved without its code
+        raise UserError(f"{told} a {type(model).__name__}, a subclass of keras.Model with a call() of its own: {end}")
+
+
+def _complete(model):
+    """Builds a model; an error in a layer's call, which a Sequential postpones, is raised now."""
+    if not model.built:
+        model.build((None, 28, 28, 1))
+    try:
+        model.inputs  # noqa: B018
+    except AttributeError:
+        model(images())
+
+
+def _check_form(name, model):
+    """Raises UserError if a model does not map digits to ten numbers."""
     shapes = model.input_shape, model.output_shape
-    if shapes != ((None, 28, 28, 1), (None, 10)):
-        raise UserError(
-            f"architecture {name!r} maps {shapes[0]} to {shapes[1]}; a net here maps (None, 28, 28, 1) to (None, 10)"
-        )
-    return _joint(model, name, len(joint_flips), seed) if joint_flips else model
+    told = f"architecture {name!r} maps {shapes[0]} to {shapes[1]}; a net here maps (None, 28, 28, 1) to (None, 10)"
+    if shapes[0] != (None, 28, 28, 1):
+        raise UserError(f"{told}: begin it with images()")
+    if shapes[1] != (None, 10):
+        flat = "Flatten() and " if len(shapes[1]) != 2 else ""
+        raise UserError(f"{told}: end it with {flat}classes()")
+    if (dtype := model.inputs[0].dtype) != "float32":
+        raise UserError(f"architecture {name!r} takes {dtype} pixels; a net here takes float32 in 0..1: use images()")
 
 
 def _joint(model, name, flips, seed):
@@ -104,7 +157,7 @@ def all_arguments(name, arguments, statistics):
 
     statistics: a function that returns the training pixels' mean and standard deviation.
     """
-    takes = inspect.signature(ARCHITECTURES[choose("architecture", name, ARCHITECTURES)]).parameters
+    takes = inspect.signature(ARCHITECTURES[choose_name("architecture", name, ARCHITECTURES)]).parameters
     defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
     if "mean" in takes and "std" in takes:
         defaults |= zip(("mean", "std"), statistics(), strict=True)

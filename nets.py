@@ -12,13 +12,16 @@ import zipfile
 
 from console import refused
 from dataset import LARGEST
+from reasons import REGISTER
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 # Layers of Keras's that run what they are given or read other files, and need no place in a net of digits.
 DENIED = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "Hashing", "HashedCrossing"}
 DENIED |= {"StringLookup", "IntegerLookup", "TextVectorization"}
 LARGEST_CONFIG = 2**22  # bytes; that of a net of a hundred layers has 200,000
-LARGEST_OUTPUT = 2**19  # numbers that a layer gives for an image; 512 images are predicted at once
+# Numbers that a layer gives for an image, and for the images that are predicted at once: 128 MB and 1 GB.
+LARGEST_OUTPUT, LARGEST_BATCH = 2**25, 2**28
+UNSAVED = 2**22  # weights, 16 MB, that a net may have beyond those in its file: a layer may write fewer than it has
 
 
 def read_net(path, parameters=None):
@@ -26,30 +29,45 @@ def read_net(path, parameters=None):
 
     parameters: how many it is to have, None for any. Raises UserError for what is damaged, harmful or of another form.
     """
+    with refused(f"{path} is no net that can be used"):
+        return read(path, parameters)
+
+
+def read(path, parameters=None):
+    """Like read_net, but raises any kind of exception."""
     import keras
 
-    with refused(f"{path} is no net that can be used"):
-        config, numbers = _checked(path)
-        check_classes(config)
-        # Without values: a layer of a thousand million weights costs nothing here.
-        with keras.StatelessScope(initialize_variables=False):
-            try:
-                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-                needed = model.count_params()
-                shapes = list(_shapes(model))
-                ends = model.input_shape, model.output_shape
-            finally:
-                keras.backend.clear_session()  # which would give them values later
-        if ends != ((None, 28, 28, 1), (None, 10)):
-            raise ValueError(f"it maps {ends[0]} to {ends[1]}, where (None, 28, 28, 1) to (None, 10) is needed")
-        # Unknown but for the number of images, a size may turn out to be any.
-        if any(None in shape[1:] or math.prod(size or 1 for size in shape) > LARGEST_OUTPUT for shape in shapes):
-            raise ValueError("a layer's output is far larger than a digit needs")
-        if needed != numbers:
-            raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
-        if parameters is not None and needed != parameters:
-            raise ValueError(f"it has {needed:,} parameters, the run's net {parameters:,}: it is another net")
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    config, numbers = _checked(path)
+    check_classes(config)
+    # Without values: a layer of a thousand million weights costs nothing here.
+    with keras.StatelessScope(initialize_variables=False):
+        try:
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            needed = model.count_params()
+            shapes = list(_shapes(model))
+            ends = model.input_shape, model.output_shape
+        finally:
+            keras.backend.clear_session()  # which would give them values later
+    if ends != ((None, 28, 28, 1), (None, 10)):
+        raise ValueError(f"it maps {ends[0]} to {ends[1]}, where (None, 28, 28, 1) to (None, 10) is needed")
+    # Unknown but for the number of images, a size may turn out to be any.
+    if any(None in shape[1:] for shape in shapes) or _largest(shapes) > LARGEST_OUTPUT:
+        raise ValueError("a layer's output is far larger than a digit needs")
+    if needed > numbers + UNSAVED:
+        raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
+    if parameters is not None and needed != parameters:
+        raise ValueError(f"it has {needed:,} parameters, the run's net {parameters:,}: it is another net")
+    return keras.saving.load_model(path, compile=False, safe_mode=True)
+
+
+def images_at_once(model, most=512):
+    """Returns how many images, at most `most`, a model can predict at once without its layers taking all memory."""
+    return max(1, min(most, LARGEST_BATCH // _largest(_shapes(model))))
+
+
+def _largest(shapes):
+    """How many numbers the largest of some shapes has for an image."""
+    return max((math.prod(size or 1 for size in shape) for shape in shapes), default=1)
 
 
 def _shapes(model):
@@ -102,7 +120,7 @@ def _checked(path):
                         groups.append(member)
                     elif member.chunks is not None or member.external or member.is_virtual or _is_empty(member):
                         raise ValueError(f"its weights are packed or lie elsewhere, at {name!r}")
-                    elif member.dtype.kind == "f":
+                    elif member.dtype.kind in "fiub":  # Keras counts them all
                         numbers += member.size
     return config, numbers
 
@@ -126,10 +144,16 @@ def check_classes(config):
             name, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
             if name is None and module is None:
                 continue
+            if name == "__lambda__":
+                raise ValueError(f"it contains a lambda: write a function under {REGISTER}")
+            if name == "function":  # its config is its name
+                name = registered = str(part.get("config"))
             own = module is None or str(module).split(".")[0] == "keras"
-            known = registered is not None and keras.saving.get_registered_object(registered) is not None
+            known = registered is not None and keras.saving.get_registered_object(registered)
+            if "<locals>" in getattr(known, "__qualname__", ""):  # unknown in a process that did not call the function
+                raise ValueError(f"{name} is defined inside a function: define it at the top level of models.py")
             if not (own or known) or str(name).split(".")[-1] in DENIED:
                 raise ValueError(
-                    f"it holds {str(module)[:60]}.{str(name)[:60]}, which is none of Keras's own layers, nor one of "
-                    "models.py under @keras.saving.register_keras_serializable()"
+                    f"it contains {str(module)[:60]}.{str(name)[:60]}, which is neither one of Keras's own layers that "
+                    f"are safe to load nor in models.py under {REGISTER}"
                 )

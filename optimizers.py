@@ -10,7 +10,7 @@ import re
 import keras
 import numpy as np
 
-from console import UserError
+from console import UserError, reason
 from layers import TENSORFLOW
 
 if TENSORFLOW:
@@ -32,8 +32,9 @@ def make(name, **arguments):
         kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
         return kind(learning_rate=0.0, **arguments)
     except (AttributeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason}") from error
+        raise UserError(
+            f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason(error)}"
+        ) from error
 
 
 class Adam(keras.optimizers.Adam):

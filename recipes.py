@@ -11,7 +11,7 @@ import json
 import math
 
 import schedules
-from console import UserError, choose
+from console import UserError, choose, choose_name, hyphens
 
 DEFAULTS = dict(
     model=None,  # a function of models.py
@@ -191,10 +191,11 @@ def resolve(name, overrides=()):
 
     overrides: (key, value) pairs; a key may reach into a setting by a dot, "schedule.decay".
     A key that some of the recipe's `members` have as well is set for every net: theirs are no longer used.
+    Names of recipes and nets may have `_` for `-`.
     Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting of which some
     members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
     """
-    choose("recipe", name, RECIPES)
+    name = choose_name("recipe", name, RECIPES)
     config, overrides = copy.deepcopy(DEFAULTS | RECIPES[name]), list(overrides)
     keys = dict(overrides).keys()
     config["members"] = [{key: own[key] for key in own if key not in keys} for own in config["members"]]
@@ -208,6 +209,9 @@ def resolve(name, overrides=()):
     for key, value in overrides:
         _override(config, key, value, DEFAULTS.keys() - DESCRIPTIONS)
     check(config)
+    for settings in (config, *config["members"]):
+        if "model" in settings:
+            settings["model"] = hyphens(settings["model"])
     return config
 
 

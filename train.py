@@ -5,6 +5,7 @@
     python train.py grenholm --data kaggle       a published notebook, on Kaggle's files in data/
     python train.py deotte --nets 3 --epochs 10  an ensemble, each net with a validation split of its own
     python train.py --model mine                 your own function in models.py
+    python train.py --model mine --check         try it without a run: summary, parameters, seconds a step
     python train.py --resume                     go on with the newest unfinished run
     python train.py --repeat single-1            that run again, and what is different then
     python train.py --list                       every recipe and architecture
@@ -29,6 +30,7 @@ def parser():
     recipe = p.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name from --list (default: single)")
     recipe.completer = lambda **_: recipes.RECIPES
     p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
+    p.add_argument("--check", action="store_true", help="try the nets on a few digits, describe them, and make no run")
 
     group = p.add_argument_group("data")
     group.add_argument(
@@ -86,6 +88,8 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     if arguments.list:
         return list_all()
+    if arguments.check and not (arguments.resume or arguments.repeat):
+        return check(arguments)
     if arguments.resume:
         config, folder, compiled = resumed(arguments)
     else:
@@ -127,7 +131,7 @@ def main(argv=None):
 
 def chosen(arguments):
     """Returns (settings, data source, the name to number the run by) as the arguments have them."""
-    name = arguments.recipe or "single"
+    name = console.choose_name("recipe", arguments.recipe or "single", recipes.RECIPES)
     overrides = []
     if arguments.model:
         overrides += [("model", arguments.model), ("model_config", {})]
@@ -146,7 +150,7 @@ def chosen(arguments):
     config["deterministic"] = arguments.deterministic
     config["tensorboard"] = arguments.tensorboard
     recipes.check_seed("--seed", config["seed"])
-    return config, arguments.data or "auto", arguments.recipe or arguments.model or name
+    return config, arguments.data or "auto", name if arguments.recipe else console.hyphens(arguments.model or name)
 
 
 def recorded(arguments):
@@ -167,12 +171,35 @@ def recorded(arguments):
 
 def started(arguments, config, source, name):
     """Checks the settings and the data, and makes the folder of a new run: returns (config, folder, fit.Compiled)."""
-    console.choose_threads(config)
-    import dataset
     import runs
 
     if arguments.run and runs.named(arguments.run).exists():
         raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
+    digits, rows, seen, plan, compiled = planned(config, source)
+    config["data"] = {
+        "source": digits.source,
+        "origin": digits.train.origin,
+        "fingerprint": digits.train.fingerprint(),
+        "test_fingerprint": digits.test.fingerprint() if digits.test else None,
+        "rows": len(digits.train.x),
+    }
+    config["created"] = datetime.datetime.now(datetime.UTC).isoformat()
+    config["versions"] = versions()
+    config["commit"] = commit()
+    config["command"] = ["train.py", *sys.argv[1:]]
+    print_plan(config, plan, len(rows))
+    return config, runs.create(arguments.run, name, config, seen), compiled
+
+
+def planned(config, source):
+    """Loads the data, completes the settings by it, and tries every kind of net of a run.
+
+    Returns (dataset.Digits, net 1's training rows, the labelled images' hashes, a plan as print_plan has it,
+    fit.Compiled).
+    """
+    console.choose_threads(config)
+    import dataset
+
     digits = dataset.load(source)
     print_data(digits)
     if digits.test is None:
@@ -185,6 +212,7 @@ def started(arguments, config, source, name):
     import gpu
     import layers
     import models
+    import trial
 
     gpu.print_advice()
     if config["tensorboard"]:
@@ -208,25 +236,26 @@ def started(arguments, config, source, name):
     print_copies(seen, rows, validation_rows)
     compiled, plan, net = fit.Compiled(), [], 1
     for settings in recipes.kinds(config):
-        transforms = augment.Augmentation(**settings["augmentation"])
-        transforms.check_engine(settings["augment_engine"])
+        augment.Augmentation(**settings["augmentation"]).check_engine(settings["augment_engine"])
         steps = batches.steps_per_epoch(settings, len(rows))
-        some, _ = batches.training_batches(settings, net, digits.train.x, digits.train.y, rows, transforms)
-        plan.append((compiled.trainer(settings, net, steps, some), settings, steps))
+        plan.append((trial.tried(compiled, settings, net, steps, digits.train, rows), settings, steps))
         net += settings["nets"]
-    config["data"] = {
-        "source": digits.source,
-        "origin": digits.train.origin,
-        "fingerprint": digits.train.fingerprint(),
-        "test_fingerprint": digits.test.fingerprint() if digits.test else None,
-        "rows": len(digits.train.x),
-    }
-    config["created"] = datetime.datetime.now(datetime.UTC).isoformat()
-    config["versions"] = versions()
-    config["commit"] = commit()
-    config["command"] = ["train.py", *sys.argv[1:]]
+    return digits, rows, seen, plan, compiled
+
+
+def check(arguments):
+    """Tries the nets that would be trained, and prints what they are; makes no run."""
+    config, source, _ = chosen(arguments)
+    _, rows, _, plan, _ = planned(config, source)
+    import trial
+
     print_plan(config, plan, len(rows))
-    return config, runs.create(arguments.run, name, config, seen), compiled
+    for trainer, settings, _ in plan:
+        name, size = settings["model"], settings["batch_size"]
+        print(trial.summary(trainer.net))
+        print(f"{name}: {trial.parameters(trainer.net)}")
+        print(f"{name}: {1000 * trainer.step_seconds:,.1f} ms a step of {size} images in {settings['precision']}")
+        print(f"{name} is fit to train: it took some steps, and predicts the same once saved and loaded")
 
 
 def resumed(arguments):
@@ -258,7 +287,7 @@ def refuse_others(arguments, option, does):
     given = [
         key
         for key, value in vars(arguments).items()
-        if value is not None and value is not False and key not in ("run", "data", option)
+        if value is not None and value is not False and key not in ("run", "data", "debug", option)
     ]
     if given:
         raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")
@@ -401,10 +430,14 @@ def list_all():
     for name in recipes.RECIPES:
         config = recipes.resolve(name) | {"precision": layers.native_precision()}
         rows = round(estimate.ROWS * (1 - config["validation_split"]))
-        plan = [
-            (models.build(kind["model"], **kind["model_config"]), kind, batches.steps_per_epoch(kind, rows))
-            for kind in recipes.kinds(config)
-        ]
+        try:
+            plan = [
+                (models.build(kind["model"], **kind["model_config"]), kind, batches.steps_per_epoch(kind, rows))
+                for kind in recipes.kinds(config)
+            ]
+        except UserError as error:
+            print(f"{name:<24}{error}")
+            continue
         seconds = estimate.training_seconds(plan, speed)
         figure = f"; {config['reported']}" if config["reported"] else ""
         print(
@@ -414,9 +447,11 @@ def list_all():
     print(f"(time on {estimate.ROWS:,} labelled rows, by estimate; a run says its own before it starts)\n")
     print(f"{'ARCHITECTURE':<24}{'parameters':>24}  (functions of models.py)")
     for name, function in models.ARCHITECTURES.items():
-        model = models.build(name)
         first = (function.__doc__ or "").strip().split("\n")[0]
-        print(f"{name:<24}{model.count_params():>24,}  {first}")
+        try:
+            print(f"{name:<24}{models.build(name).count_params():>24,}  {first}")
+        except UserError as error:
+            print(f"{name:<24}{error}")
 
 
 if __name__ == "__main__":

@@ -247,7 +247,8 @@ class Trainer(keras.Model):
     def warm_up(self, batches):
         """Compiles the training step, measures it (`step_seconds`), and chooses how many steps a call executes.
 
-        batches: an epoch's. It makes some steps, which change the weights and the optimizer's state.
+        batches: an epoch's. It makes some steps, which change the weights and the optimizer's state. Raises
+        FloatingPointError if their loss is NaN or infinite.
         """
         self.step_seconds = self._time(batches, 1)
         several = int(np.clip(CALL / self.step_seconds, 1, min(MOST_STEPS, self.epoch.steps)))
@@ -277,7 +278,8 @@ class _Clock(keras.callbacks.Callback):
         self.times = []
 
     def on_train_batch_end(self, batch, logs=None):
-        float(logs["loss"])  # JAX has only promised it
+        if not math.isfinite(logs["loss"]):  # to read it also waits for JAX, which has only promised it
+            raise FloatingPointError(f"the loss is {logs['loss']} in the first steps")
         self.times.append(time.perf_counter())
 
 
