@@ -203,7 +203,7 @@ class Compiled:
         """Returns a Predictor by a net's copy `plain`. precision, dtypes: as of `layers.fast`."""
         key = json.dumps([keras.saving.serialize_keras_object(plain), precision, dtypes], sort_keys=True)
         if key in self.predictors:
-            self.predictors[key].model.set_weights(plain.get_weights())
+            layers.set_weights(self.predictors[key].model, plain.get_weights())
         else:
             self.predictors[key] = Predictor(layers.fast(plain, precision, dtypes))
         return self.predictors[key]

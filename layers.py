@@ -230,11 +230,16 @@ def _copy(model, classes, policy, dtypes):
             copy = keras.saving.deserialize_keras_object(config)
     finally:
         keras.config.set_dtype_policy(before)
-    copy.set_weights(model.get_weights())
-    for layer in all_layers(copy):
-        if hasattr(layer, "finalize_state"):  # Normalization computes with what it derives from its weights
-            layer.finalize_state()
+    set_weights(copy, model.get_weights())
     return copy
+
+
+def set_weights(model, weights):
+    """Sets a model's weights, and what its layers compute from them once: Normalization its mean and variance."""
+    model.set_weights(weights)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def _written(kind):

@@ -41,8 +41,8 @@ def tried(compiled, settings, net, steps, images, rows):
     batches, _ = training_batches(settings, net, images.x, images.y, rows, augmentation)
     with refused(f"{told} cannot take a training step"):
         trainer = compiled.trainer(settings, net, steps, batches)
-    own.set_weights([moved(weight) for weight in own.get_weights()])
-    trainer.net.set_weights(own.get_weights())
+    layers.set_weights(own, [moved(weight) for weight in own.get_weights()])
+    layers.set_weights(trainer.net, own.get_weights())
     own, plain = models.aggregated(own, flips), models.aggregated(trainer.plain(), flips)
     dtypes = layers.explicit_dtypes(trainer.net, settings["precision"])
     with tempfile.TemporaryDirectory() as folder:

@@ -250,7 +250,7 @@ WRONG = {
     ),
     "a layer in a config": (
         registered(INIT, "def call(self, x):\n    return self.n(x)", config("{'n': self.n}"), use="Mine(Dense(3))"),
-        ["once it is saved", "Dict' object is not callable", "from_config()"],
+        ["cannot be built", "Dict' object is not callable", "from_config()"],
     ),
     "only in training": (
         registered(
