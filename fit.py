@@ -58,13 +58,14 @@ def fit_net(config, net, folder, compiled=None):
     trainer = compiled.trainer(config, net, steps, batches)
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(trainer)
-    classes = trainer.net.output_shape[-1]  # ten for each flip, too
+    classes, at_once = trainer.net.output_shape[-1], nets.images_at_once(trainer.net)  # ten classes for each flip, too
+    watched_batches = evaluation_batches(x[watched], y[watched], at_once, classes) if len(watched) else None
     try:
         trainer.fit(
             batches,
             initial_epoch=checkpoint.epoch,
             epochs=config["epochs"],
-            validation_data=evaluation_batches(x[watched], y[watched], classes=classes) if len(watched) else None,
+            validation_data=watched_batches,
             callbacks=[
                 keras.callbacks.LambdaCallback(
                     on_epoch_begin=lambda epoch, logs: begin(epoch),

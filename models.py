@@ -113,9 +113,7 @@ def _complete(model):
     """Builds a model; an error in a layer's call, which a Sequential postpones, is raised now."""
     if not model.built:
         model.build((None, 28, 28, 1))
-    try:
-        model.inputs  # noqa: B018
-    except AttributeError:
+    if getattr(model, "inputs", None) is None:
         model(images())
 
 

@@ -8,6 +8,7 @@ import re
 import traceback
 from pathlib import Path
 
+LONGEST_TEXT = 5000  # characters of a message, from its beginning and from its end, that are looked at
 LONGEST = 200  # characters of a reason; the line around it says what failed, and stays below 300
 
 # What wraps a message: (pattern with `rest`, the message, and `name`, what it is about; what to say of the name).
@@ -87,7 +88,7 @@ def reason(error, longest=LONGEST):
     shape = f" (input {shape})" if shape and not re.search(r"shape|KerasTensor|None", text) else ""
     advice = next((match.expand(told) for pattern, told in ADVICE if (match := re.search(pattern, about + text))), "")
     advice = f"; {advice}" * bool(advice)
-    return about + _shortened(text, longest - len(about + shape + advice)) + shape + advice
+    return _cut(about + _shortened(text, longest - len(about + shape + advice)) + shape + advice, longest)
 
 
 def place(error, file, but=()):
@@ -112,17 +113,19 @@ def failed_import(error, folder):
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_code.co_name == "<module>" and frame.f_globals["__name__"] != "__main__"
     ]
-    if not found or found[-1][0].parent != folder:
-        return ""
-    path, line = found[-1]
-    return f"{path.name}, line {line}: {reason(error)}"
+    found = [(path, line) for path, line in found if path.parent == folder]
+    return f"{found[-1][0].name}, line {found[-1][1]}: {reason(error)}" if found else ""
 
 
 def _unwrapped(text):
     """Returns the innermost message, what the others are about from the outermost to it, and an input's shape or ""."""
     names, shape = [], ""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # without bold type
+    text = "\n".join(line.rstrip() for line in text.splitlines())
+    if len(text) > 2 * LONGEST_TEXT:  # a config may be in its middle
+        text = text[:LONGEST_TEXT] + text[-LONGEST_TEXT:]
     while True:
-        text = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()  # without bold type
+        text = text.strip()
         found = ((re.fullmatch(pattern, text, re.DOTALL), told) for pattern, told in WRAPPERS)
         match, told = next(((match, told) for match, told in found if match), (None, ""))
         if match is None:
@@ -135,10 +138,10 @@ def _unwrapped(text):
 
 def _one_line(text):
     """Returns the first paragraph of a message without what says nothing to a reader."""
-    text = re.split(r"\n\s*\n|\n-{10,}", text.strip())[0]
+    text = re.split(r"\n\n|\n-{10,}", text.strip())[0]
     for pattern, replacement in REPLACED:
         text = re.sub(pattern, replacement, text, flags=re.IGNORECASE | re.DOTALL)
-    return text.strip().removesuffix(".")
+    return "".join(filter(str.isprintable, text)).strip().removesuffix(".")
 
 
 def _layer(error):

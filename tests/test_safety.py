@@ -486,7 +486,7 @@ CRAFTED = {
             net_of(keras.layers.Conv2D(2, 3)).save(path),
             rewrite(path, "config.json", lambda _: own_config()),
         ),
-        r"the weights of <Dense name=\w+>: .* \(784, 10\), Received: value.shape=\(1352, 10\)",
+        r"the weights of <Dense name=\w+>: .*\(784, 10\), Received: value.shape=\(1352, 10\)",
     ),
     "weights that lie elsewhere": (
         lambda path: (net_of().save(path), rewrite(path, "model.weights.h5", external_link)),
