@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import difflib
 import gc
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -15,7 +16,9 @@ import signal
 import sys
 from pathlib import Path
 
-OLDEST_KERAS = (3, 14)  # the first whose Muon goes by its name
+OLDEST_KERAS = (3, 12)
+# Their matrix products on a CPU by XNNPACK have wrong elements (512 x 512 float32, for one); 0.8.2 mended that.
+WRONG_JAXLIB = {"0.7.2", "0.8.0", "0.8.1"}
 
 
 class UserError(Exception):
@@ -96,6 +99,8 @@ def import_keras():
     if "KERAS_BACKEND" not in os.environ and not _installed("tensorflow") and _installed("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.get("KERAS_BACKEND") == "jax" and _version("jaxlib") in WRONG_JAXLIB:
+        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_xnnpack=false {os.environ.get('XLA_FLAGS', '')}".strip()
     try:
         with quiet():
             import keras
@@ -106,7 +111,9 @@ def import_keras():
         raise UserError(f"Keras cannot be used here ({error}): {install}") from error
     if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
         oldest = ".".join(map(str, OLDEST_KERAS))
-        raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={oldest}'")
+        raise UserError(
+            f"Keras {keras.__version__} is too old, {oldest} and later will do: python -m pip install 'keras>={oldest}'"
+        )
 
 
 @contextlib.contextmanager
@@ -125,6 +132,14 @@ def quiet():
 
 def _installed(package):
     return importlib.util.find_spec(package) is not None
+
+
+def _version(package):
+    """The installed version of a package, or None. Does not import it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def need(package, told):

@@ -10,6 +10,7 @@ import json
 import math
 import zipfile
 
+import versions
 from console import refused
 from dataset import LARGEST
 
@@ -49,7 +50,9 @@ def read_net(path, parameters=None):
             raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
         if parameters is not None and needed != parameters:
             raise ValueError(f"it has {needed:,} parameters, the run's net {parameters:,}: it is another net")
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        model.load_weights(path)
+        return model
 
 
 def _shapes(model):
@@ -86,7 +89,7 @@ def _checked(path):
             raise ValueError(f"it unpacks to more than {LARGEST >> 20} MB")
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise ValueError("its config.json is far too large")
-        config = json.loads(archive.read("config.json"))
+        config = versions.portable(json.loads(archive.read("config.json"))) | {"compile_config": None}
         numbers = 0
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
             groups, visited = [file], 0
