@@ -180,6 +180,8 @@ def _copy(model, classes, dtype):
     def clone(layer):
         if not isinstance(layer, keras.layers.Layer):  # an operation of keras.ops
             return type(layer).from_config(layer.get_config())
+        if isinstance(layer, keras.Model):  # two models deep, where Keras before 3.15 clones no further by itself
+            return keras.models.clone_model(layer, clone_function=clone, recursive=True)
         kind = classes.get(type(layer), type(layer))
         return kind.from_config(layer.get_config() | {"dtype": dtype(layer)})
 

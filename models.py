@@ -29,7 +29,7 @@ from keras.layers import (
 
 import layers
 import nets
-from augment import FLIPS
+from augment import flipped
 from console import UserError, choose
 from layers import BatchNormalization, Conv2D, Dropout
 
@@ -94,7 +94,7 @@ def aggregated(model, flips):
     if not flips:
         return model
     inputs = images()
-    views = [model(inputs), *(model(keras.ops.flip(inputs, FLIPS[flip])) for flip in flips)]
+    views = [model(inputs), *(model(flipped(inputs, flip)) for flip in flips)]
     parts = [p[:, 10 * i : 10 * i + 10] for i, p in enumerate(views)]
     return keras.Model(inputs, sum(p / keras.ops.sum(p, axis=1, keepdims=True) for p in parts) / len(parts))
 

@@ -5,6 +5,7 @@ safe mode refuses pickled code; beyond that, the file may hold Keras's own layer
 registered), and weights for exactly the variables that they have.
 """
 
+import copy
 import io
 import json
 import math
@@ -35,7 +36,7 @@ def read_net(path, parameters=None):
         # Without values: a layer of a thousand million weights costs nothing here.
         with keras.StatelessScope(initialize_variables=False):
             try:
-                model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+                model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)  # which changes it
                 needed = model.count_params()
                 shapes = list(_shapes(model))
                 ends = model.input_shape, model.output_shape

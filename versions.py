@@ -31,6 +31,9 @@ def portable(config):
     own = config.get("config")
     if str(config.get("module", "")).split(".")[0] == "keras" and isinstance(own, dict):
         config["config"] = {key: value for key, value in own.items() if not (key in NEWER and value == NEWER[key])}
+        axis = own.get("axis")
+        if config.get("class_name") == "Flip" and isinstance(axis, list) and len(axis) == 1:
+            config["config"]["axis"] = axis[0]  # Keras before 3.14 takes no list on TensorFlow
     return config
 
 
