@@ -19,7 +19,7 @@ submission: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2
 
-slow-test: .venv/installed-dev
+slow-test: .venv/installed-dev .venv-kaggle/installed
 	$(BIN)/python -m pytest -n 2 -m slow
 
 bench: .venv/installed-bench
@@ -50,3 +50,15 @@ lint: .venv/installed-dev
 .venv/installed-bench: requirements-bench.txt .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
+
+# The versions in Kaggle's image, which tests/test_versions.py runs the scripts with; without Python 3.12 or 3.13 it says
+# that it skips that.
+KAGGLE_PYTHON ?= python3.12 "$$(pyenv root 2> /dev/null)"/versions/3.12*/bin/python "$$(uv python find 3.12 2> /dev/null)" $(PYTHON)
+.venv-kaggle/installed: requirements-kaggle.txt
+	@for python in $(KAGGLE_PYTHON); do \
+	    "$$python" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null && break; python=; \
+	done; \
+	if [ -z "$$python" ]; then echo "no Python 3.12 or 3.13 for .venv-kaggle: its tests are skipped"; exit; fi; \
+	set -ex; rm -rf .venv-kaggle; "$$python" -m venv .venv-kaggle; \
+	.venv-kaggle/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-kaggle.txt; \
+	touch $@
