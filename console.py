@@ -114,6 +114,16 @@ def import_keras():
         raise UserError(
             f"Keras {keras.__version__} is too old, {oldest} and later will do: python -m pip install 'keras>={oldest}'"
         )
+    if keras.backend.backend() == "tensorflow":
+        _compile_once()
+
+
+def _compile_once():
+    """Compiles something by XLA, since TensorFlow 2.20 writes a note when it does so first, whatever its log level."""
+    import tensorflow as tf
+
+    with quiet(), tf.device("CPU"):
+        tf.function(lambda x: x + 1, jit_compile=True)(0.0)
 
 
 @contextlib.contextmanager
