@@ -42,23 +42,23 @@ def kaggle():
     return run
 
 
-# What a user does, by tests that are there already: (backend, file, tests).
+# What a user does, by tests that are there already: (file, tests, environment variables).
 PARTS = {
-    "tensorflow": [("test_scripts.py", "every_recipe_trains or interrupted_run or needs_nothing_but_keras")],
-    "jax": [("test_scripts.py", "every_recipe_trains"), ("test_jax.py", "resumes or without_tensorflow")],
-    "notebook": [("test_notebook.py", "notebook")],
+    "TensorFlow": ("test_scripts.py", "every_recipe_trains or interrupted_run or needs_nothing_but_keras", {}),
+    "JAX": ("test_scripts.py", "every_recipe_trains", {"KERAS_BACKEND": "jax"}),
+    "JAX alone": ("test_jax.py", "resumes or without_tensorflow", {}),
+    "the notebook": ("test_notebook.py", "notebook", {}),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
-def test_the_scripts_run_with_kaggles_versions(part, kaggle, tmp_path):
-    for file, tests in PARTS[part]:
-        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts="]
-        backend = "tensorflow" if part == "notebook" or file == "test_jax.py" else part
-        told = kaggle(*command, ROOT / "tests" / file, "-k", tests, cwd=ROOT, KERAS_BACKEND=backend)
-        assert " passed" in told
-        assert "skipped" not in told
+def test_the_scripts_run_with_kaggles_versions(part, kaggle):
+    file, tests, environment = PARTS[part]
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "-k", tests]
+    told = kaggle(*command, ROOT / "tests" / file, cwd=ROOT, **environment)
+    assert " passed" in told
+    assert "skipped" not in told
 
 
 RESULTS = ("net-01.predictions.npz", "net-02.predictions.npz", "net-03.predictions.npz", "net-04.predictions.npz")
