@@ -34,7 +34,7 @@ submission: $(INSTALLED)
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2
 
-slow-test: .venv/installed-dev
+slow-test: .venv/installed-dev .venv-kaggle/installed
 	$(BIN)/python -m pytest -n 2 -m slow
 
 # PyTorch's wheels bring cuDNN for CUDA 13 in files of the same names as TensorFlow's: with GPU=1 it is left out.
@@ -66,3 +66,15 @@ $(INSTALLED): requirements.txt $(REQUIREMENTS).txt | .venv/bin/python
 .venv/installed-bench: requirements-bench.txt $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
+
+# The versions in Kaggle's image, which tests/test_versions.py runs the scripts with; without Python 3.12 or 3.13 it says
+# that it skips that.
+KAGGLE_PYTHON ?= python3.12 "$$(pyenv root 2> /dev/null)"/versions/3.12*/bin/python "$$(uv python find 3.12 2> /dev/null)" $(PYTHON)
+.venv-kaggle/installed: requirements-kaggle.txt
+	@for python in $(KAGGLE_PYTHON); do \
+	    "$$python" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null && break; python=; \
+	done; \
+	if [ -z "$$python" ]; then echo "no Python 3.12 or 3.13 for .venv-kaggle: its tests are skipped"; exit; fi; \
+	set -ex; rm -rf .venv-kaggle; "$$python" -m venv .venv-kaggle; \
+	.venv-kaggle/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-kaggle.txt; \
+	touch $@

@@ -411,9 +411,16 @@ def mix(values, shares):
     return shares * values + (1 - shares) * ops.roll(values, 1, axis=0)
 
 
+def flipped(images, flip):
+    """Images (n, h, w, 1) in one of FLIPS, an axis at a time: Keras before 3.14 flips no two at once on TensorFlow."""
+    for axis in FLIPS[flip]:
+        images = ops.flip(images, axis)
+    return images
+
+
 def with_flips(images, flips):
     """Each image, float32 (n, h, w, c), followed by itself in each of the k `flips`: (n * (1 + k), h, w, c)."""
-    views = ops.stack([images, *(ops.flip(images, FLIPS[flip]) for flip in flips)], axis=1)
+    views = ops.stack([images, *(flipped(images, flip) for flip in flips)], axis=1)
     return ops.reshape(views, [-1, *images.shape[1:]])
 
 

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import difflib
 import gc
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -20,7 +21,9 @@ import reasons
 from reasons import reason
 
 LONGEST_LINE = 280  # characters of an error's line, beside the script's name
-OLDEST_KERAS = (3, 14)  # the first whose Muon goes by its name
+OLDEST_KERAS = (3, 12)
+# Their matrix products on a CPU by XNNPACK have wrong elements (512 x 512 float32, for one); 0.8.2 mended that.
+WRONG_JAXLIB = {"0.7.2", "0.8.0", "0.8.1"}
 
 
 class UserError(Exception):
@@ -136,6 +139,8 @@ def import_keras(deterministic=False):
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _limit_threads()
+    if os.environ.get("KERAS_BACKEND") == "jax" and _version("jaxlib") in WRONG_JAXLIB:
+        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_xnnpack=false {os.environ.get('XLA_FLAGS', '')}".strip()
     try:
         with quiet():
             import keras
@@ -150,7 +155,19 @@ def import_keras(deterministic=False):
         raise UserError(f"Keras cannot be used here ({error}): {install}") from error
     if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
         oldest = ".".join(map(str, OLDEST_KERAS))
-        raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={oldest}'")
+        raise UserError(
+            f"Keras {keras.__version__} is too old, {oldest} and later will do: python -m pip install 'keras>={oldest}'"
+        )
+    if keras.backend.backend() == "tensorflow":
+        _compile_once()
+
+
+def _compile_once():
+    """Compiles something by XLA, since TensorFlow 2.20 writes a note when it does so first, whatever its log level."""
+    import tensorflow as tf
+
+    with quiet(), tf.device("CPU"):
+        tf.function(lambda x: x + 1, jit_compile=True)(0.0)
 
 
 @contextlib.contextmanager
@@ -169,6 +186,14 @@ def quiet():
 
 def _installed(package):
     return importlib.util.find_spec(package) is not None
+
+
+def _version(package):
+    """The installed version of a package, or None. Does not import it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def need(package, told):

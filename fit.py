@@ -23,6 +23,7 @@ import optimizers
 import recipes
 import runs
 import schedules
+import versions
 from augment import Augmentation, mix, with_flips
 from batches import evaluation_batches, images_per_epoch, steps_per_epoch, training_batches
 from console import UserError, duration, reason, whole_file
@@ -145,6 +146,7 @@ def save(model, path):
     with whole_file(path) as temporary:
         try:
             model.save(temporary)
+            versions.make_portable(temporary)
         except (RuntimeError, ValueError) as error:  # what HDF5 says of a full disk
             raise OSError(reason(error)) from error
 

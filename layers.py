@@ -40,7 +40,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         last = self.axis in (-1, len(inputs.shape) - 1)
-        fused = TENSORFLOW and last and mask is None and not (self.renorm or self.synchronized)
+        renorm = getattr(self, "renorm", False)  # an argument since Keras 3.14
+        fused = TENSORFLOW and last and mask is None and not (renorm or self.synchronized)
         if not fused or inputs.dtype == tf.float64:
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]

@@ -31,7 +31,7 @@ from keras.layers import (
 
 import layers
 import nets
-from augment import FLIPS
+from augment import flipped
 from console import LONGEST_LINE, UserError, choose_name, hyphens
 from layers import BatchNormalization, Conv2D, Dropout
 from reasons import place, reason
@@ -145,7 +145,7 @@ def aggregated(model, flips):
     if not flips:
         return model
     inputs = images()
-    views = [model(inputs), *(model(keras.ops.flip(inputs, FLIPS[flip])) for flip in flips)]
+    views = [model(inputs), *(model(flipped(inputs, flip)) for flip in flips)]
     parts = [p[:, 10 * i : 10 * i + 10] for i, p in enumerate(views)]
     return keras.Model(inputs, sum(p / keras.ops.sum(p, axis=1, keepdims=True) for p in parts) / len(parts))
 

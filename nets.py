@@ -5,11 +5,13 @@ safe mode refuses pickled code; beyond that, the file may hold Keras's own layer
 registered), and weights for exactly the variables that they have.
 """
 
+import copy
 import io
 import json
 import math
 import zipfile
 
+import versions
 from console import refused
 from dataset import LARGEST
 from reasons import REGISTER
@@ -42,7 +44,7 @@ def read(path, parameters=None):
     # Without values: a layer of a thousand million weights costs nothing here.
     with keras.StatelessScope(initialize_variables=False):
         try:
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)  # which changes it
             needed = model.count_params()
             shapes = list(_shapes(model))
             ends = model.input_shape, model.output_shape
@@ -57,7 +59,9 @@ def read(path, parameters=None):
         raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
     if parameters is not None and needed != parameters:
         raise ValueError(f"it has {needed:,} parameters, the run's net {parameters:,}: it is another net")
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+    model.load_weights(path)
+    return model
 
 
 def images_at_once(model, most=512):
@@ -104,7 +108,7 @@ def _checked(path):
             raise ValueError(f"it unpacks to more than {LARGEST >> 20} MB")
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise ValueError("its config.json is far too large")
-        config = json.loads(archive.read("config.json"))
+        config = versions.portable(json.loads(archive.read("config.json"))) | {"compile_config": None}
         numbers = 0
         with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
             groups, visited = [file], 0

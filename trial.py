@@ -15,6 +15,7 @@ import numpy as np
 import layers
 import models
 import nets
+import versions
 from augment import Augmentation, with_flips
 from batches import training_batches
 from console import UserError, hyphens, refused
@@ -103,6 +104,7 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
     """
     with refused(f"{told} cannot be used once it is saved"):
         plain.save(path)
+        versions.make_portable(path)
         read = nets.read(path, plain.count_params())
         saved = probabilities(read, x)
         rounded = probabilities(layers.fast(read, precision, dtypes), x)

@@ -1,6 +1,7 @@
 """The notebook runs from top to bottom."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -32,6 +33,7 @@ def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tm
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the kernel's own libraries
     notebook = nbformat.read(PATH, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # they would soon be those of other code
+    assert not any(re.search(r"\bpip\b", cell.source) for cell in notebook.cells)  # it installs nothing
     client(notebook, tmp_path / "clone" / "notebooks").execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs for cell in code)
@@ -41,6 +43,7 @@ def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tm
     assert not any(outputs(cell, "stderr") for cell in code)
     assert sum(len(outputs(cell, "image/png")) for cell in code) == 14
     for line in (
+        "with Keras 3.",
         "labelled: 1,437 images",
         "pictures/augmented.png",
         "Validation accuracy:",
