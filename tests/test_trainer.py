@@ -402,6 +402,53 @@ def test_a_step_that_overflows_is_as_if_it_had_not_been(where, compiled, digits,
         assert log[key] == pytest.approx(expected_log[key], rel=1e-4)
 
 
+OVERFLOW = """
+import sys; sys.path.insert(0, sys.argv[1])
+import console; console.import_keras()
+import keras, numpy as np, batches, dataset, models, optimizers
+from trainer import Trainer
+digits = dataset.load("digits").train
+x, y = digits.x[:96, ..., None] / np.float32(255), np.eye(10, dtype=np.float32)[digits.y[:96]]
+parts = [(x[i : i + 32], y[i : i + 32]) for i in (0, 32, 64)]
+spoilt = {"forward": (np.full_like(x[:32], 1e30), y[:32]), "gradients": (x[:32], np.full_like(y[:32], 1e30))}
+
+def trained(parts, rates, several):
+    trainer = Trainer(models.build("quick", 1, "float16"), 4)
+    trainer.compile(optimizers.make("adam", use_ema=True, ema_momentum=0.5), scale_loss=True)
+    trainer.optimizer.dynamic_scale.assign(256.0)
+    trainer.epoch.rates.assign(rates)
+    trainer.steps_per_execution = several
+    log = trainer.fit(batches.Batches(len(parts), parts.__getitem__), verbose=0, shuffle=False).history
+    scale = trainer.optimizer.dynamic_scale, trainer.optimizer.step_counter
+    states = [np.array(v) for v in trainer.state() if not any(v is own for own in scale)]
+    return states, np.array(trainer.epoch.losses), log["loss"][0], log["accuracy"][0], float(scale[0])
+
+expected, other, *log, _ = trained(parts, [1e-3, 2e-3, 3e-3, 0], 1)
+for where, several in (("forward", 1), ("gradients", 1), ("gradients", 4)):
+    states, losses, *same, scale = trained([parts[0], spoilt[where], *parts[1:]], [1e-3, 5.0, 2e-3, 3e-3], several)
+    assert np.isfinite(losses).tolist() == [True, False, True, True], losses
+    assert scale == 128, scale
+    np.testing.assert_allclose(losses[[0, 2, 3]], other[:3], rtol=1e-4)
+    np.testing.assert_allclose(same, log, rtol=1e-4)
+    for ours, theirs in zip(states, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    print("as if it had not been")
+"""
+
+
+def test_a_step_that_overflows_under_jax_is_as_if_it_had_not_been():
+    pytest.importorskip("jax")
+    process = subprocess.run(
+        [sys.executable, "-c", OVERFLOW, str(ROOT)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.count("as if it had not been") == 3
+
+
 def test_a_float16_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):
     import train
 
