@@ -39,9 +39,11 @@ def tried(settings, steps, images):
     x, _ = some_digits(settings, images, DIGITS)
     flips = settings["augmentation"].get("joint_flips", ())
     own = models.build(settings["model"], 0, "float32", flips, **settings["model_config"])
-    own.set_weights(model.net.get_weights())
-    check_outputs(probabilities(own, x), told)
-    with refused(f"{told} cannot take a training step"):
+    with nets.whole_tracebacks(), refused(f"{told} cannot predict"):
+        own.set_weights(model.net.get_weights())
+        outputs = probabilities(own, x)
+    check_outputs(outputs, told)
+    with nets.whole_tracebacks(), refused(f"{told} cannot take a training step"):
         step(model, *some_digits(settings, images, settings["batch_size"]))
     own.set_weights(model.net.get_weights())
     own, plain = models.aggregated(own, flips), models.aggregated(layers.plain(model.net), flips)
@@ -60,7 +62,7 @@ def some_digits(settings, images, n):
 
 
 def step(model, x, y):
-    """Takes a traced training step; returns its loss. Raises whatever fails in it, FloatingPointError for a NaN."""
+    """Takes a traced training step; returns its loss. Raises whatever fails in it."""
     rates = model.optimizer.rates
     rates.assign(np.full(rates.shape, 1e-3, np.float32))
     loss = float(model.train_on_batch(x, y)[0])
