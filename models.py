@@ -80,23 +80,19 @@ def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
 def _globals(seed, precision):
     """Keras's global state while a net is built; it is put back afterwards.
 
-    Keras seeds its initialisers and dropout from Python's global generator. An error keeps its whole traceback, in
-    which the layer is found. What Keras warns of is either found by the trial of a net or of no consequence.
+    Keras seeds its initialisers and dropout from Python's global generator. What Keras warns of is either found by the
+    trial of a net or of no consequence.
     """
     state, policy = random.getstate(), keras.config.dtype_policy()
-    filtered = keras.config.is_traceback_filtering_enabled()
     random.seed(seed)
     keras.config.set_dtype_policy(layers.POLICIES[precision])
-    keras.config.disable_traceback_filtering()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), nets.whole_tracebacks():
             warnings.simplefilter("ignore", UserWarning)
             yield
     finally:
         random.setstate(state)
         keras.config.set_dtype_policy(policy)
-        if filtered:
-            keras.config.enable_traceback_filtering()
 
 
 def _check_kind(name, model):

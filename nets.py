@@ -5,6 +5,7 @@ safe mode refuses pickled code; beyond that, the file may hold Keras's own layer
 registered), and weights for exactly the variables that they have.
 """
 
+import contextlib
 import copy
 import io
 import json
@@ -59,9 +60,24 @@ def read(path, parameters=None):
         raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
     if parameters is not None and needed != parameters:
         raise ValueError(f"it has {needed:,} parameters, the run's net {parameters:,}: it is another net")
-    model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    model.load_weights(path)
-    return model
+    with whole_tracebacks():
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        model.load_weights(path)
+        return model
+
+
+@contextlib.contextmanager
+def whole_tracebacks():
+    """Keras's errors keep their whole traceback meanwhile, in which `reasons` finds the layer."""
+    import keras
+
+    filtered = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if filtered:
+            keras.config.enable_traceback_filtering()
 
 
 def images_at_once(model, most=512):

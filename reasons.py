@@ -44,6 +44,7 @@ REPLACED = [
     (r"([\w]+\.)+<locals>\.", ""),
     (r" with name 'None' of layer", " of layer"),
     (r"The shape of the target variable and .*? in `variable.assign\(value\)` must match", "Shapes must match"),
+    (r" See https?://\S+( for more (information|details))?\.?", ""),
     (r" \(\S*[\\/]\w+\.py\)", ""),
     (r"(?<![.\w])(\w:)?[\\/]\S*[\\/](\w+\.py)\b", r"\2"),
     (r" at 0x[0-9a-f]+", ""),
@@ -67,7 +68,7 @@ ADVICE = [
         r"'\w*[dD]ict' object (is not callable|has no attr)",
         "its from_config() should call keras.saving.deserialize_keras_object",
     ),
-    (r"'(\w+)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
+    (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
     (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
 ]
 

@@ -254,6 +254,19 @@ WRONG = {
         registered(INIT, "def call(self, x):\n    return self.n(x)", config("{'n': self.n}"), use="Mine(Dense(3))"),
         ["cannot be built", "Dict' object is not callable", "from_config()"],
     ),
+    "a matrix in a layer": (
+        registered(
+            "def build(self, shape):",
+            "    self.w = self.add_weight(shape=(7, 3))",
+            "def call(self, x):",
+            "    return keras.ops.matmul(x, self.w)",
+        ),
+        ["Mine", "1", "7"],
+    ),
+    "an if in training": (
+        registered("def call(self, x, training=False):\n    return x * 2 if training and x[0, 0, 0, 0] > 0.5 else x"),
+        ["cannot take a training step", "Mine", "bool"],
+    ),
     "only in training": (
         registered(
             "def call(self, x, training=False):",
