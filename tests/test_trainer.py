@@ -414,7 +414,7 @@ spoilt = {"forward": (np.full_like(x[:32], 1e30), y[:32]), "gradients": (x[:32],
 
 def trained(parts, rates, several):
     trainer = Trainer(models.build("quick", 1, "float16"), 4)
-    trainer.compile(optimizers.make("adam", use_ema=True, ema_momentum=0.5), scale_loss=True)
+    trainer.compile(optimizers.make("sgd", momentum=0.9, use_ema=True, ema_momentum=0.5), scale_loss=True)
     trainer.optimizer.dynamic_scale.assign(256.0)
     trainer.epoch.rates.assign(rates)
     trainer.steps_per_execution = several
