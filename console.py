@@ -243,16 +243,19 @@ def remove_temporaries(folder):
 
 
 @contextlib.contextmanager
-def refused(told):
-    """For reading a file that may be damaged or made to do harm: whatever is raised becomes one line, `told` and why.
+def refused(told, hostile=True):
+    """Whatever is raised in the block becomes one line: `told`, and why.
 
-    The readers of such files (NumPy's, Keras's, Pillow's, zipfile) raise nearly every kind of exception.
+    For reading a file that may be damaged or made to do harm: the readers of such files (NumPy's, Keras's, Pillow's,
+    zipfile) raise nearly every kind of exception. hostile: whether a lack of memory is the file's fault, too.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
+        if not hostile and out_of_memory(error):
+            raise
         raise UserError(f"{told} ({reason(error, max(100, LONGEST_LINE - len(told)))})") from error
 
 

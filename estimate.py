@@ -1,4 +1,4 @@
-"""How long training will take on this machine's processor, said before it starts.
+"""How long training will take on this machine's processor, estimated without training, for `train.py --list`.
 
 A step costs so much for each layer, an image so much for itself, for its multiplications, for the activations of all
 layers, and again for those of batch normalisation and dropout. The prices were fitted to `make bench`'s rates of five

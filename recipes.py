@@ -28,7 +28,7 @@ DEFAULTS = dict(
     schedule=dict(name="constant", learning_rate=1e-3),  # schedules.py
     label_smoothing=0.0,
     batch_size=64,
-    replicas=1,  # parts of a batch that are trained on side by side, a core each: layers.Replicas
+    replicas=1,  # parts of a batch that are trained on side by side, a core each: trainer.Trainer
     steps_per_epoch=None,  # None: every row once; "full": full batches only; a number: as many, reshuffling
     min_steps_per_epoch=1,  # so that a small data set is not left with a handful of steps
     epochs=10,

@@ -38,11 +38,11 @@ def tried(compiled, settings, net, steps, images, rows):
     flips = augmentation.joint_flips
     x = some_digits(images, flips)
     own = models.build(settings["model"], 0, "float32", flips, **settings["model_config"])
-    with nets.whole_tracebacks(), refused(f"{told} cannot predict"):
+    with nets.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)
     batches, _ = training_batches(settings, net, images.x, images.y, rows, augmentation)
-    with nets.whole_tracebacks(), refused(f"{told} cannot take a training step"):
+    with nets.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
         trainer = compiled.trainer(settings, net, steps, batches)
     layers.set_weights(own, [moved(weight) for weight in own.get_weights()])
     layers.set_weights(trainer.net, own.get_weights())

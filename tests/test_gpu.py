@@ -352,7 +352,7 @@ def test_half_the_batch_size_is_one_that_the_replicas_can_share(size, replicas, 
 
 def test_memory_that_is_short_before_there_is_a_run_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fit, "compiled_model", lambda *_: np.zeros(10**14))
+    monkeypatch.setattr(fit, "new_trainer", lambda *_: np.zeros(10**14))
     with pytest.raises(console.UserError, match="out of memory: try --batch-size 20"):
         train.main(["--model", "linear", *TINY, "--batch-size", "40", "--data", "digits"])
     assert not (tmp_path / "runs").exists()
