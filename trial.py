@@ -18,7 +18,7 @@ import nets
 import versions
 from augment import Augmentation, with_flips
 from batches import training_batches
-from console import UserError, hyphens, refused
+from console import UserError, hyphens, reason, refused
 
 DIGITS = 8  # that a net is tried on
 APART = 1e-3  # how far the probabilities of a net and of its saved copy may be apart, both in float32
@@ -105,8 +105,13 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
     layers.explicit_dtypes.
     """
     with refused(f"{told} cannot be used once it is saved"):
-        plain.save(path)
-        versions.make_portable(path)
+        try:
+            plain.save(path)
+            versions.make_portable(path)
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}, where a net is saved to try it, cannot be written ({reason(error)})"
+            ) from error
         read = nets.read(path, plain.count_params())
         saved = probabilities(read, x)
         rounded = probabilities(layers.fast(read, precision, dtypes), x)

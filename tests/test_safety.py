@@ -262,7 +262,8 @@ def test_a_disk_that_is_full_is_one_line_and_the_run_can_go_on(tmp_path):
         capture_output=True,
         text=True,
         timeout=300,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)),
+        # Enough for the net, which the trial saves, and too little for a checkpoint.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 2**20, 6 * 2**20)),
     )
     assert_one_line_error(process, "net-01.checkpoint-1.npz cannot be written (File too large)")
     assert {path.name for path in (tmp_path / "runs" / "grenholm-1").iterdir()} == {

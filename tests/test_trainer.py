@@ -48,7 +48,7 @@ def believe_in_gpu(monkeypatch):
     return resolved
 
 
-def some_steps(trainer, digits, augmentation=None, size=32, joint_flips=(), rate=1e-4):
+def some_steps(trainer, digits, augmentation=None, size=32, joint_flips=(), rate=1e-3):
     """Trains for STEPS steps on real digits; returns their losses and the weights after them."""
     config = recipes.resolve("linear", [("batch_size", size), ("steps_per_epoch", STEPS), ("validation_split", 0.0)])
     config |= {"seed": 3, "augment_engine": "batch"}
@@ -73,7 +73,7 @@ def plain_dropout(net):
                 setattr(layer, name, 0.0)
 
 
-def check_compiled(make_trainer, digits, believe_in_gpu, random=False, **more):
+def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-5, **more):
     """A trainer's steps, validation, predictions, statistics and Grad-CAM by XLA are those without it."""
     plain, compiled = make_trainer(), believe_in_gpu(make_trainer)
     for variable, value in zip(compiled.state(), plain.state(), strict=True):
@@ -88,8 +88,7 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, **more):
     expected_losses, expected = some_steps(plain, digits, **more)
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(weights, expected, strict=True):
-        # Adam and RMSprop divide by a gradient's size: what is 0 but for rounding moves by up to the rate.
-        np.testing.assert_allclose(ours, theirs, atol=STEPS * 1e-4 * 1.1)
+        np.testing.assert_allclose(ours, theirs, atol=apart)
 
     compiled.set_weights(expected)
     x = digits.test.x[:64]
@@ -135,7 +134,11 @@ def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe
             return trainer
 
         more = {key: value for key, value in kind["augmentation"].items() if key != "joint_flips"}
-        check_compiled(make, digits, believe_in_gpu, augmentation=more, joint_flips=flips)
+        # Adam and RMSprop divide by a gradient's size: what is 0 but for rounding moves by up to the rate.
+        rate = 1e-5
+        check_compiled(
+            make, digits, believe_in_gpu, apart=1.1 * STEPS * rate, augmentation=more, joint_flips=flips, rate=rate
+        )
 
 
 @pytest.mark.slow
@@ -377,7 +380,7 @@ def test_a_step_that_overflows_is_as_if_it_had_not_been(where, compiled, digits,
     spoilt = (np.full_like(x[:32], 1e30), y[:32]) if where == "forward" else (x[:32], np.full_like(y[:32], 1e30))
 
     def trained(batches, rates):
-        make = lambda: float16("quick", use_ema=True, ema_momentum=0.5)  # noqa: E731
+        make = lambda: float16("quick", "sgd", momentum=0.9, use_ema=True, ema_momentum=0.5)  # noqa: E731
         trainer = believe_in_gpu(make) if compiled else make()
         trainer.epoch.rates.assign(rates)
         trainer.optimizer.dynamic_scale.assign(256.0)  # nothing else overflows
