@@ -55,7 +55,7 @@ def fit_net(config, net, folder, compiled=None):
     flips = augmentation.joint_flips
 
     steps, epoch_images = steps_per_epoch(config, len(rows)), images_per_epoch(config, len(rows))
-    batches, begin = training_batches(config, net, x, y, rows, augmentation)
+    batches, begin = compiled.batches(config, net, x, y, rows, augmentation)
     trainer = compiled.trainer(config, net, steps, batches)
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(trainer)
@@ -183,11 +183,19 @@ class Compiled:
     """
 
     def __init__(self):
-        self.trainers, self.initial, self.predictors = {}, {}, {}
+        self.trainers, self.initial, self.predictors, self.next_batches = {}, {}, {}, {}
+
+    def batches(self, config, net, *arguments, keep=False):
+        """Returns what batches.training_batches does. keep: whether the next call for the same net gets the same."""
+        key = _key(config), net
+        made = self.next_batches.pop(key, None) or training_batches(config, net, *arguments)
+        if keep:
+            self.next_batches[key] = made
+        return made
 
     def trainer(self, config, net, steps, batches):
         """Returns a compiled Trainer in net `net`'s initial state. config: that of `recipes.member`."""
-        key = json.dumps([[config[key] for key in COMPILED_BY], steps], sort_keys=True)
+        key = _key(config), steps
         if self.initial.get(key, (None,))[0] != net:
             keras.backend.clear_session()  # else TensorFlow keeps some 35 KB for every variable that was ever made
             new = new_trainer(config, net, steps)
@@ -210,6 +218,10 @@ class Compiled:
         else:
             self.predictors[key] = Predictor(layers.fast(plain, precision, dtypes))
         return self.predictors[key]
+
+
+def _key(config):
+    return json.dumps([config[key] for key in COMPILED_BY], sort_keys=True)
 
 
 def new_trainer(config, net, steps):

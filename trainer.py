@@ -24,6 +24,7 @@ if TENSORFLOW:
 SMALLEST_SCALE = 2.0**-10  # a loss scale below it means that the loss itself is not finite
 CALL = 0.5  # seconds that one call may take, so that Ctrl-C and the progress line stay alive
 MOST_STEPS = 32  # of one call; more save nothing
+SURE = 0.05  # seconds of a call that is measured well enough by itself
 SMALL_STEP = 0.005  # seconds; JAX saves nothing by executing several longer steps in one call
 
 
@@ -281,6 +282,8 @@ class _Clock(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):  # to read it also waits for JAX, which has only promised it
             raise FloatingPointError(f"the loss is {logs['loss']} in the first steps")
         self.times.append(time.perf_counter())
+        if len(self.times) > 1 and self.times[-1] - self.times[-2] > SURE:
+            self.model.stop_training = True
 
 
 if keras.backend.backend() == "jax":

@@ -17,7 +17,6 @@ import models
 import nets
 import versions
 from augment import Augmentation, with_flips
-from batches import training_batches
 from console import UserError, hyphens, reason, refused
 
 DIGITS = 8  # that a net is tried on
@@ -41,7 +40,7 @@ def tried(compiled, settings, net, steps, images, rows):
     with nets.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)
-    batches, _ = training_batches(settings, net, images.x, images.y, rows, augmentation)
+    batches, _ = compiled.batches(settings, net, images.x, images.y, rows, augmentation, keep=True)
     with nets.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
         trainer = compiled.trainer(settings, net, steps, batches)
     layers.set_weights(own, [moved(weight) for weight in own.get_weights()])
