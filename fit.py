@@ -300,8 +300,12 @@ class FiniteLoss(keras.callbacks.Callback):
             raise NotFinite(f"the loss became {logs['loss']}")
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.model.scale_loss and float(self.model.optimizer.dynamic_scale) < SMALLEST_SCALE:
-            raise NotFinite("the loss became infinite or NaN")
+        if not self.model.scale_loss:
+            return
+        last = epoch + 1 == self.params["epochs"]
+        unmade = last and not np.isfinite(keras.ops.convert_to_numpy(self.model.epoch.losses)).any()
+        if unmade or float(self.model.optimizer.dynamic_scale) < SMALLEST_SCALE:
+            raise NotFinite("the loss or its gradients became infinite or NaN, whatever the loss scale,")
 
 
 class Randomness(keras.callbacks.Callback):

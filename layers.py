@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from gpu import gpus
 
@@ -168,10 +169,19 @@ def update_bn(model, batches):
     """
     normalizations = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalizations]
-    for i, batch in enumerate(batches):
+    statistics = [weight for layer in normalizations for weight in layer.non_trainable_weights]
+    overflows = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+    seen = 0
+    for batch in batches:
         for layer in normalizations:
-            layer.momentum = i / (i + 1)
+            layer.momentum = seen / (seen + 1)
+        before = [keras.ops.convert_to_numpy(weight) for weight in statistics] if overflows else []
         model(batch, training=True)
+        if overflows and not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in statistics):
+            for weight, value in zip(statistics, before, strict=True):  # as if the batch had not been
+                weight.assign(value)
+        else:
+            seen += 1
     for layer, momentum in zip(normalizations, momenta, strict=True):
         layer.momentum = momentum
 

@@ -405,6 +405,29 @@ def test_a_step_that_overflows_is_as_if_it_had_not_been(where, compiled, digits,
         assert log[key] == pytest.approx(expected_log[key], rel=1e-4)
 
 
+def test_a_batch_that_overflows_does_not_count_in_the_statistics_taken_anew(digits):
+    parts = np.split(digits.train.x[:64, ..., None] / np.float32(255), 2)
+    found = []
+    for some in (parts, [parts[0], np.full_like(parts[0], 6e4), parts[1]]):
+        net = models.build("quick", 1, "float16")
+        layers.update_bn(net, some)
+        found.append(net.get_weights())
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_float16_net_none_of_whose_steps_is_finite_stops_in_a_line(tmp_path, monkeypatch, no_pictures):
+    import train
+    from console import UserError
+
+    monkeypatch.chdir(tmp_path)
+    options = ["linear", "--precision", "float16", "--data", "digits", "--batch-size", "700", "--epochs", "40"]
+    monkeypatch.setattr(models.Rescaling, "call", lambda self, inputs: inputs * 1e30)
+    with pytest.raises(UserError, match="whatever the loss scale") as error:
+        train.main(options)
+    assert "\n" not in str(error.value)
+
+
 OVERFLOW = """
 import sys; sys.path.insert(0, sys.argv[1])
 import console; console.import_keras()
