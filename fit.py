@@ -7,6 +7,7 @@ machines. Its batches, like its weights and dropout, are functions of (seed, net
 import functools
 import json
 import math
+import re
 import shutil
 import sys
 import time
@@ -55,8 +56,10 @@ def fit_net(config, net, folder, compiled=None):
     flips = augmentation.joint_flips
 
     steps, epoch_images = steps_per_epoch(config, len(rows)), images_per_epoch(config, len(rows))
-    batches, begin = compiled.batches(config, net, x, y, rows, augmentation)
+    batches, begin = training_batches(config, net, x, y, rows, augmentation)
     trainer = compiled.trainer(config, net, steps, batches)
+    if not layers.TENSORFLOW:  # where XLA compiles several steps to other bits than one
+        trainer.steps_per_execution = config.get("steps_per_call", 1)
     checkpoint = Checkpoint(config, net, folder)
     checkpoint.restore(trainer)
     classes, at_once = trainer.net.output_shape[-1], nets.images_at_once(trainer.net)  # ten classes for each flip, too
@@ -183,24 +186,16 @@ class Compiled:
     """
 
     def __init__(self):
-        self.trainers, self.initial, self.predictors, self.next_batches = {}, {}, {}, {}
-
-    def batches(self, config, net, *arguments, keep=False):
-        """Returns what batches.training_batches does. keep: whether the next call for the same net gets the same."""
-        key = _key(config), net
-        made = self.next_batches.pop(key, None) or training_batches(config, net, *arguments)
-        if keep:
-            self.next_batches[key] = made
-        return made
+        self.trainers, self.initial, self.predictors = {}, {}, {}
 
     def trainer(self, config, net, steps, batches):
         """Returns a compiled Trainer in net `net`'s initial state. config: that of `recipes.member`."""
-        key = _key(config), steps
+        key = json.dumps([[config[key] for key in COMPILED_BY], steps], sort_keys=True)
         if self.initial.get(key, (None,))[0] != net:
             keras.backend.clear_session()  # else TensorFlow keeps some 35 KB for every variable that was ever made
             new = new_trainer(config, net, steps)
             self.initial[key] = net, [keras.ops.convert_to_numpy(variable) for variable in new.state()]
-            if key not in self.trainers:
+            if key not in self.trainers or layers.finalize(new.net):  # what is derived from weights is compiled in
                 self.trainers[key] = new
                 if new.jit_compile:
                     print("        Compiling (up to a minute) ...", flush=True)
@@ -208,20 +203,31 @@ class Compiled:
         trainer = self.trainers[key]
         for variable, value in zip(trainer.state(), self.initial[key][1], strict=True):
             variable.assign(value)
+        layers.finalize(trainer.net)
         return trainer
 
     def predictor(self, plain, precision, dtypes):
         """Returns a Predictor by a net's copy `plain`. precision, dtypes: as of `layers.fast`."""
-        key = json.dumps([keras.saving.serialize_keras_object(plain), precision, dtypes], sort_keys=True)
+        key = json.dumps([_nameless(keras.saving.serialize_keras_object(plain)), precision, dtypes], sort_keys=True)
         if key in self.predictors:
-            layers.set_weights(self.predictors[key].model, plain.get_weights())
+            model = self.predictors[key].model
+            model.set_weights(plain.get_weights())
+            if layers.finalize(model):
+                model.make_predict_function(force=True)
         else:
             self.predictors[key] = Predictor(layers.fast(plain, precision, dtypes))
         return self.predictors[key]
 
 
-def _key(config):
-    return json.dumps([config[key] for key in COMPILED_BY], sort_keys=True)
+def _nameless(config):
+    """Returns the text of a Keras config without seeds, and with the names in it numbered as they come.
+
+    Keras counts up the names that it gives, so nets of one architecture may have different ones.
+    """
+    text = re.sub(r'"seed": -?\d+', '"seed": 0', json.dumps(config, sort_keys=True))
+    for i, name in enumerate(dict.fromkeys(re.findall(r'"name": ("[^"]+")', text))):
+        text = text.replace(name, f'"#{i}"')
+    return text
 
 
 def new_trainer(config, net, steps):
@@ -397,7 +403,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         variables = self.model.state()
-        arrays = {f"variable_{i:04d}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
+        arrays = {f"variable_{i:04d}": _storable(variable) for i, variable in enumerate(variables)}
         if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss was that before the last update
             raise NotFinite("weights became infinite or no number")
         logs = {key: float(value) for key, value in logs.items()}
@@ -406,7 +412,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.epoch = epoch + 1
         if self.keep_best and (self.best is None or logs["val_accuracy"] > self.best["val_accuracy"]):
             self.best = {"epoch": epoch + 1, "val_accuracy": logs["val_accuracy"]}
-            self.best_weights = [keras.ops.convert_to_numpy(weight) for weight in self.model.weights]
+            self.best_weights = [_storable(weight) for weight in self.model.weights]
         arrays |= {f"best_{i:04d}": weight for i, weight in enumerate(self.best_weights)}
         state = {"epoch": self.epoch, "log": self.log, "schedule": self.schedule_state, "best": self.best}
         runs.write_checkpoint(self.folder, self.net, arrays, state)
@@ -416,6 +422,12 @@ class Checkpoint(keras.callbacks.Callback):
         """Gives the model the weights of its best epoch on the validation rows."""
         for weight, value in zip(model.weights, self.best_weights, strict=True):
             weight.assign(value)
+
+
+def _storable(variable):
+    """Returns a variable's value as an array; bfloat16, which an .npz cannot hold, as float32, which is exact."""
+    array = keras.ops.convert_to_numpy(variable)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 class Steps(keras.callbacks.Callback):

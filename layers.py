@@ -142,16 +142,23 @@ def core(model):
     return next((layer for layer in model.layers if layer.name == CORE), model)
 
 
-def softmax_layer(model):
-    """Returns the layer whose softmax gives the model's output; None where something else does.
+def final_softmax(model, output=0):
+    """Returns the layer or operation whose softmax gives a model's output; None where something else does.
 
-    Layers that are called more than once do not count: their other results are to stay probabilities.
+    What is called more than once does not count, since its other results are to stay probabilities; nor what computes
+    something else besides.
     """
-    operation = model.outputs[0]._keras_history.operation
-    if isinstance(operation, (keras.Sequential, keras.Model)) and operation is not model:
-        return softmax_layer(operation) if getattr(operation, "outputs", None) else None
-    once = len(operation._inbound_nodes) == 1
-    return operation if once and getattr(operation, "activation", None) is keras.activations.softmax else None
+    history = model.outputs[output]._keras_history
+    last = history.operation
+    if len(last._inbound_nodes) != 1:
+        return None
+    if isinstance(last, keras.Model):
+        return final_softmax(last, history.tensor_index) if getattr(last, "outputs", None) else None
+    if type(last).__name__ == "Softmax" and type(last).__module__.startswith("keras."):  # the layer, and keras.ops'
+        return last if last.axis in (-1, len(model.outputs[output].shape) - 1) else None
+    if type(last) not in (keras.layers.Dense, keras.layers.Activation) or last.activity_regularizer is not None:
+        return None
+    return last if last.activation is keras.activations.softmax else None
 
 
 def all_layers(model):
@@ -246,11 +253,20 @@ def _copy(model, classes, policy, dtypes):
 
 
 def set_weights(model, weights):
-    """Sets a model's weights, and what its layers compute from them once: Normalization its mean and variance."""
+    """Sets a model's weights, and what its layers derive from them."""
     model.set_weights(weights)
-    for layer in model._flatten_layers():
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
+    finalize(model)
+
+
+def finalize(model):
+    """Has layers derive anew what they compute from their weights once, Normalization its mean and variance.
+
+    Returns whether there are such layers: what is compiled with a model holds what they derived before.
+    """
+    found = [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state")]
+    for layer in found:
+        layer.finalize_state()
+    return bool(found)
 
 
 def _written(kind):
@@ -260,13 +276,13 @@ def _written(kind):
 
 def _usual(config, policy):
     """The dtype policy that a layer has in a net of `policy`: an input is float32 in all of them."""
-    return "float32" if config["class_name"] == "InputLayer" else policy
+    return "float32" if config.get("class_name") == "InputLayer" else policy
 
 
 def _policy(config):
     """The name of a layer's dtype policy, as its Keras config has it; None where it has none."""
     policy = config["config"].get("dtype")
-    return policy["config"].get("name") if isinstance(policy, dict) else policy
+    return policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
 
 
 def _each_layer(config, visit, path=()):
@@ -277,7 +293,7 @@ def _each_layer(config, visit, path=()):
     elif isinstance(config, dict):
         inner = config.get("config")
         layer = isinstance(inner, dict) and (
-            inner.keys() & {"trainable", "layers"} or config["class_name"] == "InputLayer"
+            inner.keys() & {"trainable", "layers"} or config.get("class_name") == "InputLayer"
         )
         if layer and "name" in inner:
             # Paths begin inside the model, and inside the net that `models.aggregated` wraps.

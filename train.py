@@ -164,6 +164,7 @@ def recorded(arguments):
         key: config[key]
         for key in (
             *("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed", "deterministic", "tensorboard"),
+            "steps_per_call",
         )
     }
     return settings, arguments.data or config["data"]["source"], f"{folder.name}-repeat"
@@ -237,16 +238,20 @@ def planned(config, source):
     compiled, plan, net = fit.Compiled(), [], 1
     for settings in recipes.kinds(config):
         augment.Augmentation(**settings["augmentation"]).check_engine(settings["augment_engine"])
+        own_rows, _ = fit.split_rows(settings, net, len(digits.train.x))
         steps = batches.steps_per_epoch(settings, len(rows))
-        plan.append((trial.tried(compiled, settings, net, steps, digits.train, rows), settings, steps))
+        plan.append((trial.tried(compiled, settings, net, steps, digits.train, own_rows), settings, steps))
         net += settings["nets"]
+    if not layers.TENSORFLOW:  # recorded, so that the run has the same bits when it is resumed or repeated
+        config.setdefault("steps_per_call", min(trainer.steps_per_execution for trainer, *_ in plan))
     return digits, rows, seen, plan, compiled
 
 
 def check(arguments):
     """Tries the nets that would be trained, and prints what they are; makes no run."""
     config, source, _ = chosen(arguments)
-    _, rows, _, plan, _ = planned(config, source)
+    with console.enough_memory(smaller_batches(config)):
+        _, rows, _, plan, _ = planned(config, source)
     import trial
 
     print_plan(config, plan, len(rows))

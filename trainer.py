@@ -83,9 +83,11 @@ class Trainer(keras.Model):
         super().__init__()
         self.net, self.replicas = net, replicas
         self.epoch = Epoch(steps)
-        self.softmax = layers.softmax_layer(net)
-        if self.softmax is not None:
+        self.softmax = layers.final_softmax(net)
+        if hasattr(self.softmax, "activation"):
             self.softmax.activation = keras.activations.linear
+        elif self.softmax is not None:
+            self.softmax.call = lambda inputs, *_, **__: inputs
         self.built = True
 
     def call(self, inputs, training=False):
@@ -98,7 +100,7 @@ class Trainer(keras.Model):
 
     def plain(self):
         """Returns a copy of the net in Keras's own layers and float32, which ends in its softmax."""
-        if self.softmax is None:
+        if not hasattr(self.softmax, "activation"):  # a copy, made from the config, has its softmax
             return layers.plain(self.net)
         self.softmax.activation = keras.activations.softmax
         try:
@@ -238,7 +240,8 @@ class Trainer(keras.Model):
                 raise StopIteration
             full = len(batches) == self.steps_per_execution > 1
             if full and self.jit_compile and len({batch[0].shape for batch in batches}) == 1:
-                return several(state, [np.stack(part) for part in zip(*batches, strict=True)])
+                stack = np.stack if isinstance(batches[0][0], np.ndarray) else jax.numpy.stack  # where they are
+                return several(state, [stack(part) for part in zip(*batches, strict=True)])
             for batch in batches:
                 logs, state = one(state, batch)
             return logs, state

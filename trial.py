@@ -17,6 +17,7 @@ import models
 import nets
 import versions
 from augment import Augmentation, with_flips
+from batches import training_batches
 from console import UserError, hyphens, reason, refused
 
 DIGITS = 8  # that a net is tried on
@@ -29,7 +30,7 @@ def tried(compiled, settings, net, steps, images, rows):
     """Returns the Trainer of a kind of net, compiled, once a net of its kind has passed the trial.
 
     compiled: fit.Compiled, which keeps the Trainer. settings: one of recipes.kinds. net: the first net of the kind.
-    steps: those of an epoch. images: a dataset.Images with labels. rows: int64 (n,), the training rows. Raises
+    steps: those of an epoch. images: a dataset.Images with labels. rows: int64 (n,), the net's training rows. Raises
     UserError for a net that would fail in training, or could not be used afterwards.
     """
     told = f"architecture {hyphens(settings['model'])!r}"
@@ -40,7 +41,7 @@ def tried(compiled, settings, net, steps, images, rows):
     with nets.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)
-    batches, _ = compiled.batches(settings, net, images.x, images.y, rows, augmentation, keep=True)
+    batches, _ = training_batches(settings, net, images.x, images.y, rows, augmentation)
     with nets.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
         trainer = compiled.trainer(settings, net, steps, batches)
     layers.set_weights(own, [moved(weight) for weight in own.get_weights()])
@@ -103,7 +104,7 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
     own: the net as its function made it, in float32. plain: the same net as it is saved, at `path`. dtypes: those of
     layers.explicit_dtypes.
     """
-    with refused(f"{told} cannot be used once it is saved"):
+    with refused(f"{told} cannot be used once it is saved", hostile=False):
         try:
             plain.save(path)
             versions.make_portable(path)

@@ -284,18 +284,24 @@ import keras, numpy as np, models, optimizers
 from gpu import Gpu
 from trainer import Trainer
 x, y = np.ones((4, 28, 28, 1), np.float32), np.eye(10, dtype=np.float32)[[1, 1, 1, 1]]
-for ending in ("classes", "activation", "nested", "softmax"):
+for ending in ("classes", "activation", "nested", "nested softmax", "softmax", "ops.softmax"):
     flat = [models.images(), keras.layers.Flatten()]
     if ending == "classes":
         net = keras.Sequential([*flat, models.classes()])
     elif ending == "nested":
         net = keras.Sequential([*flat, keras.Sequential([keras.Input((784,)), models.classes()])])
+    elif ending == "nested softmax":
+        inner = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10), keras.layers.Softmax()])
+        net = keras.Sequential([*flat, inner])
+    elif ending == "ops.softmax":
+        inputs = models.images()
+        net = keras.Model(inputs, keras.ops.softmax(keras.layers.Dense(10)(keras.layers.Flatten()(inputs))))
     else:
         last = keras.layers.Activation("softmax") if ending == "activation" else keras.layers.Softmax()
         net = keras.Sequential([*flat, keras.layers.Dense(10), last])
     for replicas in (1, 2):
         bias = np.zeros(10, np.float32)
-        bias[0] = 60  # a probability of 1 for a wrong class
+        bias[0] = 100  # a probability of 1 for a wrong class
         net.set_weights([np.zeros((784, 10), np.float32), bias])
         trainer = Trainer(models.keras.models.clone_model(net), 1, replicas)
         trainer.net.set_weights(net.get_weights())
@@ -319,9 +325,9 @@ def test_a_confidently_wrong_net_has_its_gradient_however_many_replicas(backend)
     )
     assert process.returncode == 0, process.stderr[-2000:]
     rows = [list(map(float, line.split())) for line in process.stdout.splitlines()]
-    assert len(rows) == 8
+    assert len(rows) == 12
     for loss, *moved in rows:
-        assert loss == pytest.approx(60, rel=1e-5)
+        assert loss == pytest.approx(100, rel=1e-5)
         assert moved == pytest.approx([1, -1, *[0] * 8], abs=1e-5)
 
 
@@ -360,6 +366,95 @@ def test_nets_of_one_kind_share_one_compiled_predictor(digits, monkeypatch):
     assert traced[0] > 0
     assert traced[1:] == [0, 0]
     assert len(compiled.predictors) == 1
+
+
+def inner_output():
+    inputs, inner = models.images(), keras.Input((784,))
+    heads = keras.Model(inner, [k.Dense(10, "softmax")(inner), k.Dense(10, "softmax")(inner)])
+    return keras.Model(inputs, heads(k.Flatten()(inputs))[1])
+
+
+def called_twice():
+    inputs, inner = models.images(), keras.Input((784,))
+    head, flat = keras.Model(inner, k.Dense(10, "softmax")(inner)), k.Flatten()(inputs)
+    return keras.Model(inputs, head(flat * ops.max(head(flat), axis=1, keepdims=True)))
+
+
+@keras.saving.register_keras_serializable("test_trainer")
+class Smoothed(k.Dense):
+    def call(self, inputs):
+        return 0.5 * super().call(inputs) + 0.05
+
+
+def penalised():
+    return k.Dense(10, "softmax", activity_regularizer=keras.regularizers.L2(1.0))
+
+
+def recurrent():
+    return keras.Sequential([models.images(), k.Reshape((28, 28)), k.SimpleRNN(10, activation="softmax")])
+
+
+ENDINGS = {
+    "the second output of a model within": inner_output,
+    "a model within called twice": called_twice,
+    "a class of its own": lambda: net(Smoothed(10, activation="softmax")),
+    "a penalty on probabilities": lambda: keras.Sequential([models.images(), k.Flatten(), penalised()]),
+    "recurrent": recurrent,
+    "averaged": averaged,
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_the_logits_of_any_ending_are_those_of_its_probabilities(name, digits):
+    keras.utils.set_random_seed(2)
+    built, x = ENDINGS[name](), digits.test.x[:16, ..., None] / np.float32(255)
+    expected, y = np.array(built(x, training=True)), np.eye(10)[digits.test.y[:16]]
+    built.compile("sgd", "categorical_crossentropy")
+    loss = built.evaluate(x, y, verbose=0)
+    trainer = trainer_of(built, "sgd")
+    np.testing.assert_allclose(tf.nn.softmax(trainer(x, training=True)), expected, atol=1e-6)
+    assert trainer.evaluate(x, y, verbose=0, return_dict=True)["loss"] == pytest.approx(loss, rel=1e-4)
+    np.testing.assert_allclose(trainer.plain()(x), expected, atol=1e-6)
+
+
+def test_nets_with_flips_share_one_predictor():
+    compiled = fit.Compiled()
+    for seed in (1, 2, 3):
+        keras.backend.clear_session()
+        flips = ["horizontal"]
+        plain = models.aggregated(layers.plain(models.build("linear", seed, joint_flips=flips)), flips)
+        compiled.predictor(plain, "float32", {})
+    assert len(compiled.predictors) == 1
+
+
+def test_what_a_layer_derives_from_its_weights_follows_them(digits):
+    x = digits.test.x[:16, ..., None] / np.float32(255)
+    compiled = fit.Compiled()
+    for scale in (1, 7):
+        keras.backend.clear_session()
+        layer = k.Normalization()
+        layer.adapt(scale * x)
+        plain = net(layer)
+        np.testing.assert_allclose(
+            compiled.predictor(plain, "float32", {}).predict(digits.test.x[:16]), plain(x), atol=1e-5
+        )
+
+
+def test_a_layer_whose_argument_is_called_config_is_copied(digits):
+    @keras.saving.register_keras_serializable("test_trainer")
+    class Block(k.Layer):
+        def __init__(self, config, dtype=None, **arguments):
+            super().__init__(dtype=dtype, **arguments)
+            self.config = config
+
+        def call(self, inputs):
+            return inputs * self.config["n"]
+
+        def get_config(self):
+            return super().get_config() | {"config": {"n": self.config["n"], "name": "x"}}
+
+    x, built = digits.test.x[:4, ..., None] / np.float32(255), net(Block({"n": 2}))
+    np.testing.assert_allclose(layers.plain(built)(x), built(x), atol=1e-6)
 
 
 # float16
@@ -522,6 +617,29 @@ def test_float16_learns_as_float32_does(name, digits):
             accuracies.setdefault(precision, []).append((predicted == digits.test.y).mean())
     means = [np.mean(accuracies[precision]) for precision in ("float32", "float16")]
     assert means[1] == pytest.approx(means[0], abs=0.02), accuracies
+
+
+def test_a_run_with_a_layer_in_bfloat16_goes_on_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(models.ARCHITECTURES, "half", lambda: net(k.Flatten(), k.Dense(4, dtype="bfloat16")))
+    options = ["--model", "half", "--data", "digits", "--set", "steps_per_epoch=3", "--epochs", "3"]
+    train.main([*options, "--run", "whole"])
+    write = fit.runs.write_checkpoint
+
+    def stop(folder, number, arrays, state):
+        write(folder, number, arrays, state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.runs, "write_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.main([*options, "--run", "broken"])
+    monkeypatch.setattr(fit.runs, "write_checkpoint", write)
+    train.main(["--resume", "--run", "broken"])
+    one, other = (load(tmp_path / "runs" / name / "predictions.npz") for name in ("whole", "broken"))
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
 
 
 def test_the_precision_is_what_the_gpu_computes_fast(monkeypatch):

@@ -89,12 +89,12 @@ import console; console.import_keras()
 import keras, numpy as np, models, optimizers, recipes
 rng = np.random.default_rng(0)
 net = models.build("residual", seed=1)
-optimizer = optimizers.make("muon", 10, **recipes.resolve("single")["optimizer_config"])
+optimizer = optimizers.make("muon", **recipes.resolve("single")["optimizer_config"])
 optimizer.build(net.trainable_variables)
-optimizer.rates.assign(np.linspace(1e-3, 6e-3, 10))
 for variable in net.trainable_variables:
     variable.assign(0.1 * rng.normal(size=variable.shape))
-for _ in range(10):
+for rate in np.linspace(1e-3, 6e-3, 10):
+    optimizer.learning_rate = rate
     optimizer.apply([keras.ops.convert_to_tensor(rng.normal(size=v.shape), "float32") for v in net.trainable_variables])
 np.savez(sys.argv[2], *map(keras.ops.convert_to_numpy, net.trainable_variables))
 """
