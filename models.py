@@ -40,8 +40,11 @@ ARCHITECTURES = {}
 
 
 def architecture(function):
-    """Registers an architecture under its function's name."""
-    ARCHITECTURES[hyphens(function.__name__)] = function
+    """Registers an architecture under its function's name. Raises ValueError if there is one of that name."""
+    name = hyphens(function.__name__)
+    if name in ARCHITECTURES:
+        raise ValueError(f"there is already an architecture {name!r}: give this function another name")
+    ARCHITECTURES[name] = function
     return function
 
 
@@ -65,7 +68,8 @@ def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
             _check_kind(name, model)
             _complete(model)
             # As it is to be saved: what cannot be is found now, not after training.
-            nets.check_classes(keras.saving.serialize_keras_object(layers.plain(model)))
+            nets.check_classes(layers.plain_config(model))
+            layers.plain(model)
         except UserError:
             raise
         except Exception as error:

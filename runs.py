@@ -147,6 +147,11 @@ def read_config(folder):
 def check_data(folder, config, digits):
     """Raises UserError if a run's data (dataset.Digits) is not what it was when the run was started."""
     if digits.train.fingerprint() != config["data"]["fingerprint"]:
+        if digits.train.origin != config["data"]["origin"]:
+            raise UserError(
+                f"run {folder.name!r} was started on {config['data']['origin']}, which {digits.train.origin} is not: "
+                "give by --data where that is now"
+            )
         raise UserError(f"{digits.train.origin} has changed since run {folder.name!r} was started")
     test = digits.test.fingerprint() if digits.test else None
     if test != config["data"].get("test_fingerprint", test):

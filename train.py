@@ -143,6 +143,8 @@ def chosen(arguments):
     if arguments.shared_split:
         overrides.append(("bagging", False))
     overrides += map(recipes.parse_override, arguments.set or [])
+    if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
+        overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
     config = {"recipe": name} | recipes.resolve(name, overrides)
     config["augment_engine"] = arguments.augment_engine or "batch"
     config["precision"] = arguments.precision or "auto"
@@ -221,6 +223,8 @@ def planned(config, source):
         console.need("tensorflow", "Keras writes for TensorBoard by TensorFlow: install requirements.txt")
     if config["precision"] == "auto":
         config["precision"] = layers.native_precision()
+    elif config["precision"] != layers.native_precision(config["precision"]):
+        print(f"        {config['precision']} is not native to this processor: float32 would be faster")
 
     def all_arguments(settings):
         return models.all_arguments(settings["model"], settings["model_config"], digits.train.statistics)

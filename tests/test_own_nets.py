@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, TINY, assert_one_line_error, script
 
+import models
 import recipes
 from reasons import reason
 
@@ -575,3 +576,11 @@ def test_no_message_takes_long_or_more_than_a_line():
             assert time.perf_counter() - started < 5
             assert len(told) <= 200
             assert told.isprintable()
+
+
+def test_two_nets_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="already an architecture 'vgg-dropout'"):
+
+        @models.architecture
+        def vgg_dropout():
+            pass
