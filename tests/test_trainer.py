@@ -135,9 +135,9 @@ def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe
             plain_dropout(trainer.net)
             return trainer
 
-        more = {key: value for key, value in kind["augmentation"].items() if key != "joint_flips"}
+        augmentation = {key: value for key, value in kind["augmentation"].items() if key != "joint_flips"}
         # Adam and RMSprop divide by a gradient's size: what is 0 but for rounding moves by up to the rate.
-        more |= dict(rate=1e-5, apart=1.1 * STEPS * 1e-5, joint_flips=flips, augmentation=dict(more))
+        more = dict(rate=1e-5, apart=1.1 * STEPS * 1e-5, joint_flips=flips, augmentation=augmentation)
         check_compiled(make, digits, believe_in_gpu, **more)
 
 
