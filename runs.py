@@ -122,9 +122,9 @@ def read_config(folder):
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} is no run's: an object of settings is needed")
-    config = recipes.DEFAULTS | {"tensorboard": False, "deterministic": False, "steps_per_call": 1} | config
+    config = recipes.DEFAULTS | {"tensorboard": False, "deterministic": False} | config
     kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
-    kinds |= dict(tensorboard=bool, deterministic=bool, steps_per_call=int)
+    kinds |= dict(tensorboard=bool, deterministic=bool) | dict.fromkeys({"steps_per_call"} & config.keys(), int)
     for key, kind in kinds.items():
         if not isinstance(config.get(key), kind):
             raise UserError(f"{path}: {key} is missing or no {kind.__name__}: this is no run's")

@@ -162,13 +162,8 @@ def recorded(arguments):
     refuse_others(arguments, "repeat", "is")
     folder = runs.find(arguments.repeat)
     config = runs.read_config(folder)
-    settings = {
-        key: config[key]
-        for key in (
-            *("recipe", *recipes.DEFAULTS, "augment_engine", "precision", "seed", "deterministic", "tensorboard"),
-            "steps_per_call",
-        )
-    }
+    others = ("augment_engine", "precision", "seed", "deterministic", "tensorboard", "steps_per_call")
+    settings = {key: config[key] for key in ("recipe", *recipes.DEFAULTS, *others) if key in config}
     return settings, arguments.data or config["data"]["source"], f"{folder.name}-repeat"
 
 

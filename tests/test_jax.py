@@ -57,6 +57,7 @@ def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow, digit
         np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "jax-own.csv"), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensorflow):
     # Of small steps several are executed in one call, by which XLA rounds otherwise: their number is the run's.

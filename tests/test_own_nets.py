@@ -475,6 +475,7 @@ def test_a_broken_net_does_not_hide_the_others_from_the_list(tmp_path):
     assert {"linear", "deotte", "vgg-dropout"} <= lines.keys()
 
 
+@pytest.mark.slow
 def test_hyphens_and_underscores_are_the_same_in_names(tmp_path):
     scripts = copied(tmp_path, added({"right one": sequential("Flatten()")}))
     with open(scripts / "recipes.py", "a") as file:

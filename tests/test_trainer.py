@@ -122,7 +122,7 @@ def trainer_of(net, name="adam", replicas=1, **arguments):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("single", "grenholm"))) for n in recipes.RECIPES]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("grenholm",))) for n in recipes.RECIPES]
 )
 def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe_in_gpu):
     for kind in recipes.kinds(recipes.resolve(name)):
@@ -222,7 +222,19 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("name", NETS)
+SOME = (
+    "README's example",
+    "normalisations",
+    "spectral",
+    "GRU",
+    "attention",
+    "averaged",
+    "regularised",
+    "random images",
+)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in SOME)) for n in NETS])
 def test_a_net_of_each_kind_of_layer_trains_where_keras_believes_in_a_gpu(name, digits, believe_in_gpu):
     def make():
         keras.backend.clear_session()
@@ -264,6 +276,7 @@ for name in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_every_recipes_step_can_be_compiled_for_cuda_under_jax():
     pytest.importorskip("jax")
     names = [name for name in recipes.RECIPES if not name.endswith(("-phases", "-augmented"))]
@@ -467,7 +480,7 @@ def float16(name="linear", optimizer="adam", replicas=1, **arguments):
 
 
 @pytest.mark.parametrize("where", ["forward", "gradients"])
-@pytest.mark.parametrize("compiled", [False, True], ids=["as it is", "XLA"])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["as it is", "XLA"])
 def test_a_step_that_overflows_is_as_if_it_had_not_been(where, compiled, digits, believe_in_gpu):
     x = digits.train.x[:96, ..., None] / np.float32(255)
     y = np.eye(10, dtype=np.float32)[digits.train.y[:96]]
