@@ -583,6 +583,28 @@ def test_a_step_that_overflows_under_jax_is_as_if_it_had_not_been():
     assert process.stdout.count("as if it had not been") == 3
 
 
+def check_resumed(options, epochs, folder, monkeypatch):
+    """A run that is stopped after some epochs and resumed ends exactly as run "whole", of the same options."""
+    import train
+
+    write = fit.runs.write_checkpoint
+
+    def stop(run, number, arrays, state):
+        write(run, number, arrays, state)
+        if state["epoch"] == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.runs, "write_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.main([*options, "--run", "broken"])
+    monkeypatch.setattr(fit.runs, "write_checkpoint", write)
+    train.main(["--resume", "--run", "broken"])
+    one, other = (load(folder / "runs" / name / "predictions.npz") for name in ("whole", "broken"))
+    assert one.keys() == other.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
+
+
 def test_a_float16_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):
     import train
 
@@ -590,21 +612,7 @@ def test_a_float16_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatc
     options = ["quick", "--precision", "float16", "--data", "digits", "--set", "steps_per_epoch=6", "--epochs", "3"]
     train.main([*options, "--run", "whole"])
     assert json.loads((tmp_path / "runs" / "whole" / "config.json").read_text())["precision"] == "float16"
-    write = fit.runs.write_checkpoint
-
-    def stop_after_two(folder, net, arrays, state):
-        write(folder, net, arrays, state)
-        if state["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(fit.runs, "write_checkpoint", stop_after_two)
-    with pytest.raises(KeyboardInterrupt):
-        train.main([*options, "--run", "broken"])
-    monkeypatch.setattr(fit.runs, "write_checkpoint", write)
-    train.main(["--resume", "--run", "broken"])
-    one, other = (load(tmp_path / "runs" / name / "predictions.npz") for name in ("whole", "broken"))
-    for key in one:
-        np.testing.assert_array_equal(one[key], other[key])
+    check_resumed(options, 2, tmp_path, monkeypatch)
     logs = [(tmp_path / "runs" / name / "net-01.steps.csv").read_text() for name in ("whole", "broken")]
     assert logs[0] == logs[1]
 
@@ -639,20 +647,7 @@ def test_a_run_with_a_layer_in_bfloat16_goes_on_where_it_was_stopped(tmp_path, m
     monkeypatch.setitem(models.ARCHITECTURES, "half", lambda: net(k.Flatten(), k.Dense(4, dtype="bfloat16")))
     options = ["--model", "half", "--data", "digits", "--set", "steps_per_epoch=3", "--epochs", "3"]
     train.main([*options, "--run", "whole"])
-    write = fit.runs.write_checkpoint
-
-    def stop(folder, number, arrays, state):
-        write(folder, number, arrays, state)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fit.runs, "write_checkpoint", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train.main([*options, "--run", "broken"])
-    monkeypatch.setattr(fit.runs, "write_checkpoint", write)
-    train.main(["--resume", "--run", "broken"])
-    one, other = (load(tmp_path / "runs" / name / "predictions.npz") for name in ("whole", "broken"))
-    for key in one:
-        np.testing.assert_array_equal(one[key], other[key])
+    check_resumed(options, 1, tmp_path, monkeypatch)
 
 
 def test_the_precision_is_what_the_gpu_computes_fast(monkeypatch):
