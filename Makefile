@@ -42,8 +42,8 @@ bench: $(if $(filter 1,$(GPU)),$(INSTALLED),.venv/installed-bench)
 	$(BIN)/python benchmarks/bench.py --data "$(DATA)"
 
 gallery: $(INSTALLED)
-	$(BIN)/python plots.py augmented --data "$(DATA)" --out gallery/augmented.png
-	$(BIN)/python plots.py centres --data "$(DATA)" --out gallery/centres.png
+	$(BIN)/python -m recognizer plot augmented --data "$(DATA)" --out gallery/augmented.png
+	$(BIN)/python -m recognizer plot centres --data "$(DATA)" --out gallery/centres.png
 	cp $(patsubst %,runs/$(RUN)/%.png,curves confusion mistakes hardest) gallery/
 
 lint: .venv/installed-dev

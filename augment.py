@@ -1,6 +1,6 @@
 """Augmentation by ImageDataGenerator's transforms: the Keras class itself, and the same transforms on whole batches.
 
-    python plots.py augmented --recipe grenholm      # see what a recipe's augmentation does
+    python -m recognizer plot augmented --recipe grenholm      # see what a recipe's augmentation does
 
 Transform parameters are drawn once, by NumPy, and whichever engine is used applies those: `Augmentation.batch`, over
 ten times as fast, or ImageDataGenerator (`train.py --augment-engine keras`), which knows a few transforms more and
@@ -16,9 +16,12 @@ import scipy.ndimage
 import scipy.special
 from keras import ops
 
-import console
-from console import UserError, choose, is_number, reason
-from layers import TENSORFLOW
+from recognizer.base import environment
+from recognizer.base.backend import TENSORFLOW
+from recognizer.base.errors import UserError
+from recognizer.base.reasons import reason
+from recognizer.base.words import choose, is_number
+from recognizer.nn import flip_classes
 
 # The arguments that only ImageDataGenerator supports, with its defaults.
 KERAS_ONLY = {
@@ -32,11 +35,17 @@ KERAS_ONLY = {
     "brightness_range": None,
     "interpolation_order": 1,
 }
+
+
 LEARNED = {"featurewise_center", "featurewise_std_normalization", "zca_whitening"}  # from the training images
+
+
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
-# The flips, as keras.layers.RandomFlip names them, and the axes of images that each turns round.
-FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}
+
+
 ERASED = ("erase_top", "erase_left", "erase_height", "erase_width")
+
+
 CROSS = scipy.ndimage.generate_binary_structure(2, 1)
 
 
@@ -127,9 +136,11 @@ class Augmentation:
             if not pair or not 1 <= erasing_range[0] <= erasing_range[1]:
                 raise UserError(f"erasing_range must be [low, high] pixels, from 1 on, or 0, not {erasing_range!r}")
         if not isinstance(joint_flips, (list, tuple)) or len(set(map(str, joint_flips))) < len(joint_flips):
-            raise UserError(f"joint_flips must be a list of {', '.join(FLIPS)}, each once at most, not {joint_flips!r}")
+            raise UserError(
+                f"joint_flips must be a list of {', '.join(flip_classes.FLIPS)}, each once at most, not {joint_flips!r}"
+            )
         for flip in joint_flips:
-            choose("flip in joint_flips", flip, FLIPS)
+            choose("flip in joint_flips", flip, flip_classes.FLIPS)
         if joint_flips and (horizontal_flip or vertical_flip):
             raise UserError(
                 "joint_flips gives flipped digits classes of their own: without horizontal_flip, vertical_flip"
@@ -150,8 +161,10 @@ class Augmentation:
     def generator(self):
         """The ImageDataGenerator with these arguments. Raises UserError where TensorFlow is not installed."""
         what = f"augmentation {', '.join(self.keras_only)}" if self.keras_only else "--augment-engine keras"
-        console.need("tensorflow", f"{what} needs its ImageDataGenerator: python -m pip install -r requirements.txt")
-        with console.quiet():  # TensorFlow's notes, where the backend is another
+        environment.need(
+            "tensorflow", f"{what} needs its ImageDataGenerator: python -m pip install -r requirements.txt"
+        )
+        with environment.quiet():  # TensorFlow's notes, where the backend is another
             import tensorflow as tf
 
         try:
@@ -411,26 +424,6 @@ def mix(values, shares):
     return shares * values + (1 - shares) * ops.roll(values, 1, axis=0)
 
 
-def flipped(images, flip):
-    """Images (n, h, w, 1) in one of FLIPS, an axis at a time: Keras before 3.14 flips no two at once on TensorFlow."""
-    for axis in FLIPS[flip]:
-        images = ops.flip(images, axis)
-    return images
-
-
-def with_flips(images, flips):
-    """Each image, float32 (n, h, w, c), followed by itself in each of the k `flips`: (n * (1 + k), h, w, c)."""
-    views = ops.stack([images, *(flipped(images, flip) for flip in flips)], axis=1)
-    return ops.reshape(views, [-1, *images.shape[1:]])
-
-
-def joint_labels(labels, flips):
-    """The labels of `with_flips`, of ten classes for each flip: (n, 10) to (n * (1 + k), 10 * (1 + k))."""
-    k = len(flips)
-    views = [ops.pad(labels, [[0, 0], [10 * i, 10 * (k - i)]]) for i in range(1 + k)]
-    return ops.reshape(ops.stack(views, axis=1), [-1, 10 * (1 + k)])
-
-
 def _thickened(images, thickness):
     height, width = images.shape[1:3]
     padded = ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
@@ -440,17 +433,6 @@ def _thickened(images, thickness):
         highest, lowest = ops.maximum(highest, neighbours), ops.minimum(lowest, neighbours)
     share = ops.abs(thickness)[:, None, None, None]
     return images + share * (ops.where(thickness[:, None, None, None] > 0, highest, lowest) - images)
-
-
-# Compiled by XLA: one loop over the pixels, three times as fast as TensorFlow's ImageProjectiveTransformV3.
-if TENSORFLOW:
-    import tensorflow as tf
-
-    warp = tf.function(warp, jit_compile=True, reduce_retracing=True, autograph=False)
-elif keras.backend.backend() == "jax":
-    import jax
-
-    warp = jax.jit(warp, static_argnames=("fill_mode", "cval"))
 
 
 def _sample(images, y, x, fill_mode, cval):
@@ -486,3 +468,14 @@ def _sample(images, y, x, fill_mode, cval):
     if fill_mode == "constant":
         sampled = ops.where(inside, sampled, cval)
     return sampled[..., None]
+
+
+# Compiled by XLA: one loop over the pixels, three times as fast as TensorFlow's ImageProjectiveTransformV3.
+if TENSORFLOW:
+    import tensorflow as tf
+
+    warp = tf.function(warp, jit_compile=True, reduce_retracing=True, autograph=False)
+elif keras.backend.backend() == "jax":
+    import jax
+
+    warp = jax.jit(warp, static_argnames=("fill_mode", "cval"))

@@ -30,10 +30,13 @@ import joblib
 import numpy as np
 from bench import machine, row
 
-import console
-import dataset
-import runs
-from console import UserError, duration
+from recognizer.base import cli
+from recognizer.base.errors import UserError
+from recognizer.base.files import read_json, write_json
+from recognizer.base.words import duration
+from recognizer.data import sources
+from recognizer.runs import run_folder
+from recognizer.runs.predictions import read_predictions
 
 KEPT = HERE / "results" / "accuracy"
 UNIT = 1000  # probabilities are kept in parts of it
@@ -87,14 +90,14 @@ def run(recipe, data, seed, name, options):
     kept = KEPT / f"{title}.json"
     new = [recipe, "--data", data, "--seed", str(seed), *options]
     if kept.is_file():
-        record = runs.read_json(kept)
+        record = read_json(kept)
         if record["command"] != command_line(new):
             raise UserError(f"{kept} is of another command, {record['command']!r}: give this one another --name")
         if "result" in record:
             print(f"{title}: kept")
             return
-    folder = runs.named(title)
-    if not runs.is_finished(folder):
+    folder = run_folder.named(title)
+    if not run_folder.is_finished(folder):
         what = ["--resume"] if (folder / "config.json").is_file() else new
         command = [sys.executable, str(HERE.parent / "train.py"), "--run", title, *what]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -112,7 +115,7 @@ def run(recipe, data, seed, name, options):
         if process.returncode:
             raise UserError(f"{title}: train.py ended with {process.returncode}")
     keep(folder, kept, name, source)
-    record = runs.read_json(kept)
+    record = read_json(kept)
     result = record["result"]
     parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
     if len(record["nets"]) > 1:
@@ -123,7 +126,7 @@ def run(recipe, data, seed, name, options):
 
 def keep(folder, kept, name, source):
     """Writes what a run has so far: its settings, its finished nets' results, and the result of all."""
-    config = runs.read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     record = {
         "name": name,
         "command": command_line([part for part in config["command"][1:] if part not in ("--run", folder.name)]),
@@ -132,21 +135,21 @@ def keep(folder, kept, name, source):
         "cores": joblib.cpu_count(),  # fewer by taskset, where nets are trained side by side
         "commit": config["commit"],
         "settings": {key: value for key, value in config.items() if key not in VOLATILE},
-        "nets": [runs.read_json(path) for path in sorted(folder.glob("net-*.json"))],
+        "nets": [read_json(path) for path in sorted(folder.glob("net-*.json"))],
     }
     kept.parent.mkdir(parents=True, exist_ok=True)
-    if runs.is_finished(folder):
-        record["result"] = runs.read_json(folder / "result.json")
-        digits = dataset.load(config["data"]["source"])
+    if run_folder.is_finished(folder):
+        record["result"] = read_json(folder / "result.json")
+        digits = sources.load(config["data"]["source"])
         if digits.test is not None and digits.test.y is not None:
-            arrays = runs.read_predictions(folder / "predictions.npz", digits)
+            arrays = read_predictions(folder / "predictions.npz", digits)
             probabilities = [arrays[key] for key in sorted(arrays) if key.startswith("test_")]
             np.savez_compressed(
                 kept.with_suffix(".npz"),
                 probabilities=np.rint(np.multiply(probabilities, UNIT)).astype(np.uint16),
                 labels=digits.test.y.astype(np.uint8),
             )
-    runs.write_json(kept, record)
+    write_json(kept, record)
 
 
 def command_line(arguments):
@@ -158,7 +161,7 @@ def groups():
     """{(name, data): [records]} of all finished runs that are kept."""
     found = collections.defaultdict(list)
     for path in sorted(KEPT.glob("*.json")):
-        record = runs.read_json(path)
+        record = read_json(path)
         if "result" in record:
             found[record["name"], record["data"]].append(record)
     return found
@@ -231,9 +234,9 @@ def predicted(name):
             for p in arrays["probabilities"]:
                 yield np.maximum(p, 0.5) / UNIT, arrays["labels"]  # what was rounded to 0 was not 0
         return
-    folder = runs.find(name)
-    digits = dataset.load(runs.read_config(folder)["data"]["source"])
-    arrays = runs.read_predictions(folder / "predictions.npz", digits)
+    folder = run_folder.find(name)
+    digits = sources.load(run_folder.read_config(folder)["data"]["source"])
+    arrays = read_predictions(folder / "predictions.npz", digits)
     for key in sorted(arrays):
         part, _, net = key.rpartition("_")
         if part == "validation":
@@ -260,8 +263,8 @@ def split_by_writers(mnist, tuning, out, first, last):
     a random split has the same on both sides and thinks too well of a net that knows them. The 200 images on either
     side of the block are left out.
     """
-    images = dataset.load(mnist).train
-    wanted = {image.tobytes() for image in dataset.load(tuning).train.x}
+    images = sources.load(mnist).train
+    wanted = {image.tobytes() for image in sources.load(tuning).train.x}
     rows = np.array([i for i, image in enumerate(images.x) if image.tobytes() in wanted])
     test = rows[(rows >= first) & (rows < last)]
     train = rows[(rows < first - 200) | (rows >= last + 200)]
@@ -279,7 +282,7 @@ COMMITTEES = (("ttdoucet, 15 nets", 0.99826), ("Matuzas, 20 nets", 0.99830))
 
 def notebook_rate():
     """Training images a second of Deotte's net as the notebook trains it, from the benchmark."""
-    tables = runs.read_json(HERE / "results" / "speed.json")["training deotte"]["tables"]
+    tables = read_json(HERE / "results" / "speed.json")["training deotte"]["tables"]
     rows = next(table["rows"] for table in tables if table["title"] == "`deotte`, batch 64")
     return float(next(row[1] for row in rows if row[0] == "the notebook's way").replace(",", ""))
 
@@ -291,8 +294,8 @@ def plot():
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
     from matplotlib.transforms import Bbox
 
-    import plots
     import recipes
+    from recognizer.reports import charts
 
     points = []  # name, accuracy, seconds, marker
     for (name, data), records in groups().items():
@@ -317,14 +320,14 @@ def plot():
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for _, accuracy, seconds, tested in points:
-        axes.plot(seconds, 1 - accuracy, "o", color=plots.BLUE, markerfacecolor=plots.BLUE if tested else "none")
+        axes.plot(seconds, 1 - accuracy, "o", color=charts.BLUE, markerfacecolor=charts.BLUE if tested else "none")
     for (name, accuracy, images), offset in ((NOTEBOOK, (7, 8)), (NOTEBOOK_NET, (-7, -3))):
         seconds = images / notebook_rate()
-        axes.plot(seconds, 1 - accuracy, "s", color=plots.ORANGE)
+        axes.plot(seconds, 1 - accuracy, "s", color=charts.ORANGE)
         axes.annotate(name, (seconds, 1 - accuracy), xytext=offset, textcoords="offset points", ha="right")
     for i, (name, accuracy) in enumerate(COMMITTEES):
-        axes.axhline(1 - accuracy, color=plots.GREY, linestyle=":", linewidth=1)
-        offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=plots.GREY)
+        axes.axhline(1 - accuracy, color=charts.GREY, linestyle=":", linewidth=1)
+        offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=charts.GREY)
         axes.annotate(f"{name}: {accuracy:.3%}", (0, 1 - accuracy), xycoords=("axes fraction", "data"), **offset)
     axes.set(xscale="log", yscale="log", xlabel="training time on two cores", ylabel="accuracy")
     axes.set_ylim(0.2, 0.0013)
@@ -349,7 +352,7 @@ def plot():
                 (seconds, 1 - accuracy),
                 xytext=(across if side == "left" else -across, up),
                 textcoords="offset points",
-                color=plots.BLUE,
+                color=charts.BLUE,
                 ha=side,
             )
             box = text.get_window_extent(canvas.get_renderer())
@@ -359,8 +362,8 @@ def plot():
         else:
             axes.add_artist(text)
         taken.append(box)
-    return plots.save(figure, HERE / "accuracy.png")
+    return charts.save(figure, HERE / "accuracy.png")
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

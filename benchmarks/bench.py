@@ -28,11 +28,10 @@ sys.path.insert(0, str(ROOT))
 import joblib
 import numpy as np
 
-import console
-import dataset
-import recipes
-import runs
-from console import whole_file
+from recognizer.base import cli
+from recognizer.base.files import read_json, whole_file, write_json
+from recognizer.config.overrides import resolve
+from recognizer.data import csv_rows, sources, tables
 
 NETS = {"grenholm": (16, 256), "codeastar": (64, 256), "deotte": (64, 256), "vgg-bn-dropout": (64, 256)}
 KERAS_WAYS = {
@@ -52,14 +51,14 @@ def main():
     p.add_argument("--window", type=float, default=3, help="seconds that a way is timed for in a round")
     p.add_argument("--only", action="append", choices=[*PARTS, "training"], help="a part; may be repeated")
     arguments = p.parse_args()
-    arguments.data = dataset.load(arguments.data).source  # the same for parts that run in folders of their own
+    arguments.data = sources.load(arguments.data).source  # the same for parts that run in folders of their own
     state = HERE / "results" / "speed.json"
     results = json.loads(state.read_text()) if state.is_file() else {}
     only = arguments.only or PARTS
     for part in [part for part in PARTS if part in only or part.split()[0] in only]:
         print(f"{part} ...", flush=True)
         results[part] = {"tables": PARTS[part](arguments), "machine": machine(), "command": command()}
-        runs.write_json(state, results)
+        write_json(state, results)
         with whole_file(HERE / "RESULTS.md") as temporary:
             temporary.write_text(report(results), encoding="utf-8")
     print(f"written: {HERE / 'RESULTS.md'}")
@@ -172,7 +171,7 @@ def training(recipe):
 
 
 def training_table(recipe, batch_size, arguments):
-    replicated = recipes.resolve(recipe)["replicas"] > 1
+    replicated = resolve(recipe)["replicas"] > 1
     kinds = [kind for kind in KERAS_WAYS if not (replicated and kind == "ours, 2 replicas")]
     rates = in_turn(ways("train", recipe, batch_size, arguments, kinds, TORCH_WAYS), arguments.rounds)
     median = {name: float(np.median(r)) for name, r in rates.items()}
@@ -211,7 +210,7 @@ def precision(arguments, seeds=6, epochs=4):
                 command = [ROOT / "train.py", "grenholm", "--epochs", epochs, "--data", arguments.data]
                 command += ["--seed", seed, "--precision", name, "--run", f"{name}-{seed}"]
                 subprocess.run([sys.executable, *map(str, command)], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-                result = runs.read_json(Path(folder) / "runs" / f"{name}-{seed}" / "result.json")
+                result = read_json(Path(folder) / "runs" / f"{name}-{seed}" / "result.json")
                 found.append(result["validation_accuracy"]["mean"])
     rows = [
         [name, f"{np.mean(found):.3%}", f"{np.std(found, ddof=1):.3%}", str(seeds)]
@@ -231,24 +230,24 @@ def loading(arguments):
     """A CSV in Kaggle's form, 42,000 labelled rows."""
     import pandas as pd
 
-    images = dataset.load(arguments.data).train
+    images = sources.load(arguments.data).train
     chosen = np.resize(np.arange(len(images.x)), 42_000)
     table = np.column_stack([images.y[chosen], images.x[chosen].reshape(42_000, -1)])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.csv"
-        pd.DataFrame(table, columns=["label", *dataset.PIXELS]).to_csv(path, index=False)
+        pd.DataFrame(table, columns=["label", *csv_rows.PIXELS]).to_csv(path, index=False)
 
         def ours():
             for cache in Path(folder).glob(".*.npz"):
                 cache.unlink()
-            return dataset._read_table(path, None, "train").x
+            return tables.read_table(path, None, "train").x
 
         seconds = {
             "np.loadtxt(dtype=np.uint8)": lambda: np.loadtxt(path, np.uint8, delimiter=",", skiprows=1),
             "pandas.read_csv": lambda: pd.read_csv(path),
             "pandas.read_csv(dtype=np.uint8)": lambda: pd.read_csv(path, dtype=np.uint8),
             "ours, parsed, checked and cached": ours,
-            "ours, from its cache": lambda: dataset._read_table(path, None, "train").x,
+            "ours, from its cache": lambda: tables.read_table(path, None, "train").x,
         }
         times = {name: [] for name in seconds}
         for _ in range(arguments.rounds):
@@ -331,7 +330,7 @@ def answer(script, *arguments):
 
 def quick(arguments, times=10):
     """The recipe `quick` and tuomaso/train_mnist_fast in PyTorch: from arrays in memory to weights, in turn."""
-    test = dataset.load(arguments.data).test
+    test = sources.load(arguments.data).test
     if test is None or test.y is None or len(test.y) != 10_000:
         return [{"title": "Only MNIST will do (--data mnist)", "columns": [], "rows": []}]
     found = {"PyTorch float32": [], "PyTorch bfloat16": [], "ours": []}
@@ -371,7 +370,7 @@ def scaling(arguments):
         for size in sizes
     }
     tables.append(rate_table("Training images a second by batch", in_turn(workers, arguments.rounds)))
-    n = len(dataset.load(arguments.data).train.x)
+    n = len(sources.load(arguments.data).train.x)
     workers = {
         f"{rows:,} images": lambda rows=rows: Worker("keras_ways.py", "train", "ours", "deotte", 64, arguments, rows)
         for rows in (n // 4, n // 2, n)
@@ -383,7 +382,10 @@ def scaling(arguments):
 
 TIMED_RUN = """
 import sys, time; sys.path.insert(0, sys.argv[1])
-import dataset, runs, train
+import train
+from recognizer.base import files
+from recognizer.data.arrays import Images
+from recognizer.runs import checkpoints, run_folder
 spent = {}
 def timed(owner, name):
     function = getattr(owner, name)
@@ -393,10 +395,10 @@ def timed(owner, name):
         spent[name] = spent.get(name, 0) + time.perf_counter() - start
         return result
     setattr(owner, name, call)
-for name in ("write_checkpoint", "write_rows", "create"):
-    timed(runs, name)
+for owner, name in ((checkpoints, "write"), (files, "write_rows"), (run_folder, "create")):
+    timed(owner, name)
 for name in ("image_hashes", "fingerprint"):
-    timed(dataset.Images, name)
+    timed(Images, name)
 train.main(["single", "--data", sys.argv[2], "--epochs", "3", "--run", "r"])
 import json
 print(json.dumps(spent))
@@ -411,7 +413,7 @@ def safety(arguments):
             timed = [sys.executable, "-c", TIMED_RUN, ROOT, arguments.data]
             told = subprocess.run(timed, cwd=folder, capture_output=True, text=True, check=True)
             spent = json.loads(told.stdout.splitlines()[-1])
-            seconds = runs.read_json(Path(folder) / "runs" / "r" / "net-01.json")["seconds"]
+            seconds = read_json(Path(folder) / "runs" / "r" / "net-01.json")["seconds"]
             fingerprints = spent["image_hashes"] + spent["fingerprint"] + spent["create"]
             rounds.append([spent["write_checkpoint"] + spent["write_rows"], fingerprints, seconds])
     parts = dict(zip(("checkpoints and log", "fingerprints", "training"), np.transpose(rounds), strict=True))
@@ -546,4 +548,4 @@ def row(cells):
 
 
 if __name__ == "__main__":
-    console.run(main)
+    cli.run(main)

@@ -29,8 +29,10 @@ sys.path.insert(0, str(ROOT))
 
 from bench import machine, row
 
-import nets
-import runs
+from recognizer.base.files import read_arrays, read_json, write_json
+from recognizer.nn import saved_net
+from recognizer.runs import run_folder
+from recognizer.runs.predictions import identical
 
 SHORT = ["--data", "digits", "--set", "steps_per_epoch=12", "--set", "min_steps_per_epoch=1"]
 # Every kind of memory that a run has between its epochs.
@@ -60,7 +62,7 @@ def main():
     p.add_argument("--seed", type=int, default=0)
     arguments = p.parse_args()
     state = HERE / "results" / "chaos.json"
-    results = runs.read_json(state) if state.is_file() else {}
+    results = read_json(state) if state.is_file() else {}
     parts = {"faults": every_fault}
     if arguments.kills:
         parts["kills"] = lambda: kills(arguments.kills, arguments.seed)
@@ -69,7 +71,7 @@ def main():
         print("\n".join(row(cells) for cells in [columns, ["---"] * len(columns), *rows]), flush=True)
         told = f"python benchmarks/chaos.py --kills {arguments.kills} --seed {arguments.seed}"
         results[part] = {"command": told, "machine": machine(), "columns": columns, "rows": rows}
-        runs.write_json(state, results)
+        write_json(state, results)
     sys.exit(any(cells[-2] != cells[-1] for cells in results["kills"]["rows"]) if arguments.kills else 0)
 
 
@@ -91,7 +93,7 @@ def kills(wanted, seed):
                 break
             broken = folder / "runs" / name(kind, "broken")
             planned, done = min(chance.randint(2, 8), wanted - killed), 0
-            while not runs.is_finished(broken):
+            while not run_folder.is_finished(broken):
                 process = start(folder, ["--resume"] if broken.exists() else KINDS[kind], broken.name)
                 if done == planned:
                     finish(folder, process)
@@ -223,10 +225,10 @@ def different(folder, whole, broken):
     if files[0] != files[1]:
         return f"files {files[0] ^ files[1]}"
     arrays = [
-        [runs.read_arrays(run / "predictions.npz"), *(nets.read_weights(net) for net in sorted(run.glob("*.keras")))]
+        [read_arrays(run / "predictions.npz"), *(saved_net.read_weights(net) for net in sorted(run.glob("*.keras")))]
         for run in (whole, broken)
     ]
-    same = all(runs.identical(*pair) for pair in zip(*arrays, strict=True))
+    same = all(identical(*pair) for pair in zip(*arrays, strict=True))
     return "" if same else "weights or probabilities"
 
 

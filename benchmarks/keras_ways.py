@@ -12,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from clock import Clock
 
-import console
 import recipes
+from recognizer.base import environment
+from recognizer.config.overrides import resolve
 
 OURS = ("ours", "ours, 2 replicas", "ours float32")
 
@@ -31,34 +32,32 @@ def main():
     overrides = [("batch_size", arguments.batch_size), ("augmentation", recipes.SHIFT_10)]
     if arguments.way == "ours, 2 replicas":
         overrides += [("replicas", 2), ("steps_per_epoch", "full")]
-    config = recipes.resolve(arguments.recipe, overrides) | {
+    config = resolve(arguments.recipe, overrides) | {
         "seed": 0,
         "augment_engine": "batch",
         "precision": "float32",
     }
     if arguments.way in OURS:
-        console.choose_threads(config)
-    console.import_keras()
-    import dataset
-    import models
+        environment.choose_threads(config)
+    environment.import_keras()
+    from recognizer.data import sources
+    from recognizer.nn import building
+    from recognizer.nn.precision import native_precision
 
-    images = dataset.load(arguments.data).train
+    images = sources.load(arguments.data).train
     x, y = images.x[: arguments.rows], images.y[: arguments.rows]
-    config["model_config"] = models.all_arguments(config["model"], config["model_config"], images.statistics)
+    config["model_config"] = building.all_arguments(config["model"], config["model_config"], images.statistics)
     if arguments.way in ("ours", "ours, 2 replicas"):
-        import layers
-
-        config["precision"] = layers.native_precision()
+        config["precision"] = native_precision()
     way = WAYS[arguments.what]["ours" if arguments.way in OURS else arguments.way]
     way(config, x, y, Clock(arguments.window))
 
 
 def keras_model(config):
     """The recipe's net in Keras's own layers, with Keras's own optimizer, as a notebook compiles it."""
-    import layers
-    import models
+    from recognizer.nn import building, copies
 
-    model = layers.plain(models.build(config["model"], 0, **config["model_config"]))
+    model = copies.plain(building.build(config["model"], 0, **config["model_config"]))
     model.compile(optimizer=config["optimizer"], loss="categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -129,7 +128,7 @@ def our_batches(config, x, y):
     import numpy as np
 
     from augment import Augmentation
-    from batches import training_batches
+    from recognizer.training.batches import training_batches
 
     return training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
 
@@ -138,12 +137,11 @@ def ours(config, x, y, clock):
     import keras
     import numpy as np
 
-    import batches
-    import fit
+    from recognizer.training import batches, fitting
 
     steps = batches.steps_per_epoch(config, len(x))
     passes, begin = our_batches(config, x, y)
-    model = fit.Compiled().trainer(config, 1, steps, passes)
+    model = fitting.Compiled().trainer(config, 1, steps, passes)
     model.epoch.rates.assign(np.full(steps, 1e-3))
     plan = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch))
     tick = callback(clock, config["batch_size"])
@@ -186,12 +184,11 @@ def predict_tensors(config, x, y, clock):
 
 
 def predict_ours(config, x, y, clock):
-    import fit
-    import layers
-    import models
+    from recognizer.nn import building, copies
+    from recognizer.training import inference
 
-    plain = layers.plain(models.build(config["model"], 0, **config["model_config"]))
-    predictor = fit.Predictor(layers.fast(plain, config["precision"]))
+    plain = copies.plain(building.build(config["model"], 0, **config["model_config"]))
+    predictor = inference.Predictor(copies.fast(plain, config["precision"]))
     clock.before = 1
     while True:
         predictor.predict(x)

@@ -14,26 +14,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-import console
-import recipes
+from recognizer.base import environment
+from recognizer.config.overrides import resolve
 
 RUNTIME = ("FunctionRun", "TraceContext", "ExecutorState", "ExecutorDoneCallback")
 
 
 def main(recipe, batch_size, steps=30):
-    config = recipes.resolve(recipe, [("batch_size", int(batch_size))]) | {"seed": 0}
-    console.choose_threads(config)
-    console.import_keras()
+    config = resolve(recipe, [("batch_size", int(batch_size))]) | {"seed": 0}
+    environment.choose_threads(config)
+    environment.import_keras()
     import tensorflow as tf
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    import fit
-    import layers
-    import models
+    from recognizer.nn import building
+    from recognizer.nn.precision import native_precision
+    from recognizer.training import fitting
 
-    config["precision"] = layers.native_precision()
-    config["model_config"] = models.all_arguments(config["model"], config["model_config"], lambda: (0.13, 0.31))
-    model = fit.new_trainer(config, 1, steps)
+    config["precision"] = native_precision()
+    config["model_config"] = building.all_arguments(config["model"], config["model_config"], lambda: (0.13, 0.31))
+    model = fitting.new_trainer(config, 1, steps)
     x = tf.random.uniform((int(batch_size), 28, 28, 1))
     y = tf.one_hot(np.arange(int(batch_size)) % 10, 10)
 

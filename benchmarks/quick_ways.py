@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-import console
+from recognizer.base import environment
+from recognizer.config.overrides import parse_override, resolve
 
 
 def main():
@@ -31,21 +32,20 @@ def main():
     arguments = p.parse_args()
     way = ours if arguments.way == "ours" else pytorch
     if way is ours:
-        import recipes
+        config = resolve("quick", map(parse_override, arguments.set))
+        environment.choose_threads(config)
+        environment.import_keras()
+    from recognizer.data import sources, streams
+    from recognizer.data.arrays import Images
 
-        config = recipes.resolve("quick", map(recipes.parse_override, arguments.set))
-        console.choose_threads(config)
-        console.import_keras()
-    import dataset
-
-    digits = dataset.load(arguments.data)
+    digits = sources.load(arguments.data)
     train, test = digits.train, digits.test
     if arguments.rows is None and (test is None or test.y is None):
         p.error(f"{train.origin} has no labelled test set: hold some of its rows out by --rows")
     if arguments.rows is not None:
-        order = dataset.rng("split", arguments.seed, 0).permutation(len(train.y))
+        order = streams.rng("split", arguments.seed, 0).permutation(len(train.y))
         first, rest = np.split(order, [arguments.rows])
-        train, test = (dataset.Images(train.x[part], train.y[part], "") for part in (first, rest))
+        train, test = (Images(train.x[part], train.y[part], "") for part in (first, rest))
     if way is ours:
         seconds, predict = ours(train.x, train.y, config | {"seed": arguments.seed})
     else:
@@ -58,24 +58,24 @@ def main():
 def ours(x, y, config):
     import keras
 
-    import fit
-    import layers
     from augment import Augmentation
-    from batches import steps_per_epoch, training_batches
+    from recognizer.nn.precision import native_precision
+    from recognizer.training import callbacks, fitting, inference
+    from recognizer.training.batches import steps_per_epoch, training_batches
 
-    config |= {"augment_engine": "batch", "precision": layers.native_precision()}
+    config |= {"augment_engine": "batch", "precision": native_precision()}
     start = time.perf_counter()
     steps = steps_per_epoch(config, len(x))
     batches, begin = training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
-    model = fit.Compiled().trainer(config, 1, steps, batches)
+    model = fitting.Compiled().trainer(config, 1, steps, batches)
     callbacks = [
         keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
-        fit.Randomness(config["seed"], 1),
-        fit.Schedule(config, fit.Checkpoint(config, 1, Path()), steps),
+        callbacks.Randomness(config["seed"], 1),
+        callbacks.Schedule(config, callbacks.Checkpoint(config, 1, Path()), steps),
     ]
     model.fit(batches, epochs=config["epochs"], callbacks=callbacks, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start
-    return seconds, lambda images: fit.Predictor(model).predict(images).argmax(1)  # of logits
+    return seconds, lambda images: inference.Predictor(model).predict(images).argmax(1)  # of logits
 
 
 def pytorch(x, y, seed, precision):

@@ -18,8 +18,8 @@ from clock import Clock
 from torch import nn
 from torch.nn import functional
 
-import dataset
-import recipes
+from recognizer.config.overrides import resolve
+from recognizer.data import sources
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -34,7 +34,7 @@ def main():
     p.add_argument("--rows", type=int)
     p.add_argument("--window", type=float, default=3)
     arguments = p.parse_args()
-    images = dataset.load(arguments.data).train
+    images = sources.load(arguments.data).train
     x = torch.tensor(images.x[: arguments.rows].copy())[:, None].to(DEVICE)
     y = torch.tensor(images.y[: arguments.rows].astype("int64")).to(DEVICE)
     model = NETS[arguments.recipe]().to(DEVICE, memory_format=torch.channels_last)
@@ -46,7 +46,7 @@ def main():
 
 
 def train(model, run, autocast, x, y, recipe, batch_size, clock):
-    config = recipes.resolve(recipe)
+    config = resolve(recipe)
     make = {
         "adam": lambda p: torch.optim.Adam(p, fused=True),
         "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-3, alpha=0.9, foreach=True),

@@ -25,11 +25,12 @@ TINY = ["--epochs", "2", "--set", "steps_per_epoch=5", "--set", "min_steps_per_e
 
 
 def script(name, *arguments, cwd, timeout=300, **environment):
-    """Runs a script; returns the finished process with its output as text."""
-    command = [sys.executable, str(ROOT / name), *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=os.environ | environment
-    )
+    """Runs a script, or a command of `python -m recognizer`; returns the finished process with its output as text."""
+    what = [str(ROOT / name)] if name.endswith(".py") else ["-m", "recognizer", name]
+    command = [sys.executable, *what, *map(str, arguments)]
+    environment = os.environ | environment
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment)
 
 
 def interrupted(folder, name, number, epochs, *arguments, **environment):
@@ -107,9 +108,9 @@ def same_environment():
 @pytest.fixture(scope="session")
 def digits():
     """scikit-learn's digits in MNIST's form: a dataset.Digits."""
-    import dataset
+    from recognizer.data import sources
 
-    return dataset.load("digits")
+    return sources.load("digits")
 
 
 @pytest.fixture
@@ -136,11 +137,10 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Runs trained in this process draw nothing, which takes seconds each."""
-    import plots
-    import report
+    from recognizer.reports import report_page, run_pictures
 
-    monkeypatch.setattr(plots, "run_pictures", lambda *_: [])
-    monkeypatch.setattr(report, "write", lambda *_: "none")
+    monkeypatch.setattr(run_pictures, "run_pictures", lambda *_: [])
+    monkeypatch.setattr(report_page, "write", lambda *_: "none")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""What train.py and predict.py stand on. CONTRIBUTING.md draws its floors."""

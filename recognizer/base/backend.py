@@ -1,0 +1,3 @@
+import keras
+
+TENSORFLOW = keras.backend.backend() == "tensorflow"

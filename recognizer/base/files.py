@@ -1,0 +1,98 @@
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from recognizer.base.errors import UserError, refused
+from recognizer.base.reasons import reason
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Gives a temporary path beside `path`; renamed to `path` when the block ends well, else removed.
+
+    So `path` is written whole or not at all. The bytes are on the disk before the name is. A disk that is full, a
+    folder that is not there or not writable: UserError.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        try:
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            with contextlib.suppress(OSError):  # not every file system can; the file is whole either way
+                _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({reason(error)}): what was there is as it was") from error
+
+
+def _sync(path):
+    """Returns when a file's bytes, or a folder's names, are on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows keeps names by itself
+    file = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def remove_temporaries(folder):
+    """Removes what `whole_file` left in a folder where a process died. No other process may be writing there."""
+    for path in Path(folder).glob(".*"):
+        if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):
+            path.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path):
+    """Raises UserError if the file is not there or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)})") from error
+
+
+def write_rows(path, rows):
+    """Writes dicts as a CSV whose columns are those of the first."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(text.getvalue().encode())
+
+
+def read_rows(path):
+    """Reads a CSV of numbers as dicts of floats."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write_arrays(path, arrays):
+    """Writes a dict of arrays as an .npz."""
+    with whole_file(path) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def read_arrays(path):
+    """Returns the arrays of an .npz as a dict. Raises UserError if it is damaged."""
+    with refused(f"{path} is damaged"):
+        with zipfile.ZipFile(path) as file:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
+                raise ValueError("it is packed, which these files are not")
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}

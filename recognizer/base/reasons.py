@@ -1,0 +1,221 @@
+"""Turns an exception into one line: what is wrong, in which layer, with which shapes.
+
+Keras's messages run over many lines, and begin with where an error was met rather than with what it is. Imports nothing
+but the standard library.
+"""
+
+import re
+import traceback
+from pathlib import Path
+
+LONGEST_TEXT = 5000  # characters of a message, from its beginning and from its end, that are looked at
+
+
+LONGEST = 200  # characters of a reason; the line around it says what failed, and stays below 300
+
+
+# What wraps a message: (pattern with `rest`, the message, and `name`, what it is about; what to say of the name).
+WRAPPERS = [
+    (
+        r"Exception encountered when calling (?P<name>\w+)\S*\s+(?P<rest>.*?)"
+        r"(\n\s*\nArguments received by(.*?(?P<shape>shape=\([^)]*\)))?.*)?",
+        "{name}",
+    ),
+    (
+        r"Could not automatically infer the output shape[^']* of '(?P<name>[^']*)'.*?Error encountered:(?P<rest>.*)",
+        "layer '{name}'",
+    ),
+    (
+        r"(Error when deserializing class '|<class ')(?P<name>[^']+)'.*?\n\nException encountered: (?P<rest>.*)",
+        "{name} cannot be made again from its get_config()",  # AGAIN
+    ),
+    (
+        r"A total of \d+ objects could not be loaded. Example error message for object <(?P<name>.*?)(, built=\w+)?>:"
+        r"(?P<rest>.*?)(\n\nList of objects that.*)?",
+        "the weights of <{name}>",
+    ),
+    (r"in user code:.*?\n {4}(?P<name>\w+Error): (?P<rest>.*)", ""),
+    (r"Graph execution error:.*?\n(?P<rest>[^\s][^\n]*)\n\s*\[\[(?P<name>).*", ""),
+]
+
+
+# What is replaced in a message.
+REPLACED = [
+    (r"\{\{.*?\}\}\s*", ""),  # names of TensorFlow's nodes
+    (r"\s*\[Op:[^\]]*\].*", ""),
+    (r"\s*Full (object )?config: .*", ""),
+    (r"<kerastensor shape=(\([^)]*\))[^>]*>", r"KerasTensor \1"),
+    (r"<(?:class|function) '?(?:[\w<>]+\.)*(\w+)[^>]*>", r"\1"),
+    (r"([\w]+\.)+<locals>\.", ""),
+    (r" with name 'None' of layer", " of layer"),
+    (r"The shape of the target variable and .*? in `variable.assign\(value\)` must match", "Shapes must match"),
+    (r" See https?://\S+( for more (information|details))?\.?", ""),
+    (r" \(\S*[\\/]\w+\.py\)", ""),
+    (r"(?<![.\w])(\w:)?[\\/]\S*[\\/](\w+\.py)\b", r"\2"),
+    (r" at 0x[0-9a-f]+", ""),
+    (r"identifier: \{'value': \('.*", "identifier: a lambda"),
+    (r"\s+", " "),
+]
+
+
+REGISTER = "@keras.saving.register_keras_serializable()"
+
+
+AGAIN = "cannot be made again from its get_config()"
+
+
+# What to do, where Keras's message does not say it: (pattern, advice).
+ADVICE = [
+    (r"Received: (\w+) \(of type type\)", r"write \1(), with parentheses"),
+    (r"[Rr]eceived:? \w+=KerasTensor", "call a layer twice: Layer(arguments)(x)"),
+    (r"cannot be used as input to a \w+ function|placeholder for a shape", "use keras.ops or a layer instead"),
+    (
+        r"deserialization of a .*lambda|could not get source code|: a lambda$",
+        f"write a function under {REGISTER}, or use a layer",
+    ),
+    (rf"{AGAIN}.* unexpected keyword argument", "its __init__ should pass **kwargs to super().__init__"),
+    (rf"{AGAIN}.* missing \d+ required", "its get_config() should return every argument of its __init__"),
+    (
+        r"'\w*[dD]ict' object (is not callable|has no attr)",
+        "its from_config() should call keras.saving.deserialize_keras_object",
+    ),
+    (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
+    (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
+]
+
+
+def reason(error, longest=LONGEST):
+    """Returns an exception in a line of at most `longest` characters."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text, abouts, shape = _unwrapped(str(error))
+    text = _one_line(text) or f"{type(error).__name__} without a message"
+    if isinstance(error, (ImportError, LookupError, NameError, ZeroDivisionError)):
+        text = f"{type(error).__name__}: {text}"
+    layer, found = _layer(error)
+    about = abouts[-1] if abouts and " " in abouts[-1] else layer or "".join(abouts[-1:])
+    shape = (found or shape).replace("dynamic_dimension", "None")  # JAX's
+    always = " " in about and not about.startswith("layer ")
+    about = f"{about}: " if about and (always or not _names(text, about)) else ""
+    shape = f" (input {shape})" if shape and not re.search(r"shape|KerasTensor|None", text) else ""
+    advice = next((match.expand(told) for pattern, told in ADVICE if (match := re.search(pattern, about + text))), "")
+    advice = f"; {advice}" * bool(advice)
+    return _cut(about + _shortened(text, longest - len(about + shape + advice)) + shape + advice, longest)
+
+
+def place(error, file, but=()):
+    """Returns "FILE, line N" of the innermost line of `file` that an error passed, or "".
+
+    but: names of functions whose lines do not count.
+    """
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == str(file) and frame.f_code.co_name not in but
+    ]
+    return f"{Path(file).name}, line {lines[-1]}" if lines else ""
+
+
+def failed_import(error, folder):
+    """Returns "FILE, line N: what" for an error in importing a file of `folder`, as by a syntax error; else ""."""
+    if isinstance(error, SyntaxError) and Path(error.filename or "").parent == folder:
+        return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
+    found = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>" and frame.f_globals["__name__"] != "__main__"
+    ]
+    found = [(path, line) for path, line in found if path.parent == folder]
+    return f"{found[-1][0].name}, line {found[-1][1]}: {reason(error)}" if found else ""
+
+
+def _unwrapped(text):
+    """Returns the innermost message, what the others are about from the outermost to it, and an input's shape or ""."""
+    names, shape = [], ""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # without bold type
+    text = "\n".join(line.rstrip() for line in text.splitlines())
+    if len(text) > 2 * LONGEST_TEXT:  # a config may be in its middle
+        text = text[:LONGEST_TEXT] + text[-LONGEST_TEXT:]
+    while True:
+        text = text.strip()
+        found = ((re.fullmatch(pattern, text, re.DOTALL), told) for pattern, told in WRAPPERS)
+        match, told = next(((match, told) for match, told in found if match), (None, ""))
+        if match is None:
+            return text, names, shape
+        if told:
+            names.append(told.format(name=match["name"].split(".")[-1]))
+        shape = shape or (match.groupdict().get("shape") or "").removeprefix("shape=")
+        text = match["rest"]
+
+
+def _one_line(text):
+    """Returns the first paragraph of a message without what says nothing to a reader."""
+    text = re.split(r"\n\n|\n-{10,}", text.strip())[0]
+    for pattern, replacement in REPLACED:
+        text = re.sub(pattern, replacement, text, flags=re.IGNORECASE | re.DOTALL)
+    return "".join(filter(str.isprintable, text)).strip().removesuffix(".")
+
+
+def _layer(error):
+    """Returns (the layer that raised an error, in words, its input's shape); ("", "") where there is none."""
+    about, shape = "", ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        layer = next((value for key in ("self", "layer", "obj") if _is_layer(value := frame.f_locals.get(key))), None)
+        if layer is None:
+            continue
+        kind, name = type(layer).__name__, vars(layer).get("name") or vars(layer).get("_name")
+        told = f"layer '{name}' ({kind})" if name else kind
+        about, shape = told, _shape(frame.f_locals) or (shape if told == about else "")
+    return about, shape
+
+
+def _is_layer(value):
+    """Whether a value is a Keras layer, but for a model."""
+    kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(value).__mro__]
+    return any(kind.endswith(".layers.layer.Layer") for kind in kinds) and not any(
+        kind.endswith(".models.model.Model") for kind in kinds
+    )
+
+
+def _shape(variables):
+    """Returns the shape of the input among a frame's local variables, as text."""
+    if shape := variables.get("input_shape"):
+        return str(tuple(shape)) if isinstance(shape, (list, tuple)) else ""
+    for name in ("inputs", "x", "args"):
+        value = variables.get(name)
+        value = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(shape := getattr(value, "shape", None), tuple):
+            return str(shape)
+    return ""
+
+
+def _names(text, about):
+    """Whether a message names what it is about already."""
+    words = set(re.findall(r"\w+", about)) - {"layer"}
+    return " of layer '" in text or any(re.search(rf"\b{word}\b", text) for word in words)
+
+
+def _shortened(text, longest):
+    """Returns the sentences of a message that fit, those with shapes and values before those with advice."""
+    if len(text) <= longest:
+        return text
+    first, *others = re.split(r"(?<=[.!?:]) (?=[A-Z`'])", text)
+    kept, room = {0: first}, longest - len(first)
+    for i in sorted(range(len(others)), key=lambda i: not _has_values(others[i])):
+        if len(others[i]) < room and not others[i].endswith(":"):
+            kept[i + 1] = others[i]
+        elif room > 40 and _has_values(others[i]):
+            kept[i + 1] = _cut(others[i], room - 1)
+        else:
+            continue
+        room -= 1 + len(kept[i + 1])
+    text = _cut(" ".join(kept[i] for i in sorted(kept)), longest)
+    return text if text.endswith("...") else text.removesuffix(".")
+
+
+def _has_values(sentence):
+    return bool(re.search(r"\d|eceived|\bgot\b", sentence))
+
+
+def _cut(text, longest):
+    return text if len(text) <= longest else text[: longest - 4].rstrip() + " ..."

@@ -1,0 +1,48 @@
+import difflib
+import math
+
+from recognizer.base.errors import UserError
+
+
+def choose(kind, name, valid):
+    """Returns `name` if it is one of `valid`; otherwise a UserError that names the closest and lists all.
+
+    >>> choose("recipe", "grenhol", ["grenholm", "deotte"])
+    Traceback (most recent call last):
+    console.UserError: no recipe 'grenhol'; did you mean 'grenholm'? There are: deotte, grenholm
+    """
+    if name in list(valid):  # a list, since a name from a file may be of a kind that has no hash
+        return name
+    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise UserError(f"no {kind} {name!r}{hint} There are: {', '.join(sorted(valid))}")
+
+
+def choose_name(kind, name, valid):
+    """Like choose, for names in which `-` and `_` are the same: returns the name as `valid` has it.
+
+    >>> choose_name("recipe", "vgg_dropout", ["vgg", "vgg-dropout"])
+    'vgg-dropout'
+    """
+    same = {hyphens(key): key for key in valid}
+    return choose(kind, name if name in list(valid) else same.get(hyphens(name), name), valid)
+
+
+def hyphens(name):
+    """Returns the name of a recipe or a net, which may be written with `_`, as it is shown: with `-`."""
+    return str(name).replace("_", "-")
+
+
+def is_number(value):
+    """Whether a setting is a finite number, which True is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def duration(seconds):
+    """Seconds as people say them: '8 s', '3 min 20 s', '2 h 5 min'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

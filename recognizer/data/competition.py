@@ -1,0 +1,76 @@
+"""Kaggle's own client (`pip install kaggle`): downloads the competition's files, and hands in a submission."""
+
+import contextlib
+import io
+import os
+import tempfile
+from pathlib import Path
+
+from recognizer.base import environment
+from recognizer.base.errors import UserError
+from recognizer.base.reasons import reason
+
+NAME = "digit-recognizer"
+
+
+PAGE = f"https://www.kaggle.com/c/{NAME}"
+
+
+def fetch(folder):
+    """Downloads digit-recognizer.zip into a folder; returns its path. Raises UserError with what is to be done."""
+    path = Path(folder) / f"{NAME}.zip"
+    if path.exists():
+        raise UserError(f"{path} is there already: remove it to download it anew")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as part:  # what is broken off leaves nothing
+        with _client("downloaded") as client:
+            client.competition_download_files(NAME, path=part, quiet=True)
+        if not (Path(part) / path.name).is_file():
+            raise UserError(f"Kaggle's client left no {path.name}: download it by hand from {PAGE}/data")
+        os.replace(Path(part) / path.name, path)
+    return path
+
+
+def submit(path, message):
+    """Hands in a CSV; returns what Kaggle says. Raises UserError with what is to be done."""
+    with _client(f"handed in; {path} is written, and can be handed in at {PAGE}/submit") as client:
+        response = client.competition_submit(str(path), message, NAME, quiet=True)
+    told = getattr(response, "message", None) or str(response)
+    if told.startswith("Could not submit"):
+        raise UserError(f"Kaggle's client says {told!r}; {path} is written, and can be handed in at {PAGE}/submit")
+    return told
+
+
+@contextlib.contextmanager
+def _client(done):
+    """Kaggle's client, signed in. done: what was not, if it fails."""
+    environment.need("kaggle", f"python -m pip install kaggle (nothing was {done})")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), environment.quiet():
+            from kaggle.api.kaggle_api_extended import KaggleApi
+
+            client = KaggleApi()
+            client.authenticate()
+    except Exception as error:
+        raise UserError(f"Kaggle's client failed ({reason(error)[:200]}): nothing was {done}") from error
+    except SystemExit as error:  # its way of saying that there are no credentials
+        raise UserError(
+            "Kaggle's client has no credentials: make a token at https://www.kaggle.com/settings, and save it where it "
+            f"says, or in KAGGLE_USERNAME and KAGGLE_KEY (nothing was {done})"
+        ) from error
+    try:
+        with contextlib.redirect_stdout(said), environment.quiet():
+            yield client
+    except (Exception, SystemExit) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)
+        if status == 403:
+            raise UserError(
+                f"Kaggle refuses: accept the competition's rules at {PAGE}/rules (nothing was {done})"
+            ) from error
+        if status == 401:
+            raise UserError(
+                "Kaggle does not know the credentials: make a new token at https://www.kaggle.com/settings "
+                f"(nothing was {done})"
+            ) from error
+        raise UserError(f"Kaggle's client failed ({reason(error)[:200]}): nothing was {done}") from error

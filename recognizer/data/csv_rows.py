@@ -1,0 +1,155 @@
+import csv
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from recognizer.base.errors import UserError
+
+KAGGLE_PAGE = "https://www.kaggle.com/c/digit-recognizer/data"
+
+
+PIXELS = [f"pixel{i}" for i in range(784)]
+
+
+def read_header(data, name):
+    """Returns (column names, where the first row starts) of a CSV; UserError for what is no CSV at all."""
+    if not data or data.isspace():
+        raise UserError(f"{name} is empty")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{name} is in UTF-16: save it as CSV in UTF-8")
+    start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
+    if data[start : start + 512].lstrip().startswith(b"<"):
+        raise UserError(f"{name} is a web page, not a CSV (a log-in page?): download the file from {KAGGLE_PAGE}")
+    end = data.find(b"\n")
+    line = data[start : end if end >= 0 else len(data)][: 2**16].rstrip(b"\r")
+    try:
+        text = line.decode("utf-8")
+        if re.search(r"[\x00-\x08\x0e-\x1f]", text):
+            raise ValueError("control characters")
+        columns = next(csv.reader([text], strict=True), [])
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{name} is not a CSV: its first line is not text") from error
+    return columns, end + 1 if end >= 0 else len(data)
+
+
+def _check_header(header, expected, name, part):
+    if header == expected:
+        return
+    other = "test" if part == "train" else "train"
+    if header == (PIXELS if part == "train" else ["label", *PIXELS]):
+        has = "has no label column" if part == "train" else "has a label column"
+        hint = " (predict.py --test FILE)" * (part == "test")
+        raise UserError(f"{name} is a {other}.csv ({has}), where a {part}.csv is needed{hint}")
+    if all(re.fullmatch(r"-?\d+(\.\d+)?", column) for column in header):
+        raise UserError(f"{name} has no header: its first line must be {expected[0]},{expected[1]},...")
+    for i, column in enumerate(header):
+        if column in header[:i]:
+            raise UserError(
+                f"{name}: line 1: column {column!r} stands twice, at {header.index(column) + 1} and {i + 1}"
+            )
+    if sorted(header) == sorted(expected):
+        i = next(i for i, pair in enumerate(zip(header, expected, strict=True)) if pair[0] != pair[1])
+        raise UserError(
+            f"{name}: line 1: column {i + 1} is {header[i]!r} where {expected[i]!r} belongs: keep the order"
+        )
+    missing = [column for column in expected if column not in header]
+    unknown = [column for column in header if column not in expected]
+    found = f"; {few(unknown)} is not one of them" if unknown else ""
+    raise UserError(
+        f"{name}: line 1: {len(header)} columns where {len(expected)} are needed; "
+        f"missing: {few(missing) or 'none'}{found}"
+    )
+
+
+def few(names):
+    shown = ", ".join(repr(name[:40]) for name in names[:3])
+    return shown + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+
+
+def parse_pixels(data, header, start, name, part):
+    """Parses rows of whole numbers: uint8 (rows, columns).
+
+    Blocks of some megabytes are parsed as arrays of bytes on all cores, faster than by a CSV reader; a block with
+    anything but digits, commas and line ends is first cleaned line by line, which finds the line at fault.
+    """
+    import joblib
+
+    expected = PIXELS if part == "test" else ["label", *PIXELS]
+    _check_header(header, expected, name, part)
+    end = len(data)
+    while end > start and data[end - 1] in b"\r\n":
+        end -= 1
+    spans = []
+    while start < end:
+        stop = data.find(b"\n", min(start + 2**21, end))
+        stop = end if stop < 0 else min(stop, end)
+        spans.append(slice(start, stop))
+        start = stop + 1
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        parsed = list(pool.map(lambda span: _parse_block(data[span] + b"\n", len(expected)), spans))
+    blocks, row = [], 1
+    for span, values in zip(spans, parsed, strict=True):
+        if values is None:
+            values = _parse_block(_cleaned(data[span] + b"\n", expected, row, name), len(expected))
+        limits = np.full(len(expected), 255)
+        if part == "train":
+            limits[0] = 9
+        if (values > limits).any():
+            i, j = np.argwhere(values > limits)[0]
+            bad_cell(name, row + i, expected[j], str(values[i, j]))
+        blocks.append(values.astype(np.uint8))
+        row += len(values)
+    if not blocks:
+        raise UserError(f"{name} has a header and no rows")
+    return np.concatenate(blocks)
+
+
+def _parse_block(block, columns):
+    """bytes of whole lines -> uint16 (rows, columns); None if it holds anything but rows of 1- to 3-digit numbers."""
+    text = np.frombuffer(block, np.uint8)
+    at = np.flatnonzero(text < ord("0"))  # commas and line ends
+    if len(at) % columns or text.max() > ord("9"):
+        return None
+    ends = text[at].reshape(-1, columns)
+    if (ends[:, :-1] != ord(",")).any() or (ends[:, -1] != ord("\n")).any():
+        return None
+    length = np.diff(at, prepend=-1) - 1
+    if length.min() < 1 or length.max() > 3:
+        return None
+    values = text[at - 1].astype(np.uint16) - ord("0")
+    more = np.flatnonzero(length > 1)
+    values[more] += (text[at[more] - 2].astype(np.uint16) - ord("0")) * 10
+    more = more[length[more] > 2]
+    values[more] += (text[at[more] - 3].astype(np.uint16) - ord("0")) * 100
+    return values.reshape(-1, columns)
+
+
+def _cleaned(block, expected, row, name):
+    """The lines of a block without quotes and carriage returns; UserError at the first line that is no row."""
+    lines = []
+    for line in block[:-1].split(b"\n"):
+        text = line.rstrip(b"\r").decode("utf-8", "replace")
+        try:
+            cells = next(csv.reader([text], strict=True), []) if '"' in text else text.split(",")
+        except csv.Error:
+            raise UserError(f"{name}: row {row} (line {row + 1}): a quotation mark is not closed") from None
+        if text == "":
+            raise UserError(f"{name}: row {row} (line {row + 1}) is blank: remove it")
+        if len(cells) != len(expected):
+            cut = ": cut short?" if len(cells) < len(expected) else ""
+            raise UserError(
+                f"{name}: row {row} (line {row + 1}) has {len(cells)} columns where {len(expected)} are needed{cut}"
+            )
+        for column, cell in zip(expected, cells, strict=True):
+            if not (cell.isascii() and cell.isdigit() and len(cell) <= 3):
+                bad_cell(name, row, column, cell)
+        lines.append(",".join(cells))
+        row += 1
+    return ("\n".join(lines) + "\n").encode()
+
+
+def bad_cell(name, row, column, found):
+    needed = "a label, 0 to 9" if column == "label" else "a whole number from 0 to 255"
+    found = f"{found[:40]!r}" if found else "nothing"
+    raise UserError(f"{name}: row {row} (line {row + 1}), column {column}: {found} is not {needed}")

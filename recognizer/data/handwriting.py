@@ -1,0 +1,197 @@
+"""Photographs, scans and drawings of a digit, brought to MNIST's form.
+
+Ink is what differs from the paper around it, however that is lit: the paper is found by closing what is narrower than
+a stroke can be (Sternberg's background subtraction, by grey-scale morphology). Frames, edges and specks are left out.
+"""
+
+import math
+import warnings
+
+import numpy as np
+
+from recognizer.base.errors import UserError, refused
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # Pillow's others may start programs, as EPS does
+
+
+LARGEST_SIDE = 400  # pixels that are looked at; a digit needs 20
+
+
+LARGEST_IMAGE = 2**25  # pixels that are read, but for JPEG: 256 MB
+
+
+def read_image(path):
+    """Reads an image file of any size and polarity, as uint8 (28, 28) in MNIST's form.
+
+    Raises UserError for a file that is no image, or shows nothing.
+    """
+    from PIL import Image, ImageOps
+
+    with refused(f"{path} is not an image that can be read"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of a file that is damaged, and can be read all the same
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 89 million pixels
+        with Image.open(path, formats=FORMATS) as image:
+            image.draft("L", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG's way to be read smaller, and for less
+            if math.prod(image.size) > LARGEST_IMAGE:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many: make it smaller")
+            if image.mode == "F" or image.mode.startswith("I"):
+                image = _of_8_bits(image)
+            image.thumbnail((2000, 2000))
+            image = ImageOps.exif_transpose(image)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = image.convert("L")
+            image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
+            gray = np.asarray(image)
+    found = digit(gray)
+    if found is None:
+        raise UserError(f"{path} shows no digit: it is of one shade")
+    return found
+
+
+def _of_8_bits(image):
+    """A grey image of 16 bits, 32 or floats as one of 8; its white is the power of two above all that is in it."""
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image, np.float32)).clip(0)
+    white = 2.0 ** math.ceil(math.log2(max(values.max(), 1e-30)))
+    return Image.fromarray(np.uint8(values * np.float32(255 / white)))
+
+
+def digit(gray):
+    """The digit on an image uint8 (height, width), as uint8 (28, 28) in MNIST's form; None if there is none.
+
+    An image of 28x28 pixels, light on dark, is in that form already, and is returned as it is.
+    """
+    if gray.shape == (28, 28) and gray.any() and np.median(_border(gray)) < 64:
+        return gray
+    ink = written(gray)
+    return None if ink is None else mnist_form(ink)
+
+
+def written(gray):
+    """What is written on an image (height, width): float32, as high and wide or more, 0 paper to 255 ink; or None."""
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(gray.astype(np.float32), min(gray.shape) / 200)
+    edge = _border(smooth)
+    paper = np.median(edge)
+    even = np.mean(np.abs(edge - paper) < 12) > 0.6  # a drawing, a scan: the paper is of one shade
+    if (smooth.mean() > paper) if even else _is_light_on_dark(smooth):
+        smooth, paper = 255 - smooth, 255 - paper
+    framed = _within_frame(smooth)
+    if framed is not None and (ink := written(smooth[framed])) is not None:
+        return ink
+    smooth = np.pad(smooth, 2, mode="edge")
+    contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, min(gray.shape) // 3)
+    noise = np.median(contrast)  # the larger part of an image is paper
+    labels, n = ndimage.label(contrast > max(12, 3 * noise), np.ones((3, 3)))
+    if not n:
+        return None
+    kept = _of_the_digit(contrast, labels)
+    full = np.quantile(contrast[kept], 0.9)
+    # Again without what is faint, which may have joined a shadow's edge to the digit.
+    labels, _ = ndimage.label(kept & (contrast > 0.3 * full), np.ones((3, 3)))
+    kept = _of_the_digit(contrast, labels)
+    # MNIST's strokes are two pixels wide and more: a fine pen's would vanish when they are scaled.
+    side = max(np.ptp(where) + 1 for where in np.nonzero(kept))
+    width = 4 * ndimage.distance_transform_edt(kept)[kept].mean()  # of a band: four times its mean depth
+    ink = np.where(kept, np.minimum(contrast / full, 1), 0)
+    lacking = round(0.11 * side - width)
+    if lacking > 0:
+        disk = np.hypot(*np.ogrid[-lacking : lacking + 1, -lacking : lacking + 1]) <= (lacking + 1) / 2
+        ink = ndimage.grey_dilation(np.pad(ink, lacking), footprint=disk)
+    return (255 * ink).astype(np.float32)
+
+
+def _border(image):
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def _is_light_on_dark(image):
+    """Whether ink is lighter than paper: strokes are thinner than what they enclose, so they are found first."""
+    found = []
+    for part in (24, 16, 12, 8, 5):
+        thin = [_thinner(shade, min(image.shape) // part) for shade in (image, 255 - image)]
+        found.append([(np.maximum(contrast - 3 * np.median(contrast), 0) ** 2).sum() for contrast in thin])
+    most = np.max(found, axis=1)
+    dark, light = found[np.argmax(most >= most.max() / 5)]
+    return light > dark
+
+
+def _thinner(image, width):
+    """How much darker than the paper around it each pixel of what is thinner than `width` is: of the image's shape."""
+    from scipy import ndimage
+
+    return ndimage.grey_closing(image, (max(5, width),) * 2, mode="nearest") - image
+
+
+def _within_frame(image):
+    """The part of an image that a dark line goes round, as slices of rows and columns; None if there is none."""
+    from scipy import ndimage
+
+    contrast = _thinner(image, min(image.shape) // 8)
+    labels, _ = ndimage.label(contrast > max(12, 5 * np.median(contrast)), np.ones((3, 3)))
+    for i, box in enumerate(ndimage.find_objects(labels), 1):
+        if any(2 * (part.stop - part.start) < size for part, size in zip(box, image.shape, strict=True)):
+            continue  # it goes round less than a quarter
+        inside = ndimage.binary_fill_holes(labels[box] == i) & (labels[box] != i)
+        if inside.mean() < 0.7:  # a 0 has less, a box has more
+            continue
+        holes, _ = ndimage.label(inside)
+        rows, columns = ndimage.find_objects(holes)[np.bincount(holes.ravel())[1:].argmax()]
+        edge = 2 + min(inside.shape) // 50
+        if min(rows.stop - rows.start, columns.stop - columns.start) < 4 * edge:
+            continue
+        return tuple(
+            slice(outer.start + inner.start + edge, outer.start + inner.stop - edge)
+            for outer, inner in zip(box, (rows, columns), strict=True)
+        )
+    return None
+
+
+def _of_the_digit(contrast, labels):
+    """Where the digit's parts are, the strongest connected one and what is near it: bool, of `labels`' shape."""
+    from scipy import ndimage
+
+    numbers = np.arange(1, labels.max() + 1)
+    strength = ndimage.sum_labels(contrast, labels, numbers)
+    boxes = np.array([[(s.start, s.stop) for s in box] for box in ndimage.find_objects(labels)])  # (n, 2, 2)
+    size = np.array(labels.shape)
+    sides = (boxes[:, :, 1] - boxes[:, :, 0]).max(axis=1)
+    at_edge = ((boxes[:, :, 0] <= 2) | (boxes[:, :, 1] >= size - 2)).any(axis=1)
+    usual = sides >= 0.1 * sides.max()  # of what is not a speck
+    inner = usual & ~at_edge
+    choice = inner if inner.any() else usual
+    main = np.flatnonzero(choice)[strength[choice].argmax()]
+    gap = np.maximum(boxes[:, :, 0] - boxes[main, :, 1], boxes[main, :, 0] - boxes[:, :, 1]).max(axis=1)
+    near = (gap <= sides[main] / 4) & (strength >= 0.03 * strength[main]) & (at_edge <= at_edge[main])
+    near[main] = True
+    return np.isin(labels, numbers[near])
+
+
+def mnist_form(ink):
+    """Brings a digit to MNIST's form: its box scaled to fit 20x20 pixels, its centre of mass in the middle of 28x28.
+
+    ink: (height, width), 0 background to 255. Returns uint8 (28, 28).
+    After http://yann.lecun.com/exdb/mnist/.
+    """
+    from PIL import Image
+
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return np.zeros((28, 28), np.uint8)
+    ink = np.asarray(ink, np.float32)[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = 20 / max(ink.shape)
+    size = [max(1, round(side * scale)) for side in ink.shape[::-1]]
+    resampling = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
+    box = np.asarray(Image.fromarray(ink).resize(size, resampling)).clip(0, 255)
+    form = np.zeros((28, 28), np.float32)
+    total = max(box.sum(), 1e-6)
+    corner = []
+    for axis, length in enumerate(box.shape):
+        centre = (box.sum(axis=1 - axis) * np.arange(length)).sum() / total
+        corner.append(int(np.clip(round(13.5 - centre), 0, 28 - length)))
+    form[corner[0] : corner[0] + box.shape[0], corner[1] : corner[1] + box.shape[1]] = box
+    return form.round().astype(np.uint8)

@@ -1,0 +1,36 @@
+import numpy as np
+
+from recognizer.base.errors import UserError
+
+PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "test transform", "preview", "update_bn")
+
+
+def rng(purpose, seed, net=0, epoch=0, step=0):
+    """The random stream of (seed, net, epoch, step, purpose): a numpy.random.Generator of its own for each.
+
+    All randomness here is drawn so. All are whole numbers from 0 to 2^32 - 1, so that no two streams coincide.
+    """
+    entropy = [seed, net, epoch, step, PURPOSES.index(purpose)]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+
+
+def split(n, validation_split, random_state):
+    """Returns (training rows, validation rows) of `n`, sorted int64 arrays, by scikit-learn's train_test_split."""
+    from sklearn.model_selection import train_test_split
+
+    if not validation_split:
+        return np.arange(n), np.arange(0)
+    try:
+        parts = train_test_split(np.arange(n), test_size=validation_split, random_state=random_state)
+    except ValueError as error:
+        raise UserError(f"{n} labelled rows cannot be split by {validation_split}: {error}") from error
+    return tuple(np.sort(part) for part in parts)
+
+
+def split_rows(config, net, n):
+    """Returns net `net`'s (training rows, validation rows) of `n` labelled rows, int64 arrays."""
+    state = config["split_seed"]
+    if state is None or config["bagging"]:
+        bag = net if config["bagging"] else 0
+        state = int(rng("split", config["seed"], bag).integers(2**32))
+    return split(n, config["validation_split"], state)

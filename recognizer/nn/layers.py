@@ -1,0 +1,71 @@
+import keras
+
+from recognizer.base.backend import TENSORFLOW
+
+if TENSORFLOW:
+    import tensorflow as tf
+
+
+class Conv2D(keras.layers.Conv2D):
+    """keras.layers.Conv2D, as a matrix product where its kernel covers the whole input (Deotte's last one)."""
+
+    def call(self, inputs):
+        whole = inputs.shape[1:3] == self.kernel_size and self.padding == "valid" and self.groups == 1
+        if not (TENSORFLOW and whole and self.dilation_rate == (1, 1) and self.data_format == "channels_last"):
+            return super().call(inputs)
+        kernel = tf.reshape(self.kernel, [-1, self.filters])
+        outputs = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel)
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
+        return tf.reshape(self.activation(outputs), [-1, 1, 1, self.filters])
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+    """keras.layers.BatchNormalization by TensorFlow's fused kernel, which reads bfloat16 as it is."""
+
+    def call(self, inputs, training=None, mask=None):
+        last = self.axis in (-1, len(inputs.shape) - 1)
+        renorm = getattr(self, "renorm", False)  # an argument since Keras 3.14
+        fused = TENSORFLOW and last and mask is None and not (renorm or self.synchronized)
+        if not fused or inputs.dtype == tf.float64:
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        images = inputs if len(inputs.shape) == 4 else tf.reshape(inputs, [-1, 1, 1, channels])
+        learning = bool(training and self.trainable)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=images,
+            scale=self.gamma.value if self.scale else tf.ones([channels]),
+            offset=self.beta.value if self.center else tf.zeros([channels]),
+            mean=tf.zeros([0]) if learning else self.moving_mean.value,
+            variance=tf.zeros([0]) if learning else self.moving_variance.value,
+            epsilon=self.epsilon,
+            is_training=learning,
+        )
+        if learning:
+            # The kernel gives the variance with Bessel's correction, Keras keeps it without.
+            n = tf.cast(tf.size(images) // channels, tf.float32)
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance * ((n - 1) / n))):
+                moving.assign(moving.value * self.momentum + batch * (1 - self.momentum))
+        return outputs if len(inputs.shape) == 4 else tf.reshape(outputs, tf.shape(inputs))
+
+
+class Dropout(keras.layers.Dropout):
+    """keras.layers.Dropout with a mask of 16 random bits an element: the rate is met to 1/131,072."""
+
+    def call(self, inputs, training=False):
+        drop = round(self.rate * 2**16)
+        if not (TENSORFLOW and training and 0 < drop < 2**16) or self.noise_shape is not None:
+            return super().call(inputs, training=training)
+        n = tf.size(inputs)
+        seed = tf.cast(self.seed_generator.next(), tf.int32)
+        # XLA has a kernel for int32, not for uint32; the bits are the same.
+        bits = tf.raw_ops.StatelessRandomUniformFullInt(shape=[(n + 1) // 2], seed=seed, dtype=tf.int32)
+        bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:n]
+        mask = tf.cast(bits >= drop, inputs.dtype) * tf.cast(2**16 / (2**16 - drop), inputs.dtype)
+        return inputs * tf.reshape(mask, tf.shape(inputs))
+
+
+FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}
+
+
+PLAIN = {fast: plain for plain, fast in FAST.items()}

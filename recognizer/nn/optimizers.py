@@ -1,0 +1,220 @@
+"""Keras optimizers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
+
+Each updates a variable by one kernel instead of a dozen. On another backend, and for what the kernels cannot do, it is
+Keras's.
+"""
+
+import math
+import re
+
+import keras
+import numpy as np
+
+from recognizer.base.backend import TENSORFLOW
+from recognizer.base.errors import UserError
+from recognizer.base.reasons import reason
+
+if TENSORFLOW:
+    import tensorflow as tf
+
+
+def make(name, **arguments):
+    """Returns Keras's optimizer `name`; its learning rate is 0 until it is assigned.
+
+    Raises UserError for a name or an argument that Keras does not know.
+    """
+    for key, value in arguments.items():
+        if isinstance(value, str) and key != "name":  # "no" would pass for true
+            raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
+    try:
+        kind = FAST.get(name.lower()) or type(keras.optimizers.get(name))
+        # What Keras would find out in the first step is found out now.
+        kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
+        return kind(learning_rate=0.0, **arguments)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason(error)}"
+        ) from error
+
+
+class Adam(keras.optimizers.Adam):
+    """keras.optimizers.Adam."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.amsgrad or not _dense_float32(gradient, variable):
+            return super().update_step(gradient, variable, learning_rate)
+        i = self._get_variable_index(variable)
+        betas = self.beta_1, self.beta_2
+        _apply_adam(self, gradient, variable, self._momentums[i], self._velocities[i], learning_rate, *betas)
+
+
+class Muon(keras.optimizers.Optimizer):
+    """keras.optimizers.Muon of Keras 3.13 and later, for convolution kernels too: each as a matrix, a column a filter.
+
+    Jordan's own treats kernels so ("Muon: an optimizer for hidden layers in neural networks", 2024); Keras's leaves
+    them to Adam. It does not inherit from Keras's, which takes other arguments and other steps in Keras 3.12.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        adam_beta_1=0.9,
+        adam_beta_2=0.999,
+        adam_weight_decay=0.004,
+        epsilon=1e-7,
+        weight_decay=0.004,
+        exclude_layers=None,
+        exclude_embeddings=True,
+        muon_a=3.4445,
+        muon_b=-4.7750,
+        muon_c=2.0315,
+        adam_lr_ratio=1,
+        momentum=0.95,
+        ns_steps=5,
+        nesterov=True,
+        rms_rate=0.2,
+        **arguments,
+    ):
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **arguments)
+        self.adam_beta_1, self.adam_beta_2, self.epsilon = adam_beta_1, adam_beta_2, epsilon
+        self.adam_weight_decay, self.adam_lr_ratio = adam_weight_decay, adam_lr_ratio
+        self.exclude_layers, self.exclude_embeddings = exclude_layers or [], exclude_embeddings
+        self.muon_a, self.muon_b, self.muon_c = muon_a, muon_b, muon_c
+        self.momentum, self.ns_steps, self.nesterov, self.rms_rate = momentum, ns_steps, nesterov, rms_rate
+
+    def _should_use_adamw(self, variable):
+        if len(variable.shape) not in (2, 4) or (self.exclude_embeddings and "embedding" in variable.path.lower()):
+            return True
+        return any(re.search(keyword, variable.path) for keyword in self.exclude_layers)
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.momentums, self.velocities = [], []
+        for variable in variables:
+            self.momentums.append(self.add_variable_from_reference(variable, name="momentum"))
+            adam = self._should_use_adamw(variable)
+            self.velocities.append(self.add_variable_from_reference(variable, name="velocity") if adam else None)
+
+    def update_step(self, gradient, variable, learning_rate):
+        i = self._get_variable_index(variable)
+        m, v = self.momentums[i], self.velocities[i]
+        if v is None:
+            self._muon_update_step(gradient, variable, learning_rate, m)
+        else:
+            self._adamw_update_step(gradient, variable, learning_rate * self.adam_lr_ratio, m, v)
+
+    def _muon_update_step(self, gradient, variable, learning_rate, m):
+        self.assign_add(m, keras.ops.add(gradient, m * (self.momentum - 1)))
+        step = keras.ops.add(gradient, self.momentum * m) if self.nesterov else m
+        update = self.zeropower_via_newtonschulz5(step, self.ns_steps)
+        self.assign_sub(variable, self.lr_adjust(learning_rate * update))
+
+    def _adamw_update_step(self, gradient, variable, learning_rate, m, v):
+        beta_1, beta_2 = self.adam_beta_1, self.adam_beta_2
+        if _dense_float32(gradient, variable):
+            _apply_adam(self, gradient, variable, m, v, learning_rate, beta_1, beta_2)
+            return
+        ops = keras.ops
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        rate = rate * ops.sqrt(1 - ops.power(beta_2, step)) / (1 - ops.power(beta_1, step))
+        self.assign_add(m, ops.subtract(gradient, m) * (1 - beta_1))
+        self.assign_add(v, ops.subtract(ops.square(gradient), v) * (1 - beta_2))
+        self.assign_sub(variable, m * rate / (ops.sqrt(v) + self.epsilon))
+
+    def _apply_weight_decay(self, variables):
+        for variable in variables:
+            decay = self.adam_weight_decay if self._should_use_adamw(variable) else self.weight_decay
+            if decay is not None and self._use_weight_decay(variable):
+                variable.assign(variable - variable * decay * keras.ops.cast(self.learning_rate, variable.dtype))
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        """The iteration x <- (a + b xx' + c (xx')^2) x, which brings the singular values of a matrix near 1.
+
+        On a CPU on the small matrix xx' alone: for the long matrices that kernels are, that is a third of the work.
+        Its rounding errors grow tenfold a step: harmless in float32 for five steps, not in a GPU's TF32 or for many
+        more.
+        """
+        ops = keras.ops
+        matrix = ops.reshape(x, (-1, x.shape[-1]))
+        tall = matrix.shape[0] > matrix.shape[1]
+        matrix = ops.transpose(matrix) if tall else matrix
+        matrix = matrix / (ops.norm(matrix) + 1e-7)
+        if not TENSORFLOW or steps > 5 or tf.config.list_logical_devices("GPU"):
+            for _ in range(steps):
+                gram = matrix @ ops.transpose(matrix)
+                matrix = self.muon_a * matrix + (self.muon_b * gram + self.muon_c * gram @ gram) @ matrix
+        else:
+            gram = matrix @ ops.transpose(matrix)
+            one = ops.eye(gram.shape[0], dtype=gram.dtype)
+            product = one
+            for _ in range(steps):
+                factor = self.muon_a * one + self.muon_b * gram + self.muon_c * gram @ gram
+                product, gram = factor @ product, factor @ gram @ factor
+            matrix = product @ matrix
+        return ops.reshape(ops.transpose(matrix) if tall else matrix, x.shape)
+
+    def lr_adjust(self, x):
+        if self.rms_rate is None:
+            return x
+        columns = x.shape[-1]
+        return x * (max(columns, math.prod(x.shape) // columns) ** 0.5 * self.rms_rate)
+
+    def get_config(self):
+        names = (
+            *("adam_beta_1", "adam_beta_2", "adam_weight_decay", "epsilon", "exclude_layers", "exclude_embeddings"),
+            *("muon_a", "muon_b", "muon_c", "adam_lr_ratio", "momentum", "ns_steps", "nesterov", "rms_rate"),
+        )
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+def _apply_adam(optimizer, gradient, variable, m, v, learning_rate, beta_1, beta_2):
+    step = keras.ops.cast(optimizer.iterations + 1, "float32")
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=m.value.handle,
+        v=v.value.handle,
+        beta1_power=tf.pow(float(beta_1), step),
+        beta2_power=tf.pow(float(beta_2), step),
+        lr=tf.cast(learning_rate, tf.float32),
+        beta1=beta_1,
+        beta2=beta_2,
+        epsilon=optimizer.epsilon,
+        grad=tf.cast(gradient, tf.float32),
+    )
+
+
+class RMSprop(keras.optimizers.RMSprop):
+    """keras.optimizers.RMSprop."""
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        if TENSORFLOW and not self.momentum:  # the kernel wants its place all the same
+            self._momentums = self.add_optimizer_variables(variables, "momentum")
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.centered or not _dense_float32(gradient, variable):
+            return super().update_step(gradient, variable, learning_rate)
+        i = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyRMSProp(
+            var=variable.handle,
+            ms=self._velocities[i].value.handle,
+            mom=self._momentums[i].value.handle,
+            lr=tf.cast(learning_rate, tf.float32),
+            rho=self.rho,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
+
+
+# By name, since keras.optimizers.get does not know "muon" before Keras 3.14.
+FAST = {"adam": Adam, "muon": Muon, "rmsprop": RMSprop}
+
+
+def _dense_float32(gradient, variable):
+    return TENSORFLOW and isinstance(gradient, tf.Tensor) and variable.dtype == tf.float32

@@ -1,0 +1,36 @@
+import re
+from pathlib import Path
+
+import keras
+
+from recognizer.base.backend import TENSORFLOW
+from recognizer.base.machine import gpus
+
+# Keras's dtype policy for a precision
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+def native_precision(wanted=None):
+    """Returns the precision to compute in here: `wanted`, or the fastest (None), else "float32" where it is not native.
+
+    bfloat16 is native to NVIDIA GPUs of compute capability 8 or more, TPUs, and, with TensorFlow, x86 processors with
+    AMX or AVX512-BF16 (XLA's convolutions, which JAX uses, gain nothing there); float16 to GPUs of 7.0 (V100) or more.
+    """
+    native = _native_precisions()
+    return next((precision for precision in native if wanted in (None, precision)), "float32")
+
+
+def _native_precisions(cpuinfo=Path("/proc/cpuinfo")):
+    """The half precisions that every processor in use here computes natively, the best first."""
+    if "tpu" in {device.split(":")[0] for device in keras.distribution.list_devices()}:
+        return ["bfloat16"]
+    if found := gpus():
+        lowest = min(gpu.capability or (0, 0) for gpu in found)
+        return ["bfloat16"] * (lowest >= (8, 0)) + ["float16"] * (lowest >= (7, 0))
+    if not TENSORFLOW:
+        return []
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", cpuinfo.read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        return []
+    return ["bfloat16"] if flags and {"amx_bf16", "avx512_bf16"} & set(flags[1].split()) else []

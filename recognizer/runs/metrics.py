@@ -1,0 +1,33 @@
+import numpy as np
+
+BIASED = "biased upward: the epoch was chosen on these rows"
+
+
+def score(probabilities, labels):
+    """Accuracy and mean cross-entropy of float (n, 10) probabilities, as a dict of floats."""
+    true = probabilities[np.arange(len(labels)), labels]
+    return {
+        "accuracy": float(np.mean(probabilities.argmax(1) == labels)),
+        "loss": float(np.mean(-np.log(np.clip(true, 1e-7, 1)))),
+    }
+
+
+def calibration(labels, probabilities, bins=10):
+    """How often predictions are right beside how sure they are (Guo et al., "On calibration ...", 2017).
+
+    Returns (expected calibration error, mean probability and accuracy of each bin that has any, count of every bin).
+    """
+    sure, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    some = counts > 0
+    means = np.bincount(bin_of, sure, bins)[some] / counts[some]
+    accuracies = np.bincount(bin_of, right, bins)[some] / counts[some]
+    return float(np.abs(means - accuracies) @ counts[some] / len(sure)), means, accuracies, counts
+
+
+def interval(accuracy, n):
+    """Wilson's 95 % interval of an accuracy on `n` rows: (low, high)."""
+    from scipy.stats import binomtest
+
+    return tuple(binomtest(round(accuracy * n), n).proportion_ci(method="wilson"))

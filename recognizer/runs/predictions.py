@@ -1,0 +1,101 @@
+import hashlib
+import sys
+
+import numpy as np
+
+from recognizer.base.errors import UserError
+from recognizer.base.files import read_arrays
+from recognizer.base.reasons import reason
+from recognizer.runs import run_folder
+
+
+def read_predictions(path, digits):
+    """The arrays of a predictions.npz (see `gather`), a run's or a net's, checked as they may come from elsewhere.
+
+    digits: the run's dataset.Digits. Raises UserError if the arrays are not theirs.
+    """
+    arrays, labelled = read_arrays(path), np.arange(len(digits.train.x))
+    for key, array in arrays.items():
+        if key.startswith("validation_rows"):
+            sound = array.ndim == 1 and array.dtype.kind in "iu" and np.isin(array, labelled).all()
+            sound = sound and (key.replace("_rows", "") in arrays or not len(array))
+        else:
+            rows = arrays.get(key.replace("validation", "validation_rows")) if "validation" in key else None
+            n = len(rows) if rows is not None else len(digits.test.x) if digits.test else 0
+            sound = array.dtype == np.float32 and array.shape == (n, 10)
+        if not sound:
+            raise UserError(f"{path} is not of this run's data: {key} is {array.dtype} {array.shape}")
+    return arrays
+
+
+def checksums(folder, net, arrays):
+    """Returns SHA-256 checksums of a saved net and its test predictions, which `read_test_predictions` verifies."""
+    test = {"test": checksum({"test": arrays["test"]})} if "test" in arrays else {}
+    return {"net": _file_checksum(run_folder.net_file(folder, net, ".keras"))} | test
+
+
+def read_test_predictions(folder, config, test):
+    """Returns the probabilities that training stored for a run's own test set: a list of float32 (n, 10), by net.
+
+    test: dataset.Images. Returns None if this is another test set, if the run is older than its checksums, or if a net
+    or the predictions have changed since training, which is reported on stderr.
+    """
+    if test.fingerprint() != config["data"].get("test_fingerprint"):
+        return None
+    nets = range(1, config["nets"] + 1)
+    recorded = [run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("checksums") for net in nets]
+    if not all(isinstance(sums, dict) and sums.keys() >= {"net", "test"} for sums in recorded):
+        return None
+    path, found = folder / "predictions.npz", []
+    try:
+        arrays = read_arrays(path)
+        for net, sums in zip(nets, recorded, strict=True):
+            if _file_checksum(run_folder.net_file(folder, net, ".keras")) != sums["net"]:
+                raise UserError(f"{run_folder.net_file(folder, net, '.keras')} has changed since it was trained")
+            found.append(arrays.get(f"test_{net:02d}", np.zeros(0)))
+            if found[-1].shape != (len(test.x), 10) or checksum({"test": found[-1]}) != sums["test"]:
+                raise UserError(f"{path} has changed since net {net} was trained")
+    except (OSError, UserError) as error:
+        print(f"{reason(error)}: predicting anew", file=sys.stderr)
+        return None
+    return found
+
+
+def checksum(arrays):
+    digest = hashlib.sha256()
+    for key in sorted(arrays):
+        array = np.asarray(arrays[key])
+        digest.update(f"{key} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _file_checksum(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identical(first, second):
+    """Whether two dicts of arrays are the same, bit for bit."""
+    return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def mean_of_test(predictions, nets):
+    """The nets' mean probabilities for the test set, (n, 10); None where they were not asked for them."""
+    found = [predictions[f"test_{net:02d}"] for net in nets if f"test_{net:02d}" in predictions]
+    return np.mean(found, axis=0) if found else None
+
+
+def out_of_bag(predictions, n, nets):
+    """The mean probabilities of the nets that did not train on a row, for the rows where there is any.
+
+    Returns (rows, float64 (len(rows), 10)). With one split for all nets these are simply its validation rows.
+    """
+    total, count = np.zeros((n, 10)), np.zeros(n, int)
+    for net in nets:
+        rows = predictions.get(f"validation_rows_{net:02d}", np.arange(0))
+        if len(rows):
+            total[rows] += predictions[f"validation_{net:02d}"]
+            count[rows] += 1
+    rows = np.flatnonzero(count)
+    return rows, total[rows] / count[rows, None]

@@ -1,0 +1,312 @@
+"""The model that trains: a net, its logits, the loss of every step, and steps that float16 must skip.
+
+    trainer = Trainer(net, steps=100, replicas=2)
+    trainer.compile(optimizers.make("adam"), label_smoothing=0.1)
+    trainer.fit(batches)                 # Keras's, with its callbacks
+
+The training step is compiled once, whatever the number of steps that one call executes.
+"""
+
+import itertools
+import math
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+from recognizer.base.backend import TENSORFLOW
+from recognizer.nn import copies
+
+if TENSORFLOW:
+    import tensorflow as tf
+if keras.backend.backend() == "jax":
+    import jax
+
+
+SMALLEST_SCALE = 2.0**-10  # a loss scale below it means that the loss itself is not finite
+
+
+CALL = 0.5  # seconds that one call may take, so that Ctrl-C and the progress line stay alive
+
+
+MOST_STEPS = 32  # of one call; more save nothing
+
+
+SURE = 0.05  # seconds of a call that is measured well enough by itself
+
+
+SMALL_STEP = 0.005  # seconds; JAX saves nothing by executing several longer steps in one call
+
+
+class Epoch(keras.metrics.Metric):
+    """The learning rate and the loss of each step of an epoch.
+
+    A metric, so that Keras resets `done` when an epoch begins, and hands the variables to JAX's compiled step.
+
+    Variables:
+        rates: float32 (steps,), set before the epoch.
+        losses: float32 (steps,), NaN for a step that was skipped.
+        done: integer, the steps that were made or skipped so far.
+    """
+
+    def __init__(self, steps):
+        super().__init__(name="epoch")
+        self.steps = steps
+        self.rates = self.add_variable((steps,), "zeros", name="rates")
+        self.losses = self.add_variable((steps,), "zeros", name="losses")
+        self.done = self.add_variable((), "zeros", dtype="int", name="done")
+
+    def rate(self):
+        """The learning rate of the step at hand, a float32 scalar."""
+        return ops.take(self.rates.value, self.done.value)
+
+    def update_state(self, loss):
+        """Records the loss of a step, a float32 scalar."""
+        at = ops.cast(ops.reshape(self.done.value, (1,)), "int32")
+        self.losses.assign(ops.slice_update(self.losses.value, at, ops.reshape(ops.cast(loss, "float32"), (1,))))
+        self.done.assign(self.done.value + 1)
+
+    def reset_state(self):
+        self.done.assign(0)  # validation resets the metrics, too, before the losses of the epoch are read
+
+    def result(self):
+        return {}  # nothing for the logs
+
+
+class Trainer(keras.Model):
+    """Trains a net on each batch in `replicas` equal parts, which TensorFlow computes side by side.
+
+    A core is faster at a part of the batch than at its share of every operation on the whole. As under tf.distribute,
+    batch normalization takes the mean and variance of each part, and updates its moving statistics once a part; all
+    else is the same maths.
+
+    Arguments:
+        net: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). It belongs to the trainer from here
+            on: `plain` gives it back.
+        steps: int, the steps of an epoch.
+        replicas: int, the parts of a batch.
+
+    Its outputs are logits, since a loss on probabilities has no gradient where they round to 0 or 1.
+    """
+
+    def __init__(self, net, steps, replicas=1):
+        super().__init__()
+        self.net, self.replicas = net, replicas
+        self.epoch = Epoch(steps)
+        self.softmax = copies.final_softmax(net)
+        if hasattr(self.softmax, "activation"):
+            self.softmax.activation = keras.activations.linear
+        elif self.softmax is not None:
+            self.softmax.call = lambda inputs, *_, **__: inputs
+        self.built = True
+
+    def call(self, inputs, training=False):
+        parts = ops.split(inputs, self.replicas) if training and self.replicas > 1 else [inputs]
+        outputs = [self.net(part, training=training) for part in parts]
+        outputs = ops.concatenate(outputs) if len(outputs) > 1 else outputs[0]
+        if self.softmax is None:  # the logarithms of probabilities are logits, too
+            outputs = ops.log(ops.maximum(ops.cast(outputs, "float32"), np.finfo(np.float32).tiny))
+        return outputs
+
+    def plain(self):
+        """Returns a copy of the net in Keras's own layers and float32, which ends in its softmax."""
+        if not hasattr(self.softmax, "activation"):  # a copy, made from the config, has its softmax
+            return copies.plain(self.net)
+        self.softmax.activation = keras.activations.softmax
+        try:
+            return copies.plain(self.net)
+        finally:
+            self.softmax.activation = keras.activations.linear
+
+    def compile(self, optimizer, label_smoothing=0.0, scale_loss=False):
+        """Prepares training by cross-entropy.
+
+        scale_loss: bool, whether to multiply the loss by a factor that keeps float16's gradients from becoming 0. The
+            factor adapts itself: a step whose loss, statistics or gradients are not finite is skipped and halves it.
+        """
+        self.scale_loss = scale_loss
+        optimizer.build(self.net.trainable_variables)
+        if scale_loss:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            optimizer.build(self.net.trainable_variables)
+        super().compile(
+            optimizer,
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),
+            weighted_metrics=["accuracy"],  # weighted, so that a skipped step does not count
+            auto_scale_loss=False,
+        )
+        # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.
+        nothing = np.zeros((1, self.net.output_shape[-1]), np.float32)
+        self.compute_metrics(None, nothing, nothing)
+        self.reset_metrics()
+
+    def state(self):
+        """The variables that a checkpoint must hold: weights, and what the optimizer remembers between steps."""
+        rate = self.optimizer.learning_rate  # set at each step
+        return [*self.weights, *(variable for variable in self.optimizer.variables if variable is not rate)]
+
+    # Training steps
+
+    def _tensorflow_step(self, data):
+        x, y = data
+        statistics = self.non_trainable_weights if self.scale_loss else []
+        before = [tf.identity(variable) for variable in statistics]
+        with tf.GradientTape() as tape:
+            logits = self(x, training=True)
+            loss = self.compute_loss(x, y, logits)
+            scaled = self.optimizer.scale_loss(loss)
+        weights = self.trainable_weights
+        gradients = tape.gradient(scaled, weights)
+        sound = None
+        if self.scale_loss:
+            sound = _all_finite([loss, *statistics])
+            gradients = _made_nan_unless(sound, gradients)
+            sound = sound & _all_finite(gradients)
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(tf.where(sound, variable, value))
+        self.optimizer.learning_rate.assign(self.epoch.rate())
+        self.optimizer.apply(gradients, weights)
+        return self._record(x, y, logits, loss, sound)
+
+    def _jax_step(self, state, data):
+        x, y = data
+        trainable, before, optimizer, metrics = state
+        gradient_of = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
+        aux, gradients = gradient_of(
+            trainable, before, metrics, x, y, None, training=True, optimizer_variables=optimizer
+        )
+        loss, logits, others, metrics = aux[1]
+        sound = None
+        if self.scale_loss:
+            weights = {id(variable) for variable in self.non_trainable_weights}
+            statistics = [i for i, variable in enumerate(self.non_trainable_variables) if id(variable) in weights]
+            sound = _all_finite([loss, *(others[i] for i in statistics)])
+            gradients = _made_nan_unless(sound, gradients)
+            sound = sound & _all_finite(gradients)
+            for i in statistics:
+                others[i] = ops.where(sound, others[i], before[i])
+        with keras.StatelessScope(list(zip(self.metrics_variables, metrics, strict=True))) as scope:
+            rate = self.epoch.rate()
+            logs = self._record(x, y, logits, loss, sound)
+        metrics = [scope.get_current_value(variable) for variable in self.metrics_variables]
+        at = next(i for i, v in enumerate(self.optimizer.variables) if v is self.optimizer.learning_rate)
+        optimizer = [*optimizer[:at], rate, *optimizer[at + 1 :]]
+        trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
+        return logs, (trainable, others, optimizer, metrics)
+
+    def _record(self, x, y, logits, loss, sound):
+        """Updates the metrics by a step, which was skipped unless `sound` (None: it cannot be); returns the logs."""
+        n, weights, recorded = ops.shape(x)[0], None, loss
+        if sound is not None:
+            recorded, loss = ops.where(sound, loss, np.nan), ops.where(sound, loss, 0.0)
+            n = ops.where(sound, n, 0)
+            weights = ops.repeat(ops.cast(sound, "float32"), ops.shape(y)[0])
+        self.epoch.update_state(recorded)
+        self._loss_tracker.update_state(loss, sample_weight=n)
+        return self.compute_metrics(x, y, logits, weights)
+
+    train_step = _tensorflow_step if TENSORFLOW else _jax_step
+
+    # Several steps in one call
+
+    def make_train_function(self, force=False):
+        if self.train_function is None or force:
+            self.train_function = self._tensorflow_calls() if TENSORFLOW else self._jax_calls()
+
+    def _tensorflow_calls(self):
+        step = tf.function(self.train_step, jit_compile=self.jit_compile, reduce_retracing=True)
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def several(iterator, most):
+            left = self.epoch.steps - tf.cast(self.epoch.done.value, tf.int32)
+            count = tf.minimum(most, left)
+
+            def one(i):
+                step(iterator.get_next())
+                return [i + 1]
+
+            tf.while_loop(lambda i: i < count, one, [tf.constant(0)])
+            return self.get_metrics_result()
+
+        return lambda iterator: several(iterator, tf.constant(self.steps_per_execution))
+
+    def _jax_calls(self):
+        jit = jax.jit if self.jit_compile else lambda function, **_: function
+        one = jit(self.train_step, donate_argnums=0)
+
+        def scanned(state, batches):
+            def step(state, batch):
+                logs, state = self.train_step(state, batch)
+                return state, logs
+
+            state, logs = jax.lax.scan(step, state, batches)
+            return {key: values[-1] for key, values in logs.items()}, state
+
+        several = jit(scanned, donate_argnums=0)
+
+        def calls(state, iterator):
+            batches = list(itertools.islice(iterator, self.steps_per_execution))
+            if not batches:
+                raise StopIteration
+            full = len(batches) == self.steps_per_execution > 1
+            if full and self.jit_compile and len({batch[0].shape for batch in batches}) == 1:
+                stack = np.stack if isinstance(batches[0][0], np.ndarray) else jax.numpy.stack  # where they are
+                return several(state, [stack(part) for part in zip(*batches, strict=True)])
+            for batch in batches:
+                logs, state = one(state, batch)
+            return logs, state
+
+        return calls
+
+    def warm_up(self, batches):
+        """Compiles the training step, measures it (`step_seconds`), and chooses how many steps a call executes.
+
+        batches: an epoch's. It makes some steps, which change the weights and the optimizer's state. Raises
+        FloatingPointError if their loss is NaN or infinite.
+        """
+        self.step_seconds = self._time(batches, 1)
+        several = int(np.clip(CALL / self.step_seconds, 1, min(MOST_STEPS, self.epoch.steps)))
+        if not TENSORFLOW and several > 1:
+            # XLA compiles a loop over the steps, which pays only where calling a step takes a good part of its time.
+            small = self.jit_compile and self.step_seconds < SMALL_STEP
+            seconds = self._time(batches, several) if small else math.inf
+            if seconds < 0.75 * self.step_seconds:
+                self.step_seconds = seconds
+            else:
+                several = 1
+        self.steps_per_execution = several
+
+    def _time(self, batches, several):
+        """Seconds of a training step when a call executes `several` of them, the first call not counted."""
+        self.steps_per_execution = several
+        clock = _Clock()
+        calls = max(1, min(3, self.epoch.steps // several))
+        for _ in range(1 if calls > 1 else 3):
+            self.fit(batches, steps_per_epoch=calls * several, shuffle=False, verbose=0, callbacks=[clock])
+        return max(min(np.diff(clock.times)) / several, 1e-6)
+
+
+class _Clock(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.times = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):  # to read it also waits for JAX, which has only promised it
+            raise FloatingPointError(f"the loss is {logs['loss']} in the first steps")
+        self.times.append(time.perf_counter())
+        if len(self.times) > 1 and self.times[-1] - self.times[-2] > SURE:
+            self.model.stop_training = True
+
+
+def _all_finite(tensors):
+    """Whether all numbers of floating-point tensors are finite: a bool scalar. None stands for no tensor."""
+    return ops.all(ops.stack([ops.all(ops.isfinite(tensor)) for tensor in tensors if tensor is not None]))
+
+
+def _made_nan_unless(sound, gradients):
+    """The gradients; unless `sound` with NaN among them, by which Keras's LossScaleOptimizer skips the step."""
+    first = next(i for i, gradient in enumerate(gradients) if gradient is not None)
+    factor = ops.cast(ops.where(sound, 1.0, np.nan), gradients[first].dtype)
+    return [*gradients[:first], ops.multiply(gradients[first], factor), *gradients[first + 1 :]]

@@ -1,0 +1,97 @@
+"""Predicts a set of images by the nets of finished runs."""
+
+import contextlib
+import shutil
+import sys
+import threading
+import time
+
+import numpy as np
+
+from recognizer.base import environment, machine
+from recognizer.base.words import duration
+from recognizer.runs import run_folder
+from recognizer.runs.predictions import read_test_predictions
+
+SLOW = 5  # seconds before a line says that predicting is under way, without a terminal
+
+
+def mean_probabilities(folders, configs, test):
+    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for a dataset.Images.
+
+    Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
+    """
+    known = [read_test_predictions(folder, config, test) for folder, config in zip(folders, configs, strict=True)]
+    left = [i for i, found in enumerate(known) if found is None]
+    if same := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
+        print(f"Already predicted when trained: {', '.join(same)}")
+    if left:
+        computed = computed_probabilities([folders[i] for i in left], [configs[i] for i in left], test.x)
+        for i, found in zip(left, computed, strict=True):
+            known[i] = found
+    total = np.zeros((len(test.x), 10))
+    for probabilities in (of_net for of_run in known for of_net in of_run):
+        total += probabilities
+    return total / sum(config["nets"] for config in configs)
+
+
+def computed_probabilities(folders, configs, x):
+    """Returns each run's list of its nets' probabilities, float32 (n, 10), for images uint8 (n, 28, 28)."""
+    environment.import_keras()
+    import keras
+
+    from recognizer.nn.precision import native_precision
+    from recognizer.training import inference
+
+    machine.print_advice()
+    computed, predictors = [], inference.Predictors()
+    with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
+        for folder, config in zip(folders, configs, strict=True):
+            precision = native_precision(config["precision"])
+            computed.append([])
+            for net, model in enumerate(saved_nets(folder, config), 1):
+                begin_net(sum(map(len, computed)))
+                dtypes = run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("dtypes")
+                computed[-1].append(predictors.load(model, precision, dtypes).predict(x, config["test_shift"]))
+                keras.backend.clear_session()
+    return computed
+
+
+@contextlib.contextmanager
+def progress(images, nets):
+    """Shows progress: on a terminal the net and the time left, elsewhere one line if predicting takes a while.
+
+    Yields a function to call before each net, with the number of nets done.
+    """
+    what = f"Predicting {images:,} images with {nets} net{'s' * (nets > 1)}"
+    if not sys.stdout.isatty():
+        told = threading.Timer(SLOW, print, [f"{what} ..."], {"flush": True})
+        told.start()
+        try:
+            yield lambda done: None
+        finally:
+            told.cancel()
+        return
+
+    started, width = time.perf_counter(), shutil.get_terminal_size().columns - 1
+
+    def show(line):
+        print(f"\r{line[:width]:<{width}}\r", end="", flush=True)
+
+    def begin_net(done):
+        left = f", {duration((time.perf_counter() - started) / done * (nets - done))} left" if done else ""
+        show(f"{what}: net {done + 1}/{nets}{left}")
+
+    try:
+        yield begin_net
+    finally:
+        show("")
+
+
+def saved_nets(folder, config):
+    """The keras.Models of a run, one after the other."""
+    from recognizer.nn import saved_net
+
+    for net in range(1, config["nets"] + 1):
+        result = run_folder.read_result(run_folder.net_file(folder, net, ".json"), "parameters")
+        yield saved_net.read_net(run_folder.net_file(folder, net, ".keras"), result["parameters"])

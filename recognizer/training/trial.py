@@ -1,0 +1,134 @@
+"""Tries a net before a run of it is made, so that none trains for minutes and can then not be used.
+
+It takes a training step on a few digits, is saved, and read back as predict.py reads it: it must predict the same.
+"""
+
+import math
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from augment import Augmentation
+from recognizer.base.errors import UserError, refused
+from recognizer.base.reasons import reason
+from recognizer.base.words import hyphens
+from recognizer.nn import building, copies, flip_classes, portable, saved_net
+from recognizer.nn.flip_classes import with_flips
+from recognizer.training.batches import training_batches
+
+DIGITS = 8  # that a net is tried on
+
+
+APART = 1e-3  # how far the probabilities of a net and of its saved copy may be apart, both in float32
+
+
+# Mean difference between the probabilities in a precision and in float32.
+ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
+
+
+def tried(compiled, settings, net, steps, images, rows):
+    """Returns the Trainer of a kind of net, compiled, once a net of its kind has passed the trial.
+
+    compiled: fit.Compiled, which keeps the Trainer. settings: one of recipes.kinds. net: the first net of the kind.
+    steps: those of an epoch. images: a dataset.Images with labels. rows: int64 (n,), the net's training rows. Raises
+    UserError for a net that would fail in training, or could not be used afterwards.
+    """
+    told = f"architecture {hyphens(settings['model'])!r}"
+    augmentation = Augmentation(**settings["augmentation"])
+    flips = augmentation.joint_flips
+    x = some_digits(images, flips)
+    own = building.build(settings["model"], 0, "float32", flips, **settings["model_config"])
+    with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
+        outputs = probabilities(own, x)
+    check_outputs(outputs, told)
+    batches, _ = training_batches(settings, net, images.x, images.y, rows, augmentation)
+    with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
+        trainer = compiled.trainer(settings, net, steps, batches)
+    copies.set_weights(own, [moved(weight) for weight in own.get_weights()])
+    copies.set_weights(trainer.net, own.get_weights())
+    own, plain = flip_classes.aggregated(own, flips), flip_classes.aggregated(trainer.plain(), flips)
+    dtypes = copies.explicit_dtypes(trainer.net, settings["precision"])
+    with tempfile.TemporaryDirectory() as folder:
+        check_saving(own, plain, settings["precision"], dtypes, x, Path(folder) / "net.keras", told)
+    return trainer
+
+
+def some_digits(images, flips):
+    """Returns a few digits and their flips, float32 (n, 28, 28, 1) in 0..1."""
+    x = images.x[np.arange(DIGITS) % len(images.x), ..., None] / np.float32(255)
+    return keras.ops.convert_to_numpy(with_flips(x, flips))
+
+
+def moved(weight):
+    """Returns a weight a little away from its initial value, as training leaves it, so that none is lost unnoticed."""
+    if weight.dtype.kind != "f":
+        return weight
+    by = np.random.default_rng(0).random(weight.shape).astype(weight.dtype)
+    return weight * (1 + by / 10) + by / 100  # a variance stays above 0
+
+
+def summary(net):
+    """Returns Keras's summary of a net in ASCII, as wide as the terminal at most."""
+    lines, width = [], min(100, shutil.get_terminal_size().columns)
+    net.summary(line_length=width, print_fn=lambda line, **_: lines.append(line))
+    text = "\n".join(lines)
+    text = re.sub("[━─]", "-", re.sub("[┃│]", "|", re.sub("[┏┓┗┛┡┩├┤┼┬┴┳┻╇└┘┌┐]", "+", text.replace("…", "~"))))
+    return text.encode("ascii", "replace").decode().strip("\n")
+
+
+def parameters(net):
+    """Returns a net's numbers of parameters in words."""
+    trainable = sum(math.prod(weight.shape) for weight in net.trainable_weights)
+    return f"{net.count_params():,} parameters ({trainable:,} trainable, {net.count_params() - trainable:,} not)"
+
+
+def probabilities(model, x):
+    return keras.ops.convert_to_numpy(model(x, training=False))
+
+
+def check_outputs(outputs, told):
+    """Raises UserError if outputs are not rows of probabilities."""
+    if not np.isfinite(outputs).all():
+        raise UserError(f"{told} gives NaN or infinity for a digit, before any training")
+    low, sums = outputs.min(), outputs.sum(axis=1)
+    if low < 0 or np.abs(sums - 1).max() > APART:
+        raise UserError(
+            f"{told} gives numbers from {low:.3g} to {outputs.max():.3g} that sum to {sums[0]:.3g} for a digit, "
+            "not ten probabilities: end it with classes()"
+        )
+
+
+def check_saving(own, plain, precision, dtypes, x, path, told):
+    """Raises UserError unless a net predicts the same after it is saved as in fit.py, and read as in predict.py.
+
+    own: the net as its function made it, in float32. plain: the same net as it is saved, at `path`. dtypes: those of
+    layers.explicit_dtypes.
+    """
+    with refused(f"{told} cannot be used once it is saved", hostile=False):
+        try:
+            plain.save(path)
+            portable.make_portable(path)
+        except OSError as error:
+            raise UserError(
+                f"{path.parent}, where a net is saved to try it, cannot be written ({reason(error)})"
+            ) from error
+        read = saved_net.read(path, plain.count_params())
+        loaded = probabilities(read, x)
+        rounded = probabilities(copies.fast(read, precision, dtypes), x)
+    expected, again = probabilities(own, x), probabilities(own, x)
+    if not np.array_equal(expected, again, equal_nan=True):
+        return  # a net that draws random numbers when it predicts
+    if (apart := np.abs(loaded - expected).max()) > APART:
+        raise UserError(
+            f"{told} predicts differently after it is saved and loaded (probabilities differ by up to {apart:.2g}): "
+            "get_config() of its layers must return all arguments that they compute with"
+        )
+    if (apart := np.abs(rounded - loaded).mean()) > ROUNDED[precision]:
+        raise UserError(
+            f"{told} predicts differently in {precision} (probabilities differ by {apart:.2g} on average): use "
+            "--precision float32"
+        )

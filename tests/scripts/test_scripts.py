@@ -1,0 +1,523 @@
+"""train.py and predict.py as a user runs them: what they leave, print and refuse."""
+
+import csv
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from conftest import ROOT, TINY, assert_one_line_error, interrupted, load, read_submission, script, write_csv
+from PIL import Image
+
+import predict
+import recipes
+from recognizer.commands import runs
+from recognizer.config import members
+from recognizer.config.overrides import resolve
+from recognizer.runs import run_folder
+
+
+def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figure(trained, digits):
+    run = trained / "runs" / "bag"
+    names = {path.name for path in run.iterdir()}
+    nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "steps.csv", "json", "keras")}
+    pictures = {path.name for path in run.glob("*.png")} | {"report.html"}
+    assert names == nets | pictures | {"config.json", "seen.npy", "log.csv", "result.json", "predictions.npz", ".lock"}
+    config = json.loads((run / "config.json").read_text())
+    assert (config["recipe"], config["nets"], config["epochs"], config["seed"]) == ("deotte", 2, 2, 0)
+    assert config["data"]["fingerprint"] == digits.train.fingerprint()
+    assert {"python", "keras", "tensorflow", "numpy"} <= set(config["versions"])
+    with open(run / "log.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    assert [(row["net"], row["epoch"]) for row in log] == [("1", "1"), ("1", "2"), ("2", "1"), ("2", "2")]
+    assert [float(row["learning_rate"]) for row in log[:2]] == [0.001, 0.00095]
+    predictions = load(run / "predictions.npz")
+    first, second = (set(predictions[f"validation_rows_0{i}"]) for i in (1, 2))
+    assert first != second
+    result = json.loads((run / "result.json").read_text())
+    part = result["ensemble_validation"]
+    assert part["rows"] == len(first | second)
+    assert part["coverage"] == pytest.approx(len(first | second) / 1437)
+    assert json.loads((run / "net-01.json").read_text())["steps"] == 10
+    # The figure is that of the nets which did not train on a row.
+    judged = np.full((2, 1437, 10), np.nan)
+    for i in (1, 2):
+        judged[i - 1, predictions[f"validation_rows_0{i}"]] = predictions[f"validation_0{i}"]
+    rows = sorted(first | second)
+    mean, labels = np.nanmean(judged[:, rows], axis=0), digits.train.y[rows]
+    assert part["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == labels))
+    assert part["loss"] == pytest.approx(-np.log(mean[np.arange(len(rows)), labels]).mean(), rel=1e-5)
+    mean = (predictions["test_01"] + predictions["test_02"]) / 2
+    assert result["ensemble_test"]["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == digits.test.y))
+    out = (trained / "train.out").read_text()
+    assert "out-of-bag rows (19% of the labelled ones" in out
+    assert "about " in out.split("Run:")[0]  # the time to expect, before it starts
+
+
+def test_predictions_are_the_mean_of_all_nets_and_the_csv_is_valid(trained, digits):
+    process = script("predict.py", "--probabilities", cwd=trained)
+    assert process.returncode == 0, process.stderr
+    assert "submissions/bag.csv (not for Kaggle" in process.stdout
+    assert "Test accuracy" in process.stdout
+    predictions = load(trained / "runs" / "bag" / "predictions.npz")
+    mean = (predictions["test_01"] + predictions["test_02"]) / 2
+    np.testing.assert_array_equal(read_submission(trained / "submissions" / "bag.csv"), mean.argmax(1))
+    table = np.loadtxt(trained / "submissions" / "bag-probabilities.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(table[:, 1:], mean, atol=1e-5)
+    with Image.open(trained / "submissions" / "bag-preview.png") as picture:
+        assert min(picture.size) > 500
+
+
+def test_a_test_shift_predicts_by_the_mean_over_an_image_and_its_four_shifts(trained, digits):
+    import keras
+
+    net = keras.saving.load_model(trained / "runs" / "bag" / "net-01.keras", compile=False)
+    shifts = [(0, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
+    views = [scipy.ndimage.shift(digits.test.x, by, order=0) for by in shifts]
+    expected = np.mean([net.predict(view[..., None] / np.float32(255), verbose=0) for view in views], axis=0)
+    found = load(trained / "runs" / "bag" / "predictions.npz")["test_01"]
+    np.testing.assert_allclose(found, expected, atol=0.02)  # by bfloat16 where the processor has it
+    assert np.abs(found - net.predict(views[0][..., None] / np.float32(255), verbose=0)).max() > 0.02
+
+
+def test_image_files_of_any_size_and_polarity_are_predicted_as_the_digits_they_show(trained, digits):
+    folder = trained / "photos"
+    folder.mkdir()
+    for i in range(5):
+        image = Image.fromarray(255 - digits.test.x[i]).resize((112, 112))
+        image.save(folder / f"{i}.png")
+    Image.fromarray(digits.test.x[5]).save(trained / "plain.png")
+    process = script("predict.py", "bag", "--images", "photos", "plain.png", cwd=trained)
+    assert process.returncode == 0, process.stderr
+    rows = (trained / "submissions" / "bag-images.csv").read_text().splitlines()
+    assert rows[0] == "file,label,probability"
+    assert [row.split(",")[0] for row in rows[1:]] == [
+        *(os.path.join("photos", f"{i}.png") for i in range(5)),
+        "plain.png",
+    ]
+    labels = [int(row.split(",")[1]) for row in rows[1:]]
+    votes = load(trained / "runs" / "bag" / "predictions.npz")
+    expected = np.mean([votes["test_01"][:6], votes["test_02"][:6]], axis=0).argmax(1)  # from the pixels themselves
+    assert (labels == expected).sum() >= 5
+
+
+def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
+    (trained / "precious.csv").write_text("a,b\n1,2\n")
+    process = script("predict.py", "bag", "--out", "precious.csv", cwd=trained)
+    assert_one_line_error(process, "precious.csv exists and is no submission")
+    assert (trained / "precious.csv").read_text() == "a,b\n1,2\n"
+    (trained / "mine-preview.png").write_bytes(b"a picture")
+    process = script("predict.py", "bag", "--out", "mine.csv", cwd=trained)
+    assert_one_line_error(process, "mine-preview.png exists")
+    assert (trained / "mine-preview.png").read_bytes() == b"a picture"
+    assert_one_line_error(script("predict.py", "bog", cwd=trained), "no run 'bog'", "bag")
+    assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
+    assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
+    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "no name for a run")
+
+
+def test_a_runs_name_is_never_reused(trained):
+    before = {path: path.read_bytes() for path in (trained / "runs" / "bag").iterdir()}
+    process = script("train.py", "linear", "--data", "digits", "--run", "bag", cwd=trained)
+    assert_one_line_error(process, "run 'bag' exists")
+    assert {path: path.read_bytes() for path in (trained / "runs" / "bag").iterdir()} == before
+    process = script("train.py", "--resume", "--run", "bag", cwd=trained)
+    assert_one_line_error(process, "'bag' is finished")
+    process = script("train.py", "--resume", "--epochs", 3, cwd=trained)
+    assert_one_line_error(process, "leave out epochs")
+
+
+def test_a_saved_net_needs_nothing_but_keras(trained, tmp_path):
+    shutil.copy(trained / "runs" / "bag" / "net-01.keras", tmp_path)
+    code = (
+        "import keras, numpy as np; net = keras.saving.load_model('net-01.keras', safe_mode=True);"
+        "print({w.dtype for w in net.weights}, net.predict(np.zeros((2, 28, 28, 1)), verbose=0).shape)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert process.stdout.strip() == "{'float32'} (2, 10)", process.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never_stopped(tmp_path):
+    arguments = ["codeastar", "--data", "digits", "--epochs", 20, "--set", "steps_per_epoch=40"]
+    assert script("train.py", *arguments, "--run", "whole", cwd=tmp_path).returncode == 0
+    what = arguments
+    for number, code, epochs in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 8)):
+        returned, told = interrupted(tmp_path, "broken", number, epochs, *what)
+        assert returned == code
+        assert told.strip() == "train.py: stopped; go on with: python train.py --run broken --resume"
+        assert not (tmp_path / "runs" / "broken" / "result.json").exists()
+        assert (tmp_path / "runs" / "broken" / "net-01.checkpoint-1.npz").exists()
+        what = ["--resume"]
+    process = script("train.py", "--run", "broken", "--resume", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    logs = [
+        [row.rsplit(",", 1)[0] for row in (tmp_path / "runs" / run / "net-01.csv").read_text().splitlines()]
+        for run in ("whole", "broken")
+    ]
+    assert logs[0] == logs[1]
+    whole, resumed = (load(tmp_path / "runs" / run / "predictions.npz") for run in ("whole", "broken"))
+    for key in whole:
+        np.testing.assert_array_equal(whole[key], resumed[key])
+
+
+def test_a_function_added_to_models_py_trains_by_name_and_is_listed(tmp_path):
+    scripts = tmp_path / "copy"
+    scripts.mkdir()
+    for path in ROOT.glob("*.py"):
+        shutil.copy(path, scripts)
+    shutil.copytree(ROOT / "recognizer", scripts / "recognizer")
+    with open(scripts / "models.py", "a") as file:
+        file.write(
+            "\n\n@architecture\ndef my_own(dropout=0.1):\n    '''Mine.'''\n    return keras.Sequential([images(), "
+            "Conv2D(4, 3, activation='relu'), MaxPooling2D(), Flatten(), Dropout(dropout), classes()])\n"
+        )
+
+    def run(*arguments):
+        command = [sys.executable, str(scripts / "train.py"), *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    process = run("--model", "my-own", *TINY, "--data", "digits", "--set", "model_config.dropout=0.2")
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "runs" / "my-own-1" / "net-01.keras").is_file()
+    listed = run("--list").stdout
+    assert "my-own" in listed
+    assert "6,810" in listed  # its parameters
+    assert all(name in listed for name in recipes.RECIPES)
+    assert_one_line_error(run("--model", "my-onw", "--data", "digits"), "did you mean 'my-own'", "deotte")
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--epochs", "1", "--set", "steps_per_epoch=2", "--set", "min_steps_per_epoch=1"]
+    nets = max(1, len(resolve(name)["members"]))  # one of each kind
+    train.main([name, "--nets", str(nets), *tiny, "--data", "digits", "--run", "r"])
+    result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
+    assert ("validation_accuracy" in result) == (resolve(name)["validation_split"] > 0)
+    assert "test_accuracy" in result
+    assert ("test_accuracy_augmented" in result) == name.endswith("-augmented")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--augment-engine", "keras", "--set", "augmentation.brightness_range=[0.5, 1]"],
+        ["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"],
+        ["--set", "augmentation.elastic_alpha=34"],
+        ["--weights", "best"],
+        ["--nets", "2", "--shared-split"],
+        ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
+        ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
+        ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
+        ["--validation-split", "0"],
+    ],
+    ids=" ".join,
+)
+def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pictures, capsys):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--epochs", "2", "--set", "steps_per_epoch=3", "--batch-size", "16"]
+    train.main(
+        [
+            "deotte",
+            *(["--nets", "1"] if "--nets" not in options else []),
+            *tiny,
+            *options,
+            "--run",
+            "r",
+            "--data",
+            "digits",
+        ]
+    )
+    run = tmp_path / "runs" / "r"
+    result, net = (json.loads((run / name).read_text()) for name in ("result.json", "net-01.json"))
+    if "best" in options:
+        with open(run / "net-01.csv", newline="") as file:
+            accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+        assert result["chosen_on_validation"]
+        assert net["validation_accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
+        assert net["weights_epoch"] == 1 + int(np.argmax(accuracies))
+        capsys.readouterr()
+        predict.print_validation(run, run_folder.read_config(run))
+        runs.main([])
+        assert capsys.readouterr().out.count("biased upward") == 2
+    if "--shared-split" in options:
+        predictions = load(run / "predictions.npz")
+        np.testing.assert_array_equal(predictions["validation_rows_01"], predictions["validation_rows_02"])
+        assert not np.array_equal(predictions["test_01"], predictions["test_02"])
+    if any("members" in option for option in options):
+        other = json.loads((run / "net-02.json").read_text())
+        assert (net["epochs"], other["epochs"]) == (2, 1)
+        vgg = "dropout" in options[-1]
+        first = 594_922 if "--model" in options else 327_242
+        assert (net["parameters"], other["parameters"]) == (first, 594_922 if vgg else 814_970)
+        if vgg:
+            own = members.member(json.loads((run / "config.json").read_text()), 2)["model_config"]
+            assert own["dropout"] == 0.2
+            assert own["mean"] == pytest.approx(0.13, abs=0.1)  # the training pixels', not the default 0
+            assert own["mean"] != 0
+    if "--validation-split" in options:
+        assert net["training_rows"] == 1437
+        assert "validation_accuracy" not in result
+
+
+def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, monkeypatch, no_pictures):
+    import train
+    from recognizer.training import model
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(model, "CALL", 1e6)  # seconds: as many steps a call as are allowed
+    tiny = ["--epochs", "2", "--set", "steps_per_epoch=7", "--set", "min_steps_per_epoch=1", "--batch-size", "16"]
+    for executed in (1, 3):
+        monkeypatch.setattr(model, "MOST_STEPS", executed)
+        train.main(["single", *tiny, "--data", "digits", "--run", f"r{executed}"])
+        assert json.loads((tmp_path / "runs" / f"r{executed}" / "net-01.json").read_text())["steps"] == 14
+    one, other = (load(tmp_path / "runs" / f"r{executed}" / "predictions.npz") for executed in (1, 3))
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
+    logs = [(tmp_path / "runs" / f"r{executed}" / "net-01.steps.csv").read_text() for executed in (1, 3)]
+    assert logs[0] == logs[1]
+    assert logs[0].count("\n") == 1 + 14
+
+
+def test_rows_watched_while_training_are_from_all_over_the_file():
+    from recognizer.training import fitting
+
+    rows = np.arange(100, 1100, 2)
+    watched = fitting.spread(rows, 40)
+    assert len(watched) == 40
+    assert set(watched) <= set(rows)
+    assert np.histogram(watched, 4, (100, 1100))[0].tolist() == [10, 10, 10, 10]
+    for most in (None, 500, 501):
+        np.testing.assert_array_equal(fitting.spread(rows, most), rows)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "expected"), [(0.1, 500, 5), (0.001, 500, 32), (0.001, 3, 3), (0.001, 1, 1), (7.0, 500, 1)]
+)
+def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, expected, monkeypatch):
+    from recognizer.nn import building, optimizers
+    from recognizer.training.model import Trainer
+
+    trainer = Trainer(building.build("linear"), steps)
+    trainer.compile(optimizers.make("sgd"))
+    monkeypatch.setattr(trainer, "_time", lambda batches, several: seconds)
+    trainer.warm_up(None)
+    assert trainer.steps_per_execution == expected
+    assert trainer.step_seconds == seconds
+
+
+def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
+    tmp_path, capsys, monkeypatch, no_pictures, digits
+):
+    import keras
+
+    import predict
+    import train
+    from recognizer.nn.precision import native_precision
+
+    monkeypatch.chdir(tmp_path)
+    for choice in ("auto", "float32", "bfloat16"):
+        train.main(["grenholm", *TINY, "--data", "digits", "--precision", choice, "--run", choice])
+        resolved = native_precision() if choice == "auto" else choice
+        assert f", {resolved}\n" in capsys.readouterr().out
+        assert json.loads((tmp_path / "runs" / choice / "config.json").read_text())["precision"] == resolved
+        net = keras.saving.load_model(tmp_path / "runs" / choice / "net-01.keras")
+        assert {layer.dtype_policy.name for layer in net.layers} == {"float32"}
+        assert {weight.dtype for weight in net.weights} == {"float32"}
+    a, b = (load(tmp_path / "runs" / choice / "predictions.npz")["test_01"] for choice in ("float32", "bfloat16"))
+    assert 0 < np.abs(a - b).max() < 0.5
+    if native_precision() == "bfloat16":  # predict.py computes as the run did
+        write_csv("own.csv", digits.test.x)  # a file of its own: computed, not taken from what training predicted
+        predict.main(["bfloat16", "--test", "own.csv", "--probabilities"])
+        table = np.loadtxt("submissions/bfloat16-own-probabilities.csv", delimiter=",", skiprows=1)
+        np.testing.assert_allclose(table[:, 1:], b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [
+        ("fpu sse2 avx512f avx512_bf16", True),
+        ("fpu amx_bf16 amx_tile", True),
+        ("fpu avx512f avx512_vnni", False),
+        ("", False),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_processor_computes_it(flags, native, tmp_path):
+    import keras
+
+    from recognizer.nn.precision import _native_precisions, native_precision
+
+    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+        pytest.skip("a GPU decides for itself")
+    cpuinfo = tmp_path / "cpuinfo"
+    assert not _native_precisions(cpuinfo)  # a system that does not tell
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+    assert _native_precisions(cpuinfo) == ["bfloat16"] * native
+    assert native_precision("float32") == "float32"
+
+
+ONE_NET = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from recognizer.base import environment, files
+config = files.read_json(Path(sys.argv[2], "config.json"))
+environment.choose_threads(config)
+from recognizer.training import fitting
+fitting.fit_net(config, 2, Path.cwd())
+"""
+
+
+def test_a_net_does_not_depend_on_those_trained_before_it_in_the_process(trained, tmp_path):
+    run = trained / "runs" / "bag"
+    subprocess.run([sys.executable, "-c", ONE_NET, str(ROOT), str(run)], cwd=tmp_path, check=True, timeout=300)
+    ours, theirs = load(tmp_path / "net-02.predictions.npz"), load(run / "predictions.npz")
+    np.testing.assert_array_equal(ours["test"], theirs["test_02"])
+    np.testing.assert_array_equal(ours["validation"], theirs["validation_02"])
+
+
+MEMORY = """
+import sys; sys.path.insert(0, sys.argv[1])
+import os, train
+from pathlib import Path
+told = train.print_net
+def print_net(config, result):
+    told(config, result)
+    print("RSS", int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20)
+train.print_net = print_net
+train.main(["deotte", "--nets", "7", "--epochs", "1", "--set", "steps_per_epoch=5", "--data", "digits"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells a process's memory")
+def test_memory_does_not_grow_from_net_to_net(tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    resident = [int(line.split()[1]) for line in process.stdout.splitlines() if line.startswith("RSS")]
+    assert len(resident) == 7
+    # MB. TensorFlow would keep the traced training step of each net, some 13 MB.
+    assert resident[-1] - resident[1] < 5 * 7, resident
+    assert max(resident) < 1500
+
+
+def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
+    from augment import Augmentation
+    from recognizer.training.batches import training_batches
+
+    config = resolve("single", [("batch_size", 200), ("epochs", 1), ("min_steps_per_epoch", 1)])
+    config |= {"seed": 1, "augment_engine": "keras"}
+    for setting in ("featurewise_center", "zca_whitening"):
+        augmentation, rows = Augmentation(**{setting: True}), np.arange(200)
+        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, rows, augmentation)
+        begin(0)
+        (x, _), *_ = batches
+        plain = digits.train.x[:200].mean() / 255
+        assert abs(float(np.mean(x))) < 0.01 < plain
+        if setting == "zca_whitening":  # every direction that varies at all, varies by about one
+            variances = np.linalg.eigvalsh(np.cov(np.reshape(x, (200, -1)), rowvar=False))
+            assert np.median(variances[-50:]) == pytest.approx(1, abs=0.1)
+
+
+def test_both_augmentation_engines_train_on_the_same_batches(digits):
+    from augment import Augmentation
+    from recognizer.training.batches import training_batches
+
+    config = resolve("single", [("batch_size", 32)]) | {"seed": 1}
+    augmentation, rows = Augmentation(**config["augmentation"]), np.arange(80)
+    (ours, begin_ours), (keras_own, begin_keras) = (
+        training_batches(config | {"augment_engine": engine}, 1, digits.train.x, digits.train.y, rows, augmentation)
+        for engine in ("batch", "keras")
+    )
+    for epoch in (0, 1):
+        begin_ours(epoch)
+        begin_keras(epoch)
+        batches = [list(ours), list(keras_own)]
+        assert [len(b) for b in batches] == [30, 30]  # the recipe's least 30 steps
+        for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
+            np.testing.assert_allclose(x, keras_x, atol=1e-4)
+            np.testing.assert_array_equal(y, keras_y)
+
+
+def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
+    for arguments, told in (
+        (["grenhol"], "did you mean 'grenholm'"),
+        (["--set", "epocs=3"], "did you mean 'epochs'"),
+        (["--epochz", "3"], "--epochz"),
+        (["--seed", "-1"], "--seed"),
+        (["--epochs", "0"], "epochs"),
+    ):
+        assert_one_line_error(script("train.py", *arguments, cwd=tmp_path), told)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import draw, predict, train\n"
+        "for script in (train, predict, draw):\n"
+        "    try: script.main(['--help'])\n"
+        "    except SystemExit: pass\n"
+        "assert not {'keras', 'tensorflow', 'matplotlib', 'pandas', 'sklearn', 'gradio', 'kaggle'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "runs", "plots", "report", "export", "draw", "dataset"])
+def test_help_has_examples_a_word_on_every_option_and_the_exit_codes(name, tmp_path):
+    process = script(f"{name}.py", "--help", cwd=tmp_path)
+    assert process.returncode == 0
+    assert f"\n    python {name}.py" in process.stdout
+    assert "Exit codes: 0 done" in process.stdout
+    for action in importlib.import_module(name).parser()._actions:
+        assert action.help or action.choices, action
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [("train.py gren", ["grenholm"]), ("train.py --see", ["--seed"]), ("predict.py b", ["bag"])],
+)
+def test_the_shell_completes_options_recipes_and_runs(line, completed, trained, tmp_path):
+    pytest.importorskip("argcomplete")
+    told = tmp_path / "told"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(told)}
+    environment = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    command = [sys.executable, str(ROOT / line.split()[0])]
+    subprocess.run(command, cwd=trained, env=environment, capture_output=True, timeout=60)
+    assert [word.strip() for word in told.read_text().split("\n")] == completed
+
+
+def test_augmented_digits_are_drawn_by_command(tmp_path):
+    process = script("plot", "augmented", "--recipe", "vgg-augmented", "--data", "digits", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    with Image.open(tmp_path / "augmented.png") as picture:
+        assert min(picture.size) > 500
+
+
+def test_a_keras_that_is_too_old_is_one_line(tmp_path):
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "__init__.py").write_text('from keras import distribution\n__version__ = "3.8.0"\n')
+    (tmp_path / "keras" / "distribution.py").write_text("list_devices = list\n")
+    process = script("train.py", "--data", "digits", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert_one_line_error(process, "Keras 3.8.0 is too old", "3.12 and later", "'keras>=3.12'")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_as_many_steps_as_were_asked_for_are_made():
+    import train
+    from recognizer.training import plan
+
+    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5"])
+    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 1
+    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=7"])
+    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 7
+    assert plan.chosen(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
