@@ -64,7 +64,7 @@ def training_batches(config, net, x, y, rows, augmentation, epoch=0):
     else:
         augmentation.check_batch()
     keys = list(augmentation.draw(np.random.default_rng(0), 1))
-    steps, size, flips = steps_per_epoch(config, len(rows)), config["batch_size"], augmentation.joint_flips
+    steps, size, flips = steps_per_epoch(config, len(rows)), config["batch_size"], config["joint_flips"]
 
     def plan(epoch):
         order, parameters = epoch_plan(config, net, epoch, rows, augmentation)

@@ -43,7 +43,7 @@ def step_seconds(model, config, speed=None):
 
     if not all(device.startswith("cpu") for device in keras.distribution.list_devices()):
         return None
-    images = config["batch_size"] * (1 + len(config["augmentation"].get("joint_flips", ())))
+    images = config["batch_size"] * (1 + len(config["joint_flips"]))
     step = PRICES[config["precision"]] @ (costs(model) * [1, *4 * [images]])
     return step / (speed or machine_speed())
 

@@ -48,7 +48,7 @@ def fit_net(config, net, folder, compiled=None):
     watched = spread(validation_rows, config["validation_rows"])
     seed = config["seed"]
     augmentation = Augmentation(**config["augmentation"])
-    flips = augmentation.joint_flips
+    flips = flip_classes.checked(config)
 
     steps, epoch_images = steps_per_epoch(config, len(rows)), images_per_epoch(config, len(rows))
     batches, begin = training_batches(config, net, x, y, rows, augmentation)
@@ -192,8 +192,7 @@ class Compiled:
 def new_trainer(config, net, steps):
     """Returns the Trainer of net `net` before its first step, for epochs of `steps` steps."""
     seed = int(streams.rng("weights", config["seed"], net).integers(2**32))
-    flips = config["augmentation"].get("joint_flips", ())
-    built = building.build(config["model"], seed, config["precision"], flips, **config["model_config"])
+    built = building.build(config["model"], seed, config["precision"], config["joint_flips"], **config["model_config"])
     trainer = Trainer(built, steps, config["replicas"])
     averaged = {"use_ema": True} if config["weights"] == "averaged" else {}
     trainer.compile(

@@ -39,7 +39,7 @@ def tried(compiled, settings, net, steps, images, rows):
     """
     told = f"architecture {hyphens(settings['model'])!r}"
     augmentation = Augmentation(**settings["augmentation"])
-    flips = augmentation.joint_flips
+    flips = flip_classes.checked(settings)
     x = some_digits(images, flips)
     own = building.build(settings["model"], 0, "float32", flips, **settings["model_config"])
     with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
