@@ -65,6 +65,7 @@ CHECKS = dict(
     bagging=_kind(bool, "true or false"),
     validation_rows=_number(1, whole=True, optional=True),
     augmentation=_kind(dict, "an object of ImageDataGenerator's arguments"),
+    joint_flips=_kind(list, 'a list, for example ["horizontal"]'),
     optimizer=_kind(str, "the name of a Keras optimizer"),
     optimizer_config=_kind(dict, "an object of keyword arguments"),
     schedule=_kind(dict, "an object with a name"),

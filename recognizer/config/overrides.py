@@ -5,7 +5,7 @@ import math
 import recipes
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, hyphens
-from recognizer.config import checks, schema
+from recognizer.config import checks, earlier, schema
 
 
 def resolve(name, overrides=()):
@@ -18,7 +18,7 @@ def resolve(name, overrides=()):
     members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
     """
     name = choose_name("recipe", name, recipes.RECIPES)
-    config, overrides = copy.deepcopy(schema.DEFAULTS | recipes.RECIPES[name]), list(overrides)
+    config, overrides = copy.deepcopy(schema.DEFAULTS | recipes.RECIPES[name]), list(earlier.renamed(overrides))
     keys = dict(overrides).keys()
     config["members"] = [{key: own[key] for key in own if key not in keys} for own in config["members"]]
     own = [] if "members" in keys else sorted({key for member in config["members"] for key in member})

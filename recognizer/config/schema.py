@@ -11,6 +11,7 @@ DEFAULTS = dict(
     bagging=False,  # a split of its own for each net
     validation_rows=None,  # validate on so many rows while training, on all at the end
     augmentation={},  # augment.Augmentation's arguments, which are ImageDataGenerator's
+    joint_flips=[],  # flips of each image that are trained on too, as ten classes of their own: nn/flip_classes.py
     optimizer="adam",  # keras.optimizers' name
     optimizer_config={},  # its keyword arguments, but for the learning rate
     schedule=dict(name="constant", learning_rate=1e-3),  # schedules.py
@@ -35,8 +36,8 @@ DESCRIPTIONS = {"source", "reported"}  # not settings: they change nothing
 
 
 MAY_DIFFER = {  # from net to net, by `members`
-    *("model", "model_config", "augmentation", "optimizer", "optimizer_config", "schedule", "label_smoothing"),
-    *("batch_size", "steps_per_epoch", "min_steps_per_epoch", "epochs", "update_bn"),
+    *("model", "model_config", "augmentation", "joint_flips", "optimizer", "optimizer_config", "schedule"),
+    *("label_smoothing", "batch_size", "steps_per_epoch", "min_steps_per_epoch", "epochs", "update_bn"),
 }
 
 

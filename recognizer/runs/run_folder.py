@@ -34,7 +34,7 @@ from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_json, remove_temporaries, whole_file, write_json
 from recognizer.base.reasons import reason
 from recognizer.base.words import choose
-from recognizer.config import checks, schema
+from recognizer.config import checks, earlier, schema
 from recognizer.runs import run_folder
 
 RUNS = Path("runs")
@@ -121,7 +121,7 @@ def read_config(folder):
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} is no run's: an object of settings is needed")
-    config = schema.DEFAULTS | {"tensorboard": False, "deterministic": False} | config
+    config = schema.DEFAULTS | {"tensorboard": False, "deterministic": False} | dict(earlier.renamed(config.items()))
     kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
     kinds |= dict(tensorboard=bool, deterministic=bool) | dict.fromkeys({"steps_per_call"} & config.keys(), int)
     for key, kind in kinds.items():

@@ -262,34 +262,6 @@ def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits
     assert (mixed >= np.minimum(x, before) - 1e-3).all()
 
 
-@pytest.mark.parametrize("engine", ["batch", "keras"])
-def test_each_digit_comes_with_its_flips_as_classes_of_their_own(engine, digits):
-    from augment import Augmentation
-    from recognizer.config.overrides import resolve
-    from recognizer.training.batches import training_batches
-
-    x, y = digits.train.x, digits.train.y
-    config = resolve("grenholm", [("batch_size", 50), ("steps_per_epoch", 2)])
-    for flips, views in (
-        (["horizontal"], [x, x[:, :, ::-1]]),
-        (["horizontal_and_vertical", "vertical"], [x, x[:, ::-1, ::-1], x[:, ::-1]]),
-    ):
-        batches, begin = training_batches(
-            config | {"seed": 0, "augment_engine": engine}, 1, x, y, np.arange(100), Augmentation(joint_flips=flips)
-        )
-        begin(0)
-        images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
-        k = len(views)
-        assert len(images) == len(labels) == 100 * k
-        assert labels.shape[1] == 10 * k
-        pixels = np.rint(images[..., 0] * 255)
-        shown = {image.tobytes(): label for image, label in zip(pixels, labels.argmax(1), strict=True)}
-        for i, view in enumerate(views):
-            for image, label in zip(view[:100].astype(np.float32), y[:100], strict=True):
-                assert shown[image.tobytes()] == label + 10 * i
-            np.testing.assert_array_equal(labels[i::k].argmax(1) - 10 * i, labels[::k].argmax(1))
-
-
 def test_only_what_changes_images_is_called_augmentation():
     from augment import Augmentation
 
@@ -349,11 +321,6 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
         (dict(mixup_alpha="much"), "mixup_alpha must be a number of 0 or more"),
         (dict(mixup_alpha=True), "mixup_alpha must be a number of 0 or more"),
         (dict(mixup_alpha=1e-9), "mixup_alpha must be 0, or from 0.01 to 100"),
-        (dict(joint_flips="horizontal"), "joint_flips must be a list of horizontal, vertical"),
-        (dict(joint_flips=["vertical", "vertical"]), "each once at most"),
-        (dict(joint_flips=["horizontally"]), "did you mean 'horizontal'"),
-        (dict(joint_flips=[[1]]), "no flip in joint_flips [1]"),
-        (dict(joint_flips=["vertical"], horizontal_flip=True), "classes of their own: without horizontal_flip"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(settings, told):

@@ -169,7 +169,7 @@ def test_the_augmented_digits_are_shown_with_the_settings_given_and_flipped_in_t
         "recognizer.reports.charts.digit_grid", lambda x, *rest: shown.append((x, rest[-1])) or digit_grid(x, *rest)
     )
     plain = [f"augmentation.{key}=0" for key in recipes.RECIPES["single"]["augmentation"]]
-    settings = [part for text in [*plain, 'augmentation.joint_flips=["horizontal"]'] for part in ("--set", text)]
+    settings = [part for text in [*plain, 'joint_flips=["horizontal"]'] for part in ("--set", text)]
     plot.main(["augmented", "--data", "digits", "--out", out, *settings])
     ((x, title),) = shown
     assert "joint_flips ['horizontal']" in title

@@ -53,8 +53,8 @@ def believe_in_gpu(monkeypatch):
 def some_steps(trainer, digits, augmentation=None, size=32, joint_flips=(), rate=1e-3):
     """Trains for STEPS steps on real digits; returns their losses and the weights after them."""
     config = resolve("linear", [("batch_size", size), ("steps_per_epoch", STEPS), ("validation_split", 0.0)])
-    config |= {"seed": 3, "augment_engine": "batch"}
-    augmentation = augment.Augmentation(**augmentation or {}, joint_flips=list(joint_flips))
+    config |= {"seed": 3, "augment_engine": "batch", "joint_flips": list(joint_flips)}
+    augmentation = augment.Augmentation(**augmentation or {})
     made, begin = batches.training_batches(config, 1, digits.train.x, digits.train.y, np.arange(999), augmentation)
     begin(0)
     callbacks.seed_dropout(trainer, 3, 1, 0)
@@ -131,7 +131,6 @@ def trainer_of(net, name="adam", replicas=1, **arguments):
 )
 def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe_in_gpu):
     for kind in members.kinds(resolve(name)):
-        flips = kind["augmentation"].get("joint_flips", ())
         config = kind | {"seed": 1, "precision": "float32"}
 
         def make(config=config):
@@ -140,10 +139,9 @@ def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe
             plain_dropout(trainer.net)
             return trainer
 
-        augmentation = {key: value for key, value in kind["augmentation"].items() if key != "joint_flips"}
         # Adam and RMSprop divide by a gradient's size: one that is 0 but for rounding moves by the rate, either way.
-        more = dict(rate=1e-5, apart=2.2 * STEPS * 1e-5, joint_flips=flips, augmentation=augmentation)
-        check_compiled(make, digits, believe_in_gpu, **more)
+        more = {key: kind[key] for key in ("joint_flips", "augmentation")}
+        check_compiled(make, digits, believe_in_gpu, rate=1e-5, apart=2.2 * STEPS * 1e-5, **more)
 
 
 @pytest.mark.slow
