@@ -18,7 +18,7 @@ from recognizer.base import cli, environment, machine
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.words import duration
 from recognizer.config import members
-from recognizer.config.overrides import resolve
+from recognizer.config.overrides import config_from_arguments, resolve
 from recognizer.training import plan
 
 
@@ -91,7 +91,7 @@ def main(argv=None):
     if arguments.resume:
         config, folder, compiled = plan.resumed(arguments)
     else:
-        settings, source, name = plan.recorded(arguments) if arguments.repeat else plan.chosen(arguments)
+        settings, source, name = plan.recorded(arguments) if arguments.repeat else config_from_arguments(arguments)
         with enough_memory(plan.smaller_batches(settings)):
             config, folder, compiled = plan.started(arguments, settings, source, name)
 

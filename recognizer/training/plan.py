@@ -1,42 +1,15 @@
 import datetime
 import sys
 
-import recipes
 from recognizer.base import environment, machine
 from recognizer.base.errors import UserError, enough_memory
-from recognizer.base.words import choose_name, duration, hyphens
-from recognizer.config import checks, members, schema
-from recognizer.config.overrides import parse_override, resolve
-
-
-def chosen(arguments):
-    """Returns (settings, data source, the name to number the run by) as the arguments have them."""
-    name = choose_name("recipe", arguments.recipe or "single", recipes.RECIPES)
-    overrides = []
-    if arguments.model:
-        overrides += [("model", arguments.model), ("model_config", {})]
-    for key in ("nets", "epochs", "batch_size", "weights", "validation_split"):
-        if (value := getattr(arguments, key)) is not None:
-            overrides.append((key, value))
-    if arguments.learning_rate is not None:
-        overrides.append(("schedule.learning_rate", arguments.learning_rate))
-    if arguments.shared_split:
-        overrides.append(("bagging", False))
-    overrides += map(parse_override, arguments.set or [])
-    if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
-        overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
-    config = {"recipe": name} | resolve(name, overrides)
-    config["augment_engine"] = arguments.augment_engine or "batch"
-    config["precision"] = arguments.precision or "auto"
-    config["seed"] = arguments.seed or 0
-    config["deterministic"] = arguments.deterministic
-    config["tensorboard"] = arguments.tensorboard
-    checks.check_seed("--seed", config["seed"])
-    return config, arguments.data or "auto", name if arguments.recipe else hyphens(arguments.model or name)
+from recognizer.base.words import duration
+from recognizer.config import members, schema
+from recognizer.config.overrides import config_from_arguments
 
 
 def recorded(arguments):
-    """As `chosen`, of the run that is to be repeated."""
+    """Like config_from_arguments, but from the recorded run that --repeat names."""
     from recognizer.runs import run_folder
 
     refuse_others(arguments, "repeat", "is")
@@ -126,7 +99,7 @@ def planned(config, source):
 
 def check(arguments):
     """Tries the nets that would be trained, and prints what they are; makes no run."""
-    config, source, _ = chosen(arguments)
+    config, source, _ = config_from_arguments(arguments)
     with enough_memory(smaller_batches(config)):
         _, rows, _, plan, _ = planned(config, source)
     from recognizer.training import trial
