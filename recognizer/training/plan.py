@@ -182,7 +182,21 @@ def print_plan(plan):
         print(
             f"        {nets} of {trainer.model.count_params():,} parameters ({settings['model']}), "
             f"{epochs} of {steps:,} steps of {settings['batch_size']} images"
-            + f" ({passes:.2g} passes over the rows)" * (abs(passes - 1) > 0.05)
+            + f" ({passes:.2g} passes over the rows)"
+            * (abs(passes - 1) > 0.05)
         )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        about {duration(seconds)}, by the first steps")
+
+
+def smaller_batches(settings, folder=None):
+    """Returns what the user can do if memory runs out. folder: that of the run, if it exists already."""
+    size, replicas = settings["batch_size"], settings["replicas"]
+    half = size // 2 // replicas * replicas
+    smaller = f"--batch-size {half} (it is {size})" if half else "a smaller net"
+    if folder is None:
+        return f"try {smaller}, or close other programs that use this machine's memory or its GPU's"
+    return (
+        f"close other programs that use this machine's memory or its GPU's, and go on with python train.py "
+        f"--run {folder.name} --resume; or start a new run with {smaller}"
+    )

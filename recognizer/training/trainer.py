@@ -22,6 +22,7 @@ from recognizer.training.batches import TrainingBatches, augmented_images, evalu
 from recognizer.training.checkpoint import BestWeights, Checkpoint, EpochLog, StepLog
 from recognizer.training.inference import Predictor
 from recognizer.training.model import TrainingModel
+from recognizer.training.plan import smaller_batches
 from recognizer.training.progress import Progress
 
 
@@ -254,16 +255,3 @@ def fit_nets(config, folder, digits, trainers=None, verbose=None):
             with enough_memory(smaller_batches(trainer.settings, folder)):
                 result = trainer.fit(net, folder, config["nets"], verbose)
             yield result
-
-
-def smaller_batches(settings, folder=None):
-    """Returns what the user can do if memory runs out. folder: that of the run, if it exists already."""
-    size, replicas = settings["batch_size"], settings["replicas"]
-    half = size // 2 // replicas * replicas
-    smaller = f"--batch-size {half} (it is {size})" if half else "a smaller net"
-    if folder is None:
-        return f"try {smaller}, or close other programs that use this machine's memory or its GPU's"
-    return (
-        f"close other programs that use this machine's memory or its GPU's, and go on with python train.py "
-        f"--run {folder.name} --resume; or start a new run with {smaller}"
-    )

@@ -64,19 +64,27 @@ def moved(weight):
     return weight * (1 + by / 10) + by / 100  # a variance stays above 0
 
 
-def summary(net):
+def description(trainer):
+    """Returns lines on a net that has passed the trial: Keras's summary, its parameters, the time of a step."""
+    network, settings = trainer.model.network, trainer.settings
+    name, milliseconds = settings["model"], 1000 * trainer.model.step_seconds
+    trainable = sum(math.prod(weight.shape) for weight in network.trainable_weights)
+    total = network.count_params()
+    return [
+        _summary(network),
+        f"{name}: {total:,} parameters ({trainable:,} trainable, {total - trainable:,} not)",
+        f"{name}: {milliseconds:,.1f} ms a step of {settings['batch_size']} images in {settings['precision']}",
+        f"{name} is fit to train: it took some steps, and predicts the same once saved and loaded",
+    ]
+
+
+def _summary(network):
     """Returns Keras's summary of a net in ASCII, as wide as the terminal at most."""
     lines, width = [], min(100, shutil.get_terminal_size().columns)
-    net.summary(line_length=width, print_fn=lambda line, **_: lines.append(line))
+    network.summary(line_length=width, print_fn=lambda line, **_: lines.append(line))
     text = "\n".join(lines)
     text = re.sub("[━─]", "-", re.sub("[┃│]", "|", re.sub("[┏┓┗┛┡┩├┤┼┬┴┳┻╇└┘┌┐]", "+", text.replace("…", "~"))))
     return text.encode("ascii", "replace").decode().strip("\n")
-
-
-def parameters(net):
-    """Returns a net's numbers of parameters in words."""
-    trainable = sum(math.prod(weight.shape) for weight in net.trainable_weights)
-    return f"{net.count_params():,} parameters ({trainable:,} trainable, {net.count_params() - trainable:,} not)"
 
 
 def probabilities(model, x):

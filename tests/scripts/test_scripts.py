@@ -514,10 +514,10 @@ def test_a_keras_that_is_too_old_is_one_line(tmp_path):
 
 def test_as_many_steps_as_were_asked_for_are_made():
     import train
-    from recognizer.training import plan
+    from recognizer.config.overrides import config_from_arguments
 
     given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5"])
-    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 1
+    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 1
     given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=7"])
-    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 7
-    assert plan.chosen(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
+    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 7
+    assert config_from_arguments(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
