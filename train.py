@@ -112,7 +112,8 @@ def main(argv=None):
             gathered.finish(folder, config, result)
     except (KeyboardInterrupt, Terminated) as interrupt:
         raise type(interrupt)(f"stopped; go on with: python train.py --run {folder.name} --resume") from None
-    print(*summary.accuracy_lines(result), sep="\n")
+    for line in summary.accuracy_lines(result):
+        print(line)
     print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
     print(f"Report: {page}")
     print(f"Next: python predict.py {folder.name}")
@@ -123,7 +124,7 @@ def main(argv=None):
 def started(arguments):
     """Makes a new run; returns (config, folder, digits, Trainers)."""
     from recognizer.runs import run_folder
-    from recognizer.training import plan
+    from recognizer.training import memory, plan
 
     if arguments.repeat:
         refuse_others(arguments, "repeat", "is")
@@ -133,7 +134,7 @@ def started(arguments):
         config, source, name = config_from_arguments(arguments)
     if arguments.run and run_folder.named(arguments.run).exists():
         raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
-    with enough_memory(plan.smaller_batches(config)):
+    with enough_memory(memory.smaller_batches(config)):
         prepared = plan.prepared(config, source)
     return config, plan.create(prepared, arguments.run, name), prepared.digits, prepared.trainers
 
@@ -158,10 +159,10 @@ def refuse_others(arguments, option, does):
 
 def check(arguments):
     """Tries the nets that would be trained, and prints what they are; makes no run."""
-    from recognizer.training import plan
+    from recognizer.training import memory, plan
 
     config, source, _ = config_from_arguments(arguments)
-    with enough_memory(plan.smaller_batches(config)):
+    with enough_memory(memory.smaller_batches(config)):
         prepared = plan.prepared(config, source)
     from recognizer.training import trial
 

@@ -1,4 +1,4 @@
-"""Callbacks that steer training: each epoch's batches, seeds and learning rates, and an end if the loss is not finite."""
+"""Callbacks that steer training: batches, seeds and learning rates of each epoch, an end if the loss is not finite."""
 
 import functools
 import math

@@ -82,8 +82,8 @@ class TrainingModel(keras.Model):
     else is the same maths.
 
     Arguments:
-        network: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). It belongs to the trainer from here
-            on: `plain` gives it back.
+        network: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). It belongs to this model now:
+            `plain` gives it back.
         steps: int, the steps of an epoch.
         replicas: int, the parts of a batch.
 

@@ -99,7 +99,7 @@ def tried(config, digits):
 
 
 def create(plan, name, numbered):
-    """Records where the run is made, and makes its folder; returns it. name: the run's, or None to number `numbered`."""
+    """Records where a run is made, and makes its folder; returns it. name: None to number the runs of `numbered`."""
     digits = plan.digits
     plan.config |= {
         "data": {
@@ -187,16 +187,3 @@ def print_plan(plan):
         )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        about {duration(seconds)}, by the first steps")
-
-
-def smaller_batches(settings, folder=None):
-    """Returns what the user can do if memory runs out. folder: that of the run, if it exists already."""
-    size, replicas = settings["batch_size"], settings["replicas"]
-    half = size // 2 // replicas * replicas
-    smaller = f"--batch-size {half} (it is {size})" if half else "a smaller net"
-    if folder is None:
-        return f"try {smaller}, or close other programs that use this machine's memory or its GPU's"
-    return (
-        f"close other programs that use this machine's memory or its GPU's, and go on with python train.py "
-        f"--run {folder.name} --resume; or start a new run with {smaller}"
-    )

@@ -21,8 +21,8 @@ from recognizer.training import callbacks
 from recognizer.training.batches import TrainingBatches, augmented_images, evaluation_batches, images_per_epoch
 from recognizer.training.checkpoint import BestWeights, Checkpoint, EpochLog, StepLog
 from recognizer.training.inference import Predictor
+from recognizer.training.memory import smaller_batches
 from recognizer.training.model import TrainingModel
-from recognizer.training.plan import smaller_batches
 from recognizer.training.progress import Progress
 
 
