@@ -12,13 +12,17 @@ from recognizer.training.batches import evaluation_batches
 
 
 class Predictor:
-    """Predicts by a net, in batches of one size, so that it is compiled once.
+    """Predicts by nets of one architecture in batches of one size, so that the net is compiled once.
 
-    model: a keras.Model from float32 (n, 28, 28, 1) in 0..1 to probabilities (n, 10).
+    Arguments:
+        plain: a keras.Model from float32 (n, 28, 28, 1) in 0..1 to probabilities (n, 10), by copies.plain.
+        precision, dtypes: as of copies.fast.
     """
 
-    def __init__(self, model):
-        self.model, self.most = model, saved_net.images_at_once(model)
+    def __init__(self, plain, precision="float32", dtypes=None):
+        self.kind = _architecture(plain), precision, dtypes
+        self.model = copies.fast(plain, precision, dtypes)
+        self.most = saved_net.images_at_once(self.model)
 
     def load(self, plain):
         """Takes the weights of another net of the same architecture."""
@@ -49,8 +53,16 @@ def views(by):
     return [(by, by), (0, by), (2 * by, by), (by, 0), (by, 2 * by)] if by else [(0, 0)]
 
 
-def architecture(plain):
-    """Returns a text that is the same for nets of one architecture, which can share a Predictor.
+def predictor_of(plain, precision="float32", dtypes=None, last=None):
+    """Returns a Predictor by a net: `last`, the Predictor used before, if it can be loaded with the net's weights."""
+    if last is None or last.kind != (_architecture(plain), precision, dtypes):
+        return Predictor(plain, precision, dtypes)
+    last.load(plain)
+    return last
+
+
+def _architecture(plain):
+    """Returns a text that is the same for nets of one architecture.
 
     Keras counts up the names that it gives, so they are numbered as they come; seeds are left out.
     """

@@ -40,12 +40,11 @@ def computed_probabilities(folders, configs, x):
     environment.import_keras()
     import keras
 
-    from recognizer.nn import copies
     from recognizer.nn.precision import native_precision
     from recognizer.training import inference
 
     machine.print_advice()
-    computed, predictor, current = [], None, None
+    computed, predictor = [], None
     with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
         for folder, config in zip(folders, configs, strict=True):
             precision = native_precision(config["precision"])
@@ -53,11 +52,7 @@ def computed_probabilities(folders, configs, x):
             for net, model in enumerate(saved_nets(folder, config), 1):
                 begin_net(sum(map(len, computed)))
                 dtypes = run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("dtypes")
-                kind = inference.architecture(model), precision, dtypes
-                if kind == current:  # what was compiled for the net before serves this one, too
-                    predictor.load(model)
-                else:
-                    predictor, current = inference.Predictor(copies.fast(model, precision, dtypes)), kind
+                predictor = inference.predictor_of(model, precision, dtypes, predictor)
                 computed[-1].append(predictor.predict(x, config["test_shift"]))
                 keras.backend.clear_session()
     return computed

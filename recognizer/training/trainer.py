@@ -20,7 +20,7 @@ from recognizer.runs.predictions import checksums
 from recognizer.training import callbacks
 from recognizer.training.batches import TrainingBatches, augmented_images, evaluation_batches, images_per_epoch
 from recognizer.training.checkpoint import BestWeights, Checkpoint, EpochLog, StepLog
-from recognizer.training.inference import Predictor
+from recognizer.training.inference import predictor_of
 from recognizer.training.memory import smaller_batches
 from recognizer.training.model import TrainingModel
 from recognizer.training.progress import Progress
@@ -195,10 +195,7 @@ class Trainer:
         plain: from `plain`. dtypes: copies.explicit_dtypes of the net. arrays: as in net-NN.predictions.npz.
         """
         settings, (train, test) = self.settings, (self.digits.train, self.digits.test)
-        if self.predictor is None:
-            self.predictor = Predictor(copies.fast(plain, settings["precision"], dtypes))
-        else:
-            self.predictor.load(plain)
+        self.predictor = predictor_of(plain, settings["precision"], dtypes, self.predictor)
         shift, arrays, scores = settings["test_shift"], {"validation_rows": self.validation_rows}, {}
         if len(self.validation_rows):
             arrays["validation"] = self.predictor.predict(train.x[self.validation_rows], shift)
