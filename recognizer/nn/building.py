@@ -10,8 +10,8 @@ from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.reasons import place, reason
 from recognizer.base.words import choose_name
 from recognizer.nn import copies, flip_classes, saved_net
+from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
-from recognizer.nn.registry import ARCHITECTURES, images
 
 
 def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
