@@ -17,7 +17,7 @@ from recognizer.base.errors import UserError
 from recognizer.base.files import write_arrays, write_json
 from recognizer.config import members, schema
 from recognizer.data import sources, streams
-from recognizer.nn import batch_norm, building, copies, flip_classes, optimizers, saved_net
+from recognizer.nn import batch_norm, building, copies, flip_classes, optimizers, saved_net, sizes
 from recognizer.nn.flip_classes import with_flips
 from recognizer.runs import checkpoints, metrics, run_folder
 from recognizer.runs.predictions import checksums
@@ -59,7 +59,7 @@ def fit_net(config, net, folder, compiled=None):
     checkpoint.restore(trainer)
     classes, at_once = (
         trainer.net.output_shape[-1],
-        saved_net.images_at_once(trainer.net),
+        sizes.images_at_once(trainer.net),
     )  # ten classes for each flip, too
     watched_batches = evaluation_batches(x[watched], y[watched], at_once, classes) if len(watched) else None
     try:

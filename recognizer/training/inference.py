@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 
-from recognizer.nn import copies, saved_net
+from recognizer.nn import copies, sizes
 from recognizer.training.batches import evaluation_batches
 
 
@@ -18,7 +18,7 @@ class Predictor:
     """
 
     def __init__(self, model):
-        self.model, self.most = model, saved_net.images_at_once(model)
+        self.model, self.most = model, sizes.images_at_once(model)
 
     def predict(self, x, test_shift=0):
         """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
