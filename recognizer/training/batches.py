@@ -62,7 +62,7 @@ def training_batches(config, net, x, y, rows, augmentation, epoch=0):
     if by_class:
         augmentation.fit(x[rows])
     else:
-        augmentation.check_batch()
+        augmentation.check_engine("batch")
     keys = list(augmentation.draw(np.random.default_rng(0), 1))
     steps, size, flips = steps_per_epoch(config, len(rows)), config["batch_size"], config["joint_flips"]
 
