@@ -46,7 +46,7 @@ def parser():
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
-    folders = run_folder.chosen(arguments.runs)
+    folders = run_folder.find_finished(arguments.runs)
     configs = [run_folder.read_config(folder) for folder in folders]
     name = "+".join(folder.name for folder in folders)
     suffix = "-images" if arguments.images else ""
