@@ -29,7 +29,7 @@ def main(argv=None):
     config = run_folder.read_config(folder)
     with refused(f"{folder} cannot be reported"):
         try:
-            digits = run_pictures.run_digits(folder, config)
+            digits = run_folder.load_data(folder, config)
         except UserError as error:
             print(f"{error}; pictures that show digits are left as they are", file=sys.stderr)
             digits = None

@@ -7,7 +7,6 @@ import numpy as np
 from recognizer.base.errors import UserError
 from recognizer.base.files import read_rows
 from recognizer.config import members
-from recognizer.data import sources
 from recognizer.reports import charts
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
@@ -115,17 +114,10 @@ def run_picture(name, folder, **options):
     config = run_folder.read_config(folder)
     if name in OF_NETS:
         return OF_NETS[name](folder, config)
-    predicted = predicted_digits(folder, config, run_digits(folder, config))
+    predicted = predicted_digits(folder, config, run_folder.load_data(folder, config))
     if predicted is None:
         raise UserError(f"run {folder.name!r} has neither validation rows nor a labelled test set to draw {name} from")
     return OF_DIGITS[name](predicted, **options)
-
-
-def run_digits(folder, config):
-    """Returns a run's Digits. Raises UserError if they have moved or changed."""
-    digits = sources.load(config["data"]["source"])
-    run_folder.check_data(folder, config, digits)
-    return digits
 
 
 def predicted_digits(folder, config, digits):

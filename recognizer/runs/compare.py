@@ -9,7 +9,6 @@ import pandas as pd
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_arrays
 from recognizer.config import members
-from recognizer.data import sources
 from recognizer.nn import saved_net
 from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import identical, mean_of_test, out_of_bag, read_predictions
@@ -74,9 +73,7 @@ def diff(first, second):
     lines = _settings_that_differ(runs)
     if configs[0]["data"]["fingerprint"] != configs[1]["data"]["fingerprint"]:
         return [*lines, "Digits: the runs had different data, so their predictions cannot be compared"]
-    data = [sources.load(config["data"]["source"]) for config in configs]
-    for (folder, config), digits in zip(runs, data, strict=True):
-        run_folder.check_data(folder, config, digits)
+    data = [run_folder.load_data(*run) for run in runs]
     compared = _digits_that_differ(runs, data, "validation", data[0].train)
     tests = [digits.test and digits.test.fingerprint() for digits in data]
     if tests[0] != tests[1]:

@@ -34,6 +34,7 @@ from recognizer.base.files import read_json, remove_temporaries, whole_file, wri
 from recognizer.base.reasons import reason
 from recognizer.base.words import choose
 from recognizer.config import checks, schema
+from recognizer.data import sources
 
 RUNS = Path("runs")
 ABANDONED = 3600  # seconds after which a half-made folder is of a process that died
@@ -191,6 +192,19 @@ def leaks(folders, test):
     """Returns how many images of a test set (Images) any of the runs had with their labels, by their exact pixels."""
     hashes = test.image_hashes()
     return int(np.any([np.isin(hashes, read_seen(folder)) for folder in folders], axis=0).sum())
+
+
+def load_data(folder, config):
+    """Returns a run's Digits. Raises UserError if they have moved or changed since the run was started."""
+    source = config["data"]["source"]
+    if source not in sources.SOURCES and not Path(source).exists():
+        raise UserError(
+            f"the data of run {folder.name!r} is no longer at {source}: move it back, or write its path to data.source "
+            f"in {folder / 'config.json'}"
+        )
+    digits = sources.load(source)
+    check_data(folder, config, digits)
+    return digits
 
 
 def check_data(folder, config, digits):

@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -28,10 +29,10 @@ def test_set(source, configs):
     data = [config["data"] for config in configs]
     if len({own["fingerprint"] for own in data}) > 1:
         raise UserError("these runs were trained on different data: choose by --test which test set to predict")
-    try:
-        return sources.load_test(data[0]["source"])
-    except UserError as error:
-        raise UserError(f"the test set of the run's own data is not there, so give one by --test: {error}") from error
+    source = data[0]["source"]
+    if source not in sources.SOURCES and not Path(source).exists():
+        raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")
+    return sources.load_test(source)
 
 
 def mean_probabilities(folders, configs, test):
