@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import recipes
+from augment import Augmentation
 from recognizer.base.errors import UserError
 from recognizer.config import members
 from recognizer.config.overrides import resolve
