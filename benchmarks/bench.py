@@ -4,7 +4,7 @@
     python benchmarks/bench.py --only "training deotte" --data mnist    one part; the others' last results stay
 
 Ways are timed in turn (A B A B ...), each in a process of its own that waits while another runs; a figure is the median
-over the rounds, a ratio that of medians. PyTorch is measured where it is installed (requirements-bench.txt).
+over the rounds, a ratio that of medians. PyTorch is measured where it is installed (requirements/bench.txt).
 """
 
 import argparse

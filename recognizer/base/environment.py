@@ -63,7 +63,7 @@ def import_keras(deterministic=False):
                 if deterministic:
                     tensorflow.config.experimental.enable_op_determinism()
     except ImportError as error:
-        install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
+        install = "python -m pip install -r requirements.txt (or requirements/jax.txt)"
         raise UserError(f"Keras cannot be used here ({error}): {install}") from error
     if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
         oldest = ".".join(map(str, OLDEST_KERAS))

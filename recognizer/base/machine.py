@@ -24,7 +24,7 @@ DRIVERS = ("/proc/driver/nvidia", "/usr/lib/wsl/lib/libcuda.so.1")  # Linux; WSL
 WINDOWS = os.name == "nt"
 
 
-REQUIREMENTS = {"tensorflow": "requirements-gpu.txt", "jax": "requirements-jax-gpu.txt"}
+REQUIREMENTS = {"tensorflow": "requirements/gpu.txt", "jax": "requirements/jax-gpu.txt"}
 
 
 CUDA_PACKAGES = {"tensorflow": ("nvidia-cudnn-cu12",), "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin")}

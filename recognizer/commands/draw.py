@@ -3,7 +3,7 @@
     python -m recognizer draw                      with the newest finished run
     python -m recognizer draw single-1 --port 8000
 
-It needs Gradio (pip install -r requirements-draw.txt), and answers on this machine only. Ctrl-C ends it.
+It needs Gradio (pip install -r requirements/draw.txt), and answers on this machine only. Ctrl-C ends it.
 """
 
 import os
@@ -28,7 +28,7 @@ def parser():
 def main(argv=None):
     arguments = parser().parse_args(argv)
     (folder,) = run_folder.chosen([arguments.run] if arguments.run else [])
-    environment.need("gradio", "python -m pip install -r requirements-draw.txt")
+    environment.need("gradio", "python -m pip install -r requirements/draw.txt")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported: nothing is sent anywhere
     environment.import_keras()
     from recognizer.training import predicting

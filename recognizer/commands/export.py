@@ -5,7 +5,7 @@
     python -m recognizer export single-1 deotte-1 --format saved_model    both as one, for TensorFlow Serving
 
 Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: ten probabilities, float32 (n, 10), the mean of
-all nets (and of the shifts that the recipe predicts by). Needs requirements-export.txt.
+all nets (and of the shifts that the recipe predicts by). Needs requirements/export.txt.
 """
 
 import os
@@ -59,7 +59,7 @@ def main(argv=None):
             raise UserError(f"{out} was not kept: its probabilities are up to {difference:.2g} from Keras's")
         os.replace(temporary, out)
     except ImportError as error:
-        need = "python -m pip install -r requirements-export.txt"
+        need = "python -m pip install -r requirements/export.txt"
         raise UserError(
             f"{error.name or reason(error)} is needed to write {arguments.format} and to try it: {need}"
         ) from error

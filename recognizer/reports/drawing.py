@@ -4,7 +4,7 @@
     python -m recognizer draw                      with the newest finished run
     python -m recognizer draw single-1 --port 8000
 
-It needs Gradio (pip install -r requirements-draw.txt), and answers on this machine only. Ctrl-C ends it.
+It needs Gradio (pip install -r requirements/draw.txt), and answers on this machine only. Ctrl-C ends it.
 """
 
 import numpy as np

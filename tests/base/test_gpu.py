@@ -57,15 +57,15 @@ CUDA = {"nvidia-cudnn-cu12": "9.10.2.21"}
 NEW = {"nvidia-cudnn-cu12": "9.28.0.42"}
 FROM_NVIDIA = {"nvidia-cudnn-cu13": "9.12.0.46"}
 NO_GPU = {
-    "TensorFlow": ({}, "pip install -r requirements-gpu.txt"),
-    "JAX": ({"backend": "jax"}, "pip install -r requirements-jax-gpu.txt"),
-    "JAX beside TensorFlow's CUDA": ({"backend": "jax", "packages": CUDA}, "pip install -r requirements-jax-gpu.txt"),
+    "TensorFlow": ({}, "pip install -r requirements/gpu.txt"),
+    "JAX": ({"backend": "jax"}, "pip install -r requirements/jax-gpu.txt"),
+    "JAX beside TensorFlow's CUDA": ({"backend": "jax", "packages": CUDA}, "pip install -r requirements/jax-gpu.txt"),
     "CUDA is there": ({"packages": CUDA}, "nvidia-smi must list the GPU"),
     "CUDA is there for JAX": ({"backend": "jax", "packages": {"jax-cuda13-plugin": "0.10.2"}}, "nvidia-smi must list"),
     "Windows": ({"windows": True}, "WSL2"),
     "JAX on Windows": ({"windows": True, "backend": "jax"}, "WSL2"),
     "ARM": ({"cpu": "aarch64"}, "KERAS_BACKEND=jax"),
-    "JAX on ARM": ({"cpu": "aarch64", "backend": "jax"}, "pip install -r requirements-jax-gpu.txt"),
+    "JAX on ARM": ({"cpu": "aarch64", "backend": "jax"}, "pip install -r requirements/jax-gpu.txt"),
     "a card that it refuses": ({"packages": CUDA, "physical": [V100]}, "nvidia-smi must list the GPU"),
     "an old card": ({"packages": CUDA, "physical": [M40]}, "Tesla M40 (compute capability 5.2) is too old"),
     "P100, new cuDNN": ({"gpus": [P100], "packages": NEW}, "cuDNN 9.28 does not support Tesla P100-PCIE-16GB (compute"),
@@ -156,36 +156,37 @@ def made(folder, *arguments, **environment):
 
 @pytest.mark.skipif(shutil.which("make") is None or platform.machine() != "x86_64", reason="needs make, on x86-64")
 def test_make_installs_cuda_where_there_is_a_driver(tmp_path):
-    for path in [ROOT / "Makefile", *ROOT.glob("requirements*.txt")]:
-        shutil.copy(path, tmp_path)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     here, none = f"DRIVERS={tmp_path}", f"DRIVERS={tmp_path / 'none'}"
     for target in ("submission", "test", "slow-test", "bench"):
-        assert "-r requirements-gpu.txt" in made(tmp_path, target, here)
-        assert "-r requirements-gpu.txt" in made(tmp_path, target, none, "GPU=1")
-        assert "-r requirements-gpu.txt" in made(tmp_path, target, none, GPU="1")
+        assert "-r requirements/gpu.txt" in made(tmp_path, target, here)
+        assert "-r requirements/gpu.txt" in made(tmp_path, target, none, "GPU=1")
+        assert "-r requirements/gpu.txt" in made(tmp_path, target, none, GPU="1")
         for arguments in ([none], [here, "GPU=0"]):
             text = made(tmp_path, target, *arguments)
             assert "-r requirements.txt" in text
-            assert "-gpu" not in text
+            assert "gpu.txt" not in text
     # PyTorch's cuDNN would replace TensorFlow's.
-    assert "requirements-bench" in made(tmp_path, "bench", "GPU=0")
-    assert "requirements-bench" not in made(tmp_path, "bench", "GPU=1")
+    assert "requirements/bench" in made(tmp_path, "bench", "GPU=0")
+    assert "requirements/bench" not in made(tmp_path, "bench", "GPU=1")
     # What is installed is installed once, and for a GPU too once that is asked for.
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("bin/python", "installed-requirements", "installed-dev"):
         (tmp_path / ".venv" / name).touch()
     assert "pip" not in made(tmp_path, "test", "GPU=0")
-    assert "-r requirements-gpu.txt" in made(tmp_path, "test", "GPU=1")
+    assert "-r requirements/gpu.txt" in made(tmp_path, "test", "GPU=1")
     assert made(tmp_path, "test", "GPU=maybe") == ""
 
 
 def test_both_gpu_requirements_have_the_pinned_versions():
     pinned = {}
-    for name in ("requirements.txt", "requirements-gpu.txt", "requirements-jax.txt", "requirements-jax-gpu.txt"):
+    for name in ("requirements.txt", "requirements/gpu.txt", "requirements/jax.txt", "requirements/jax-gpu.txt"):
         lines = [line for line in (ROOT / name).read_text().splitlines() if line[0] not in "#-"]
         pinned[name] = dict(line.split("==") for line in lines)
-    assert pinned["requirements-gpu.txt"]["tensorflow[and-cuda]"] == pinned["requirements.txt"]["tensorflow"]
-    assert pinned["requirements-jax-gpu.txt"]["jax[cuda12]"] == pinned["requirements-jax.txt"]["jax"]
+    assert pinned["requirements/gpu.txt"]["tensorflow[and-cuda]"] == pinned["requirements.txt"]["tensorflow"]
+    assert pinned["requirements/jax-gpu.txt"]["jax[cuda12]"] == pinned["requirements/jax.txt"]["jax"]
     for name in machine.REQUIREMENTS.values():
         assert pinned[name]["nvidia-cudnn-cu12"] == "9.10.2.21"
 
