@@ -30,9 +30,9 @@ def main():
 
 
 def floors():
-    """Returns {floor: what it holds} from the top down: the order is import-linter's, the text the floor's docstring."""
+    """Returns {floor: its docstring} from the top down, in the order of import-linter's contract."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
-    names = [name for name in settings["contracts"][0]["layers"] if not name.startswith("(")]  # (name): not there yet
+    names = [name for name in settings["contracts"][0]["layers"] if not name.startswith("(")]  # (name): optional
     files = {name: ROOT / "recognizer" / name / "__init__.py" for name in names}
     return {name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in files.items()}
 
@@ -72,7 +72,8 @@ def draw(holds, numbers):
     size = f'width="{WIDTH + 250}" height="{len(holds) * step + 8}"'
     style = (
         "text { font: 14px sans-serif } path { fill: none; stroke: #4878a8; stroke-opacity: .6 } "
-        ".n, .holds { font-size: 12px } .n { text-anchor: middle; stroke: white; stroke-width: 4px; paint-order: stroke }"
+        ".n, .holds { font-size: 12px } "
+        ".n { text-anchor: middle; stroke: white; stroke-width: 4px; paint-order: stroke }"
     )
     arrow = (
         '<marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" orient="auto" '

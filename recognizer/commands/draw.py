@@ -6,7 +6,6 @@
 It needs Gradio (pip install -r requirements/draw.txt), and answers on this machine only. Ctrl-C ends it.
 """
 
-import os
 import threading
 
 from recognizer.base import cli, environment
@@ -28,15 +27,13 @@ def parser():
 def main(argv=None):
     arguments = parser().parse_args(argv)
     (folder,) = run_folder.chosen([arguments.run] if arguments.run else [])
-    environment.need("gradio", "python -m pip install -r requirements/draw.txt")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported: nothing is sent anywhere
+    gradio = environment.import_gradio()
     environment.import_keras()
     from recognizer.training import predicting
 
     config = run_folder.read_config(folder)
     models = list(predicting.saved_nets(folder, config))
     page = drawing.drawing_page(folder.name, models, config["test_shift"])
-    import gradio
 
     # Fonts of the machine's own: Gradio's would be fetched from the network.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])

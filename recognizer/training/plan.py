@@ -2,7 +2,7 @@ import datetime
 import sys
 
 import recipes
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.words import choose_name, duration, hyphens
 from recognizer.config import checks, members, schema
@@ -90,7 +90,7 @@ def planned(config, source):
     from recognizer.nn.precision import native_precision
     from recognizer.training import batches, fitting, trial
 
-    machine.print_advice()
+    gpu_advice.print_advice()
     if config["tensorboard"]:
         environment.need("tensorboard", "python -m pip install tensorboard==2.21.0")
         environment.need("tensorflow", "Keras writes for TensorBoard by TensorFlow: install requirements.txt")
@@ -142,7 +142,6 @@ def check(arguments):
 
 def resumed(arguments):
     """Returns (config, folder, fit.Compiled) of the run to go on with."""
-    from recognizer.base import machine
     from recognizer.data import sources
     from recognizer.runs import run_folder
 
@@ -160,7 +159,7 @@ def resumed(arguments):
     environment.import_keras(config["deterministic"])
     from recognizer.training import fitting
 
-    machine.print_advice()
+    gpu_advice.print_advice()
     return config, folder, fitting.Compiled()
 
 

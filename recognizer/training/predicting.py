@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice
 from recognizer.base.words import duration
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
@@ -43,7 +43,7 @@ def computed_probabilities(folders, configs, x):
     from recognizer.nn.precision import native_precision
     from recognizer.training import inference
 
-    machine.print_advice()
+    gpu_advice.print_advice()
     computed, predictors = [], inference.Predictors()
     with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
         for folder, config in zip(folders, configs, strict=True):

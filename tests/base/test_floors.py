@@ -79,3 +79,9 @@ def test_an_import_that_goes_up_is_an_error(planted, path, broken, house):
     process = lint(house)
     assert (process.returncode == 0) == (broken is None), process.stdout + process.stderr
     assert broken is None or re.search(rf"^{broken}.* BROKEN$", process.stdout, re.MULTILINE), process.stdout
+
+
+def test_environment_variables_are_set_in_one_file():
+    setting = re.compile(r"os\.environ(\[[^\]]*\] =|\.(setdefault|update|pop|clear)\b)|os\.putenv")
+    files = {path.relative_to(ROOT) for path in FILES if setting.search(path.read_text("utf-8"))}
+    assert {path.as_posix() for path in files if path.parts[0] != "tests"} == {"recognizer/base/environment.py"}

@@ -17,7 +17,7 @@ from conftest import ROOT, TINY, assert_one_line_error, load, script
 
 import predict
 import train
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.runs import compare
 from recognizer.training import callbacks, fitting, plan
@@ -38,13 +38,13 @@ def described(monkeypatch, tmp_path):
         path = tmp_path / "driver"
         path.touch()
         packages = dict(packages)
-        monkeypatch.setattr(machine, "DRIVERS", (str(path if driver else tmp_path / "none"),))
+        monkeypatch.setattr(gpu_advice, "DRIVERS", (str(path if driver else tmp_path / "none"),))
         monkeypatch.setattr(machine, "gpus", lambda: list(gpus))
-        monkeypatch.setattr(machine, "_tensorflow_gpus", lambda: list(physical))
-        monkeypatch.setattr(machine, "WINDOWS", windows)
+        monkeypatch.setattr(machine, "tensorflow_gpus", lambda: list(physical))
+        monkeypatch.setattr(gpu_advice, "WINDOWS", windows)
         monkeypatch.setattr(shutil, "which", lambda name: "nvidia-smi.exe" if driver and windows else None)
-        monkeypatch.setattr(machine, "_version", packages.get)
-        monkeypatch.setattr(machine.platform, "machine", lambda: cpu)
+        monkeypatch.setattr(environment, "version", packages.get)
+        monkeypatch.setattr(platform, "machine", lambda: cpu)
         monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
         monkeypatch.setattr(keras.backend, "backend", lambda: backend)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -79,7 +79,6 @@ SILENT = {
     "Apple's GPU": {"gpus": [METAL], "driver": False},
     "P100, the pinned cuDNN": {"gpus": [P100], "packages": CUDA},
     "P100, an unknown cuDNN": {"gpus": [P100]},
-    "another backend": {"backend": "torch"},
 }
 
 
@@ -88,7 +87,7 @@ SILENT = {
 def test_a_gpu_that_stands_idle_is_one_line_that_says_what_to_do(case, described, capsys):
     things, told = NO_GPU[case]
     described(**things)
-    machine.print_advice()
+    gpu_advice.print_advice()
     out, err = capsys.readouterr()
     assert out == ""
     assert told in err
@@ -100,7 +99,7 @@ def test_a_gpu_that_stands_idle_is_one_line_that_says_what_to_do(case, described
 @pytest.mark.parametrize("case", SILENT)
 def test_nothing_is_said_where_there_is_nothing_to_do(case, described, capsys):
     described(**SILENT[case])
-    machine.print_advice()
+    gpu_advice.print_advice()
     assert capsys.readouterr() == ("", "")
 
 
@@ -121,13 +120,13 @@ def test_nothing_is_said_where_there_is_nothing_to_do(case, described, capsys):
 def test_who_hides_the_gpu_wants_the_cpu(variable, value, silent, described, capsys, monkeypatch):
     described(backend="jax")
     monkeypatch.setenv(variable, value)
-    machine.print_advice()
+    gpu_advice.print_advice()
     assert (capsys.readouterr().err == "") == silent
 
 
 def test_training_and_predicting_say_it_once_each(tmp_path, monkeypatch, capsys, no_pictures, kaggle_folder):
     (tmp_path / "driver").touch()
-    monkeypatch.setattr(machine, "DRIVERS", (str(tmp_path / "driver"),))
+    monkeypatch.setattr(gpu_advice, "DRIVERS", (str(tmp_path / "driver"),))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.chdir(tmp_path)
     if machine.gpus() or os.name == "nt":
@@ -143,7 +142,7 @@ def test_training_and_predicting_say_it_once_each(tmp_path, monkeypatch, capsys,
 
 
 def test_the_makefile_looks_for_a_driver_where_the_scripts_do():
-    assert f"DRIVERS := {' '.join(machine.DRIVERS)}\n" in (ROOT / "Makefile").read_text()
+    assert f"DRIVERS := {' '.join(gpu_advice.DRIVERS)}\n" in (ROOT / "Makefile").read_text()
 
 
 def made(folder, *arguments, **environment):
@@ -187,7 +186,7 @@ def test_both_gpu_requirements_have_the_pinned_versions():
         pinned[name] = dict(line.split("==") for line in lines)
     assert pinned["requirements/gpu.txt"]["tensorflow[and-cuda]"] == pinned["requirements.txt"]["tensorflow"]
     assert pinned["requirements/jax-gpu.txt"]["jax[cuda12]"] == pinned["requirements/jax.txt"]["jax"]
-    for name in machine.REQUIREMENTS.values():
+    for name in gpu_advice.REQUIREMENTS.values():
         assert pinned[name]["nvidia-cudnn-cu12"] == "9.10.2.21"
 
 
@@ -479,3 +478,10 @@ def test_threads_are_as_many_as_the_cores_that_the_process_may_use(
 
 def test_joblib_is_installed_by_the_requirements():
     assert f"joblib=={importlib.metadata.version('joblib')}\n" in (ROOT / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino", "tensorflwo"])
+def test_a_backend_that_is_not_supported_is_one_line(backend, tmp_path):
+    process = script("train.py", "--data", "digits", cwd=tmp_path, KERAS_BACKEND=backend)
+    assert_one_line_error(process, repr(backend), "TensorFlow or JAX", "KERAS_BACKEND=tensorflow")
+    assert not (tmp_path / "runs").exists()
