@@ -15,7 +15,7 @@ import grimp
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "pictures" / "floors.svg"
-WIDTH, HEIGHT, GAP = 560, 40, 16  # of a floor's box, and between two of them, in pixels
+WIDTH, HEIGHT, GAP = 570, 40, 16  # of a floor's box, and between two of them, in pixels
 
 
 def main():
@@ -59,7 +59,7 @@ def draw(holds, numbers):
         parts += [
             f'<rect x="8" y="{y - HEIGHT / 2:g}" width="{WIDTH}" height="{HEIGHT}" rx="6" fill="#dce9f7"/>',
             f'<text x="20" y="{y + 5:g}"><tspan font-weight="bold">{name}</tspan></text>',
-            f'<text x="110" y="{y + 5:g}" class="holds">{holds[name] or ""}</text>',
+            f'<text x="116" y="{y + 5:g}" class="holds">{holds[name] or ""}</text>',
         ]
     for (upper, lower), number in sorted(numbers.items()):
         start, end, right = middle[upper] + 6, middle[lower] - 6, WIDTH + 8

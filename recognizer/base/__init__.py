@@ -1,1 +1,1 @@
-"""Errors and exit codes, atomic writes, environment variables, the machine."""
+"""Errors, exit codes, atomic writes, environment variables, the machine."""

@@ -1,0 +1,1 @@
+"""python -m recognizer COMMAND: a file each, with arguments and printed lines."""
