@@ -1,1 +1,1 @@
-"""python -m recognizer COMMAND: a file each, with arguments and printed lines."""
+"""python -m recognizer COMMAND: arguments and printed lines."""
