@@ -116,7 +116,7 @@ def locked(folder):
 
 
 def _need_filelock():
-    environment.need("filelock", "python -m pip install -r requirements.txt (or requirements-jax.txt)")
+    environment.need("filelock")
 
 
 def record_source(folder, config):

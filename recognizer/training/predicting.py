@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice
 from recognizer.base.errors import UserError
 from recognizer.base.words import duration
 from recognizer.data import sources
@@ -62,7 +62,7 @@ def computed_probabilities(folders, configs, x):
     from recognizer.nn.precision import native_precision
     from recognizer.training import inference
 
-    machine.print_advice()
+    gpu_advice.print_advice()
     computed, predictor = [], None
     with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
         for folder, config in zip(folders, configs, strict=True):
