@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,11 @@ def read_submission(path):
 def load(path):
     with np.load(path, allow_pickle=False) as file:
         return {key: file[key] for key in file.files}
+
+
+def copied(trained, folder, *names):
+    """Copies the run in `trained` into runs/ of a folder under other names; returns their folders."""
+    return [Path(shutil.copytree(trained / "runs" / "bag", folder / "runs" / name)) for name in names]
 
 
 @pytest.fixture(autouse=True)
