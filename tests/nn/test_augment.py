@@ -120,7 +120,7 @@ def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits)
 
     from augment import Augmentation
     from recognizer.config.overrides import resolve
-    from recognizer.training.batches import training_batches
+    from recognizer.training.batches import TrainingBatches
 
     made = []
     original = tf.keras.preprocessing.image.ImageDataGenerator
@@ -131,9 +131,8 @@ def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits)
         config = resolve("deotte", [("steps_per_epoch", 2)]) | {"seed": 0, "augment_engine": engine}
         augmentation = Augmentation(**config["augmentation"])
         augmentation.check_engine(engine)
-        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, np.arange(200), augmentation)
-        begin(0)
-        assert len(list(batches)) == 2
+        batches = TrainingBatches(config, 1, digits.train, np.arange(200))
+        assert len(list(batches.data)) == 2
         assert bool(made) == several
 
 
@@ -218,19 +217,15 @@ def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
 
 
 def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
-    from augment import Augmentation
     from recognizer.config.overrides import resolve
-    from recognizer.training.batches import training_batches
+    from recognizer.training.batches import TrainingBatches
 
-    x, y = digits.train.x, digits.train.y
     config = resolve("grenholm", [("batch_size", 100), ("steps_per_epoch", 3)]) | {"seed": 0}
 
     def batches(engine, **settings):
-        batches, begin = training_batches(
-            config | {"augment_engine": engine}, 1, x, y, np.arange(len(x)), Augmentation(**settings)
-        )
-        begin(0)
-        return [[np.asarray(part) for part in batch] for batch in batches]
+        own = {"augment_engine": engine, "augmentation": settings}
+        batches = TrainingBatches(config | own, 1, digits.train, np.arange(len(digits.train.x)))
+        return [[np.asarray(part) for part in batch] for batch in batches.data]
 
     digits_alone = batches("batch")
     for engine in ("batch", "keras"):
@@ -249,12 +244,12 @@ def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
 
 def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits):
     from augment import Augmentation
-    from recognizer.training import fitting
+    from recognizer.training.batches import augmented_images
 
     x = digits.train.x[:50]
     mixup = Augmentation(mixup_alpha=0.4)
-    np.testing.assert_allclose(fitting.augmented_images(mixup, x, seed=0), x, atol=1e-3)
-    mixed = fitting.augmented_images(mixup, x, seed=0, mixed=True)
+    np.testing.assert_allclose(augmented_images(mixup, x, seed=0), x, atol=1e-3)
+    mixed = augmented_images(mixup, x, seed=0, mixed=True)
     assert 0.05 < np.abs(mixed - x).mean() / x.mean() < 1
     # Each is between itself and the one before.
     before = np.roll(x, 1, axis=0)
