@@ -14,8 +14,7 @@ from PIL import Image
 from augment import Augmentation, smoothing
 from recognizer.base.errors import UserError
 from recognizer.config.overrides import resolve
-from recognizer.training import fitting
-from recognizer.training.batches import training_batches
+from recognizer.training.batches import TrainingBatches, augmented_images
 
 RANGES = {
     "rotation": dict(rotation_range=30),
@@ -131,9 +130,8 @@ def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits)
         config = resolve("deotte", [("steps_per_epoch", 2)]) | {"seed": 0, "augment_engine": engine}
         augmentation = Augmentation(**config["augmentation"])
         augmentation.check_engine(engine)
-        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, np.arange(200), augmentation)
-        begin(0)
-        assert len(list(batches)) == 2
+        batches = TrainingBatches(config, 1, digits.train, np.arange(200))
+        assert len(list(batches.data)) == 2
         assert bool(made) == several
 
 
@@ -210,15 +208,12 @@ def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
 
 
 def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
-    x, y = digits.train.x, digits.train.y
     config = resolve("grenholm", [("batch_size", 100), ("steps_per_epoch", 3)]) | {"seed": 0}
 
     def batches(engine, **settings):
-        batches, begin = training_batches(
-            config | {"augment_engine": engine}, 1, x, y, np.arange(len(x)), Augmentation(**settings)
-        )
-        begin(0)
-        return [[np.asarray(part) for part in batch] for batch in batches]
+        own = {"augment_engine": engine, "augmentation": settings}
+        batches = TrainingBatches(config | own, 1, digits.train, np.arange(len(digits.train.x)))
+        return [[np.asarray(part) for part in batch] for batch in batches.data]
 
     digits_alone = batches("batch")
     for engine in ("batch", "keras"):
@@ -238,8 +233,8 @@ def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
 def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits):
     x = digits.train.x[:50]
     mixup = Augmentation(mixup_alpha=0.4)
-    np.testing.assert_allclose(fitting.augmented_images(mixup, x, seed=0), x, atol=1e-3)
-    mixed = fitting.augmented_images(mixup, x, seed=0, mixed=True)
+    np.testing.assert_allclose(augmented_images(mixup, x, seed=0), x, atol=1e-3)
+    mixed = augmented_images(mixup, x, seed=0, mixed=True)
     assert 0.05 < np.abs(mixed - x).mean() / x.mean() < 1
     # Each is between itself and the one before.
     before = np.roll(x, 1, axis=0)
@@ -251,10 +246,8 @@ def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
     config = resolve("single", [("batch_size", 200), ("epochs", 1), ("min_steps_per_epoch", 1)])
     config |= {"seed": 1, "augment_engine": "keras"}
     for setting in ("featurewise_center", "zca_whitening"):
-        augmentation, rows = Augmentation(**{setting: True}), np.arange(200)
-        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, rows, augmentation)
-        begin(0)
-        (x, _), *_ = batches
+        own = {"augmentation": {setting: True}}
+        (x, _), *_ = TrainingBatches(config | own, 1, digits.train, np.arange(200)).data
         plain = digits.train.x[:200].mean() / 255
         assert abs(float(np.mean(x))) < 0.01 < plain
         if setting == "zca_whitening":  # every direction that varies at all, varies by about one
@@ -264,15 +257,14 @@ def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
 
 def test_both_augmentation_engines_train_on_the_same_batches(digits):
     config = resolve("single", [("batch_size", 32)]) | {"seed": 1}
-    augmentation, rows = Augmentation(**config["augmentation"]), np.arange(80)
-    (ours, begin_ours), (keras_own, begin_keras) = (
-        training_batches(config | {"augment_engine": engine}, 1, digits.train.x, digits.train.y, rows, augmentation)
+    made = [
+        TrainingBatches(config | {"augment_engine": engine}, 1, digits.train, np.arange(80))
         for engine in ("batch", "keras")
-    )
+    ]
     for epoch in (0, 1):
-        begin_ours(epoch)
-        begin_keras(epoch)
-        batches = [list(ours), list(keras_own)]
+        for each in made:
+            each.set_epoch(epoch)
+        batches = [list(each.data) for each in made]
         assert [len(b) for b in batches] == [30, 30]  # the recipe's least 30 steps
         for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
             np.testing.assert_allclose(x, keras_x, atol=1e-4)

@@ -8,6 +8,37 @@ from recognizer.base.words import choose_name, hyphens
 from recognizer.config import checks, earlier, schema
 
 
+def config_from_arguments(arguments):
+    """Returns what train.py's parsed arguments ask for: (config, data source, name to number the run by).
+
+    config: every setting of the recipe, with the run's own: recipe, seed, precision, augment_engine, deterministic,
+    tensorboard.
+    Raises UserError like resolve and parse_override.
+    """
+    name = choose_name("recipe", arguments.recipe or "single", recipes.RECIPES)
+    overrides = []
+    if arguments.model:
+        overrides += [("model", arguments.model), ("model_config", {})]
+    for key in ("nets", "epochs", "batch_size", "weights", "validation_split"):
+        if (value := getattr(arguments, key)) is not None:
+            overrides.append((key, value))
+    if arguments.learning_rate is not None:
+        overrides.append(("schedule.learning_rate", arguments.learning_rate))
+    if arguments.shared_split:
+        overrides.append(("bagging", False))
+    overrides += map(parse_override, arguments.set or [])
+    if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
+        overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
+    config = {"recipe": name} | resolve(name, overrides)
+    config["augment_engine"] = arguments.augment_engine or "batch"
+    config["precision"] = arguments.precision or "auto"
+    config["seed"] = arguments.seed or 0
+    config["deterministic"] = arguments.deterministic
+    config["tensorboard"] = arguments.tensorboard
+    checks.check_seed("--seed", config["seed"])
+    return config, arguments.data or "auto", name if arguments.recipe else hyphens(arguments.model or name)
+
+
 def resolve(name, overrides=()):
     """Returns recipe `name` with every setting filled in, as a dict of its own.
 

@@ -11,7 +11,7 @@ def augmented(kinds, images, seed, title):
     kinds: six (augment.Augmentation, joint_flips), one for each form; the forms show the image and its flips in turn.
     """
     from recognizer.nn.flip_classes import FLIPS
-    from recognizer.training import fitting
+    from recognizer.training import batches
 
     of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
     if not all(map(len, of_class.values())):
@@ -19,7 +19,7 @@ def augmented(kinds, images, seed, title):
     firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
     forms = []
     for i, (augmentation, flips) in enumerate(kinds):
-        form = fitting.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
+        form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
         views = [(), *(FLIPS[flip] for flip in flips)]
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from recognizer.base.errors import UserError
 from recognizer.nn import batch_norm, building, copies, layers, optimizers
-from recognizer.training.model import Trainer
+from recognizer.training.model import TrainingModel
 
 
 def trained_once(layer, x, upstream, training=True):
@@ -164,7 +164,7 @@ def test_each_step_of_an_epoch_has_its_own_learning_rate_however_many_are_execut
     rates = [0.1, 0.0, 0.3, 0.0, 0.2, 0.1, 0.05]
     found = []
     for executed in (1, 3, 7):
-        trainer = Trainer(building.build("linear", seed=1), len(rates))
+        trainer = TrainingModel(building.build("linear", seed=1), len(rates))
         trainer.compile(optimizers.make("sgd"))
         trainer.steps_per_execution = executed
         trainer.epoch.rates.assign(rates)
@@ -257,14 +257,14 @@ def test_replicas_have_the_gradients_of_the_whole_batch_and_normalise_each_part_
             loss = tf.reduce_mean(keras.losses.categorical_crossentropy(y, logits, from_logits=True))
         return tape.gradient(loss, model.trainable_weights)
 
-    one, four = (Trainer(building.build("vgg", seed=1), 1, replicas) for replicas in (1, 4))
+    one, four = (TrainingModel(building.build("vgg", seed=1), 1, replicas) for replicas in (1, 4))
     for whole, parts in zip(gradients(one), gradients(four), strict=True):
         np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
 
     net = building.build("deotte", seed=1, dropout=0.0)
     expected = np.concatenate([net(part, training=True) for part in (x[:32], x[32:])])
-    trainer = Trainer(building.build("deotte", seed=1, dropout=0.0), 1, 2)
+    trainer = TrainingModel(building.build("deotte", seed=1, dropout=0.0), 1, 2)
     np.testing.assert_allclose(tf.nn.softmax(trainer(x, training=True)), expected, atol=1e-5)
     expected = building.build("deotte", seed=1, dropout=0.0)(x, training=False)
-    trainer = Trainer(building.build("deotte", seed=1, dropout=0.0), 1, 2)
+    trainer = TrainingModel(building.build("deotte", seed=1, dropout=0.0), 1, 2)
     np.testing.assert_allclose(tf.nn.softmax(trainer(x)), expected, atol=1e-6)

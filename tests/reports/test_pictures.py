@@ -157,7 +157,7 @@ def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digi
         seen.append((augmentation.erasing_range, augmentation.mixup_alpha if mixed else 0))
         return x
 
-    monkeypatch.setattr("recognizer.training.fitting.augmented_images", transformed)
+    monkeypatch.setattr("recognizer.training.batches.augmented_images", transformed)
     arguments = plot.parser().parse_args(["augmented", "--recipe", "ensemble"])
     plot.PICTURES["augmented"](arguments, config, digits.train)
     assert seen == [(0, 0), ([3, 9], 0), (0, 0.2)] * 2

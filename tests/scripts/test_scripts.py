@@ -293,15 +293,15 @@ def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, 
 
 
 def test_rows_watched_while_training_are_from_all_over_the_file():
-    from recognizer.training import fitting
+    from recognizer.training.trainer import evenly
 
     rows = np.arange(100, 1100, 2)
-    watched = fitting.spread(rows, 40)
+    watched = evenly(rows, 40)
     assert len(watched) == 40
     assert set(watched) <= set(rows)
     assert np.histogram(watched, 4, (100, 1100))[0].tolist() == [10, 10, 10, 10]
     for most in (None, 500, 501):
-        np.testing.assert_array_equal(fitting.spread(rows, most), rows)
+        np.testing.assert_array_equal(evenly(rows, most), rows)
 
 
 @pytest.mark.parametrize(
@@ -309,9 +309,9 @@ def test_rows_watched_while_training_are_from_all_over_the_file():
 )
 def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, expected, monkeypatch):
     from recognizer.nn import building, optimizers
-    from recognizer.training.model import Trainer
+    from recognizer.training.model import TrainingModel
 
-    trainer = Trainer(building.build("linear"), steps)
+    trainer = TrainingModel(building.build("linear"), steps)
     trainer.compile(optimizers.make("sgd"))
     monkeypatch.setattr(trainer, "_time", lambda batches, several: seconds)
     trainer.warm_up(None)
@@ -375,8 +375,10 @@ from pathlib import Path
 from recognizer.base import environment, files
 config = files.read_json(Path(sys.argv[2], "config.json"))
 environment.choose_threads(config)
-from recognizer.training import fitting
-fitting.fit_net(config, 2, Path.cwd())
+from recognizer.config import members
+from recognizer.data import sources
+from recognizer.training.trainer import Trainer
+Trainer(members.kinds(config)[0], sources.load("digits")).fit(2, Path.cwd())
 """
 
 
@@ -392,11 +394,12 @@ MEMORY = """
 import sys; sys.path.insert(0, sys.argv[1])
 import os, train
 from pathlib import Path
-told = train.print_net
-def print_net(config, result):
-    told(config, result)
-    print("RSS", int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20)
-train.print_net = print_net
+from recognizer.runs import summary
+line = summary.net_line
+def net_line(result, nets):
+    memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    return f"{line(result, nets)}\nRSS {memory}"
+summary.net_line = net_line
 train.main(["deotte", "--nets", "7", "--epochs", "1", "--set", "steps_per_epoch=5", "--data", "digits"])
 """
 
@@ -476,10 +479,10 @@ def test_a_keras_that_is_too_old_is_one_line(tmp_path):
 
 def test_as_many_steps_as_were_asked_for_are_made():
     import train
-    from recognizer.training import plan
+    from recognizer.config.overrides import config_from_arguments
 
     given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5"])
-    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 1
+    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 1
     given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=7"])
-    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 7
-    assert plan.chosen(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
+    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 7
+    assert config_from_arguments(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
