@@ -1,30 +1,28 @@
-"""Shows the digits that --data finds, checked, or downloads Kaggle's.
+"""Shows which digits train.py finds here, or downloads Kaggle's.
 
     python -m recognizer data                  what `auto` finds here
-    python -m recognizer data --data mnist     another source, as in train.py --data SOURCE
+    python -m recognizer data --data kaggle    the digits of another SOURCE, checked
     python -m recognizer data fetch            download Kaggle's files into data/ by Kaggle's own client
 
 It prints where the labelled and the test images come from, how many they are, and a fingerprint of their content.
 """
 
 from recognizer.base import cli
-from recognizer.data import places, sources
+from recognizer.data import competition, places, sources
 
-SOURCE = sources.__doc__.partition("\n\n")[2]  # what --data takes
+SOURCE = sources.__doc__.partition("\n\n")[2]  # what --data takes, here and in train.py
 
 
 def parser():
     p = cli.Parser(prog="python -m recognizer data", description=f"{__doc__}\n{SOURCE}")
     p.add_argument("command", nargs="?", choices=("fetch",), help="fetch: download Kaggle's files into data/")
-    p.add_argument("--data", default="auto", metavar="SOURCE", help="what to look at (default: auto)")
+    p.add_argument("--data", default="auto", metavar="SOURCE", help="which digits to show (default: auto)")
     return p
 
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
     if arguments.command == "fetch":
-        from recognizer.data import competition
-
         print(f"{competition.fetch(places.DATA)}: now python train.py --data kaggle")
         return
     digits = sources.load(arguments.data)
