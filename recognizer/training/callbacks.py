@@ -1,4 +1,3 @@
-import functools
 import math
 import shutil
 import sys
@@ -60,23 +59,16 @@ def seed_dropout(model, seed, net, epoch):
 
 
 class Schedule(keras.callbacks.Callback):
-    """Sets each epoch's learning rates, which a function of schedules.py gives."""
+    """Sets each epoch's learning rates."""
 
     def __init__(self, config, checkpoint, steps):
         super().__init__()
-        settings = dict(config["schedule"])
-        self.function = functools.partial(
-            schedules.SCHEDULES[settings.pop("name")], epochs=config["epochs"], **settings
-        )
-        self.stepwise = config["schedule"]["name"] in schedules.STEPWISE
-        self.checkpoint, self.steps = checkpoint, steps
+        self.rates = schedules.make(config, steps)
+        self.checkpoint = checkpoint
 
     def on_epoch_begin(self, epoch, logs=None):
         logs = self.checkpoint.log[-1] if self.checkpoint.log else {}
-        rate, self.checkpoint.schedule_state = self.function(epoch, self.checkpoint.schedule_state, logs)
-        rates = np.full(self.steps, rate, np.float32)
-        if self.stepwise:
-            rates[:] = [self.function(epoch + i / self.steps, None, {})[0] for i in range(self.steps)]
+        rates, self.checkpoint.schedule_state = self.rates(epoch, self.checkpoint.schedule_state, logs)
         self.model.epoch.rates.assign(rates)
         self.checkpoint.rate = float(f"{rates[-1]:.6g}")
 
