@@ -21,7 +21,6 @@ from recognizer.base.backend import TENSORFLOW
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
 from recognizer.base.words import choose, is_number
-from recognizer.nn import flip_classes
 
 # The arguments that only ImageDataGenerator supports, with its defaults.
 KERAS_ONLY = {
@@ -72,10 +71,6 @@ class Augmentation:
         mixup_alpha: above 0, an image and its label become a mean of themselves and of another image and its label,
             with shares w and 1 - w, w from Beta(alpha, alpha), as keras.layers.MixUp does it: Zhang et al., "mixup:
             beyond empirical risk minimization", 2018. In training only, by `mix`.
-        joint_flips: a list of FLIPS: each image is trained on as it is and in each of these flips, whose digits are ten
-            classes of their own, and predicted by all of them together: Lee, Hwang and Shin, "Self-supervised label
-            augmentation via input transformations", 2020. By `with_flips`, `joint_labels` and models.aggregated; one
-            flip makes training and predicting take twice as long.
         keras_only: ImageDataGenerator's other arguments (KERAS_ONLY); the batch form refuses them.
 
     The two engines agree on every pixel to 1e-4 (images in 0..1) in all four fill modes, SciPy's edges included: "wrap"
@@ -103,7 +98,6 @@ class Augmentation:
         thickness_range=0.0,
         erasing_range=0,
         mixup_alpha=0.0,
-        joint_flips=(),
         **keras_only,
     ):
         valid = [*[*inspect.signature(Augmentation).parameters][:-1], *KERAS_ONLY]
@@ -135,17 +129,6 @@ class Augmentation:
             pair = isinstance(erasing_range, list) and len(erasing_range) == 2 and all(map(is_number, erasing_range))
             if not pair or not 1 <= erasing_range[0] <= erasing_range[1]:
                 raise UserError(f"erasing_range must be [low, high] pixels, from 1 on, or 0, not {erasing_range!r}")
-        if not isinstance(joint_flips, (list, tuple)) or len(set(map(str, joint_flips))) < len(joint_flips):
-            raise UserError(
-                f"joint_flips must be a list of {', '.join(flip_classes.FLIPS)}, each once at most, not {joint_flips!r}"
-            )
-        for flip in joint_flips:
-            choose("flip in joint_flips", flip, flip_classes.FLIPS)
-        if joint_flips and (horizontal_flip or vertical_flip):
-            raise UserError(
-                "joint_flips gives flipped digits classes of their own: without horizontal_flip, vertical_flip"
-            )
-        self.joint_flips = list(joint_flips)
         self.elastic_alpha, self.elastic_sigma, self.thickness_range = elastic_alpha, elastic_sigma, thickness_range
         self.erasing_range, self.mixup_alpha = erasing_range, mixup_alpha
         self.rotation_range, self.shear_range = rotation_range, shear_range

@@ -26,7 +26,7 @@ SINGLE = dict(
 
 
 # A batch and its flips are as many images as a batch of `single`; in about its time.
-MIRRORED = {"augmentation.joint_flips": ["horizontal"], "batch_size": 128, "epochs": 4}
+MIRRORED = {"joint_flips": ["horizontal"], "batch_size": 128, "epochs": 4}
 
 
 # rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
@@ -64,7 +64,7 @@ RECIPES = {
         members=[
             MIRRORED,
             MIRRORED,
-            MIRRORED | {"augmentation.joint_flips": ["horizontal_and_vertical"]},
+            MIRRORED | {"joint_flips": ["horizontal_and_vertical"]},
             {"augmentation.erasing_range": [3, 9]},
         ],
     ),

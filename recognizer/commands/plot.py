@@ -46,14 +46,16 @@ def _digit(arguments, config, images):
 def _augmented(arguments, config, images):
     environment.import_keras()
     from augment import Augmentation
+    from recognizer.nn import flip_classes
 
     kinds = members.kinds(config)
-    made = [Augmentation(**kinds[i % len(kinds)]["augmentation"]) for i in range(6)]
-    for augmentation in made:
+    made = [(Augmentation(**kind["augmentation"]), flip_classes.checked(kind)) for kind in kinds]
+    for augmentation, _ in made:
         augmentation.fit(images.x)
-    told = ", ".join(f"{key} {value}" for key, value in config["augmentation"].items()) or "no augmentation"
+    shown = config["augmentation"] | ({"joint_flips": config["joint_flips"]} if config["joint_flips"] else {})
+    told = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
     others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
-    return digit_charts.augmented(made, images, arguments.seed, f"{arguments.recipe}: {told}{others}")
+    return digit_charts.augmented((made * 6)[:6], images, arguments.seed, f"{arguments.recipe}: {told}{others}")
 
 
 def _layers(arguments, config, images):

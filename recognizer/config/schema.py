@@ -39,6 +39,8 @@ SETTINGS = {
     "validation_rows": Setting(None, COUNT | NULL),
     # Augmentation's arguments, which are those of ImageDataGenerator and more: augment.py.
     "augmentation": Setting({}, OBJECT, by_net=True),
+    # Flips of each image that are trained on too, as ten classes of their own: nn/flip_classes.py.
+    "joint_flips": Setting([], list_of(TEXT, 'a list, for example ["horizontal"]'), by_net=True),
     # The name of a Keras optimizer, and its keyword arguments except the learning rate.
     "optimizer": Setting("adam", TEXT, by_net=True),
     "optimizer_config": Setting({}, OBJECT, by_net=True),
@@ -83,12 +85,25 @@ RUN_SETTINGS = {
     # Whether curves, graph and pictures are written for TensorBoard, too.
     "tensorboard": Setting(False, FLAG),
 }
+# What a run's config.json records besides, and what it records of the run's data.
+RECORDED = {
+    "recipe": Setting(None, TEXT),
+    "created": Setting(None, TEXT),
+    "command": Setting(None, list_of(TEXT, "a list of texts")),
+    "data": Setting(None, OBJECT),
+}
+RECORDED_DATA = dict.fromkeys(("source", "origin", "fingerprint"), Setting(None, TEXT))
 
 
-def check_values(config, settings):
-    """Raises UserError at the first of `settings` ({name: Setting}) whose value in `config` is not valid."""
+def check_values(config, settings, prefix=""):
+    """Raises UserError at the first of `settings` ({name: Setting}) that `config` does not have, or not as valid.
+
+    prefix: what the error puts before a setting's name.
+    """
     for key, setting in settings.items():
-        setting.rule.check(key, config.get(key))
+        if key not in config:
+            raise UserError(f"{prefix}{key} is missing")
+        setting.rule.check(prefix + key, config[key])
 
 
 def override(config, key, value, valid):

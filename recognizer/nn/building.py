@@ -18,7 +18,8 @@ def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
     """Returns architecture `name`, built, its initial weights a function of `seed` (an int; None: unseeded).
 
     precision: that of its layers, "float32" or "bfloat16"; weights and probabilities are float32 in either.
-    joint_flips: as Augmentation's; with k of them the net has 10 * (1 + k) classes, and `aggregated` is what predicts.
+    joint_flips: a list of flip_classes.FLIPS. With k of them the net has 10 * (1 + k) classes, and predicts by
+        `flip_classes.aggregated`.
     Raises UserError for a name or an argument it does not have, or a net of another form.
     """
     name = choose_name("architecture", name, ARCHITECTURES)
@@ -46,7 +47,7 @@ def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
             where = f" ({where})" * bool(where)
             raise UserError(told + reason(error, max(100, LONGEST_LINE - len(told + where))) + where) from error
     _check_form(name, model)
-    return flip_classes.with_classes(model, name, len(joint_flips), seed) if joint_flips else model
+    return flip_classes.with_classes(model, name, joint_flips, seed) if joint_flips else model
 
 
 @contextlib.contextmanager

@@ -5,22 +5,22 @@ from recognizer.base.errors import UserError
 from recognizer.reports import charts
 
 
-def augmented(augmentations, images, seed, title):
+def augmented(kinds, images, seed, title):
     """Five digits (first column) and six augmented forms of each: 30 in all. images: dataset.Images.
 
-    augmentations: six augment.Augmentation, one for each form; of joint_flips the forms show one after the other.
+    kinds: six (augment.Augmentation, joint_flips), one for each form; the forms show the image and its flips in turn.
     """
     from recognizer.nn.flip_classes import FLIPS
-    from recognizer.training import fitting
+    from recognizer.training import batches
 
     of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
     if not all(map(len, of_class.values())):
         raise UserError(f"{images.origin} has not all of the digits 0, 2, 4, 7 and 9, which this picture shows")
     firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
     forms = []
-    for i, augmentation in enumerate(augmentations):
-        form = fitting.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
-        views = [(), *(FLIPS[flip] for flip in augmentation.joint_flips)]
+    for i, (augmentation, flips) in enumerate(kinds):
+        form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
+        views = [(), *(FLIPS[flip] for flip in flips)]
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
     captions = [f"{label}" if i == 0 else "" for label in images.y[firsts] for i in range(7)]

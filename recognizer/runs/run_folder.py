@@ -33,8 +33,7 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_json, remove_temporaries, whole_file, write_json
 from recognizer.base.reasons import reason
-from recognizer.base.words import choose
-from recognizer.config import checks, schema
+from recognizer.config import checks, earlier, schema
 from recognizer.runs import run_folder
 
 RUNS = Path("runs")
@@ -116,27 +115,17 @@ def record_source(folder, config):
 
 
 def read_config(folder):
-    """A run's config.json, checked as it may come from elsewhere; settings that are newer than the run are added."""
+    """Returns a run's config.json, checked, as it may come from elsewhere; settings newer than the run are added."""
     path = folder / "config.json"
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} is no run's: an object of settings is needed")
-    config = schema.DEFAULTS | {"tensorboard": False, "deterministic": False} | config
-    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
-    kinds |= dict(tensorboard=bool, deterministic=bool) | dict.fromkeys({"steps_per_call"} & config.keys(), int)
-    for key, kind in kinds.items():
-        if not isinstance(config.get(key), kind):
-            raise UserError(f"{path}: {key} is missing or no {kind.__name__}: this is no run's")
-    choose(f"value in {path} for precision:", config["precision"], ("float32", "bfloat16", "float16"))
-    choose(f"value in {path} for augment_engine:", config["augment_engine"], ("batch", "keras"))
-    command = config.setdefault("command", [])
-    if not isinstance(command, list) or not all(isinstance(part, str) for part in command):
-        raise UserError(f"{path}: command is no list of texts: this is no run's")
-    for key in ("source", "origin", "fingerprint"):
-        if not isinstance(config["data"].get(key), str):
-            raise UserError(f"{path}: data.{key} is missing or no text: this is no run's")
+    later = {"tensorboard": False, "deterministic": False, "command": []}
+    config = schema.DEFAULTS | later | dict(earlier.renamed(config.items()))
     try:
-        checks.check_seed("seed", config["seed"])
+        schema.check_values(config, schema.RECORDED | schema.RUN_SETTINGS)
+        schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
+        schema.COUNT.check("steps_per_call", config.get("steps_per_call", 1))
         checks.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

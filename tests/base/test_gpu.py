@@ -20,7 +20,7 @@ import train
 from recognizer.base import environment, machine
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.runs import compare
-from recognizer.training import callbacks, fitting, plan
+from recognizer.training import memory, progress, trainer
 
 T4 = machine.Gpu("Tesla T4", (7, 5))
 P100 = machine.Gpu("Tesla P100-PCIE-16GB", (6, 0))
@@ -321,17 +321,17 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(act):
 def test_a_lack_of_memory_keeps_the_epochs_done_and_names_the_batch_size(tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
     arguments = ["--model", "linear", *TINY, "--batch-size", "40", "--data", "digits"]
-    begin = callbacks.Progress.on_epoch_begin
+    begin = progress.Progress.on_epoch_begin
 
     def short_in_epoch_2(self, epoch, logs=None):
         begin(self, epoch, logs)
         if epoch == 1:
             tensorflow_eager()
 
-    monkeypatch.setattr(callbacks.Progress, "on_epoch_begin", short_in_epoch_2)
+    monkeypatch.setattr(progress.Progress, "on_epoch_begin", short_in_epoch_2)
     with pytest.raises(UserError) as told:
         train.main([*arguments, "--run", "r"])
-    monkeypatch.setattr(callbacks.Progress, "on_epoch_begin", begin)
+    monkeypatch.setattr(progress.Progress, "on_epoch_begin", begin)
     assert "python train.py --run r --resume" in str(told.value)
     assert "--batch-size 20 (it is 40)" in str(told.value)
     assert len(str(told.value)) < 280
@@ -348,12 +348,12 @@ def test_a_lack_of_memory_keeps_the_epochs_done_and_names_the_batch_size(tmp_pat
     [(64, 1, "--batch-size 32"), (12, 4, "--batch-size 4"), (4, 4, "a smaller net"), (1, 1, "a smaller net")],
 )
 def test_half_the_batch_size_is_one_that_the_replicas_can_share(size, replicas, told):
-    assert told in plan.smaller_batches({"batch_size": size, "replicas": replicas})
+    assert told in memory.smaller_batches({"batch_size": size, "replicas": replicas})
 
 
 def test_memory_that_is_short_before_there_is_a_run_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fitting, "new_trainer", lambda *_: np.zeros(10**14))
+    monkeypatch.setattr(trainer, "new_model", lambda *_: np.zeros(10**14))
     with pytest.raises(UserError, match="out of memory: try --batch-size 20"):
         train.main(["--model", "linear", *TINY, "--batch-size", "40", "--data", "digits"])
     assert not (tmp_path / "runs").exists()

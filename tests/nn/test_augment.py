@@ -120,7 +120,7 @@ def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits)
 
     from augment import Augmentation
     from recognizer.config.overrides import resolve
-    from recognizer.training.batches import training_batches
+    from recognizer.training.batches import TrainingBatches
 
     made = []
     original = tf.keras.preprocessing.image.ImageDataGenerator
@@ -131,9 +131,8 @@ def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits)
         config = resolve("deotte", [("steps_per_epoch", 2)]) | {"seed": 0, "augment_engine": engine}
         augmentation = Augmentation(**config["augmentation"])
         augmentation.check_engine(engine)
-        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, np.arange(200), augmentation)
-        begin(0)
-        assert len(list(batches)) == 2
+        batches = TrainingBatches(config, 1, digits.train, np.arange(200))
+        assert len(list(batches.data)) == 2
         assert bool(made) == several
 
 
@@ -218,19 +217,15 @@ def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
 
 
 def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
-    from augment import Augmentation
     from recognizer.config.overrides import resolve
-    from recognizer.training.batches import training_batches
+    from recognizer.training.batches import TrainingBatches
 
-    x, y = digits.train.x, digits.train.y
     config = resolve("grenholm", [("batch_size", 100), ("steps_per_epoch", 3)]) | {"seed": 0}
 
     def batches(engine, **settings):
-        batches, begin = training_batches(
-            config | {"augment_engine": engine}, 1, x, y, np.arange(len(x)), Augmentation(**settings)
-        )
-        begin(0)
-        return [[np.asarray(part) for part in batch] for batch in batches]
+        own = {"augment_engine": engine, "augmentation": settings}
+        batches = TrainingBatches(config | own, 1, digits.train, np.arange(len(digits.train.x)))
+        return [[np.asarray(part) for part in batch] for batch in batches.data]
 
     digits_alone = batches("batch")
     for engine in ("batch", "keras"):
@@ -249,45 +244,17 @@ def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
 
 def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits):
     from augment import Augmentation
-    from recognizer.training import fitting
+    from recognizer.training.batches import augmented_images
 
     x = digits.train.x[:50]
     mixup = Augmentation(mixup_alpha=0.4)
-    np.testing.assert_allclose(fitting.augmented_images(mixup, x, seed=0), x, atol=1e-3)
-    mixed = fitting.augmented_images(mixup, x, seed=0, mixed=True)
+    np.testing.assert_allclose(augmented_images(mixup, x, seed=0), x, atol=1e-3)
+    mixed = augmented_images(mixup, x, seed=0, mixed=True)
     assert 0.05 < np.abs(mixed - x).mean() / x.mean() < 1
     # Each is between itself and the one before.
     before = np.roll(x, 1, axis=0)
     assert (mixed <= np.maximum(x, before) + 1e-3).all()
     assert (mixed >= np.minimum(x, before) - 1e-3).all()
-
-
-@pytest.mark.parametrize("engine", ["batch", "keras"])
-def test_each_digit_comes_with_its_flips_as_classes_of_their_own(engine, digits):
-    from augment import Augmentation
-    from recognizer.config.overrides import resolve
-    from recognizer.training.batches import training_batches
-
-    x, y = digits.train.x, digits.train.y
-    config = resolve("grenholm", [("batch_size", 50), ("steps_per_epoch", 2)])
-    for flips, views in (
-        (["horizontal"], [x, x[:, :, ::-1]]),
-        (["horizontal_and_vertical", "vertical"], [x, x[:, ::-1, ::-1], x[:, ::-1]]),
-    ):
-        batches, begin = training_batches(
-            config | {"seed": 0, "augment_engine": engine}, 1, x, y, np.arange(100), Augmentation(joint_flips=flips)
-        )
-        begin(0)
-        images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
-        k = len(views)
-        assert len(images) == len(labels) == 100 * k
-        assert labels.shape[1] == 10 * k
-        pixels = np.rint(images[..., 0] * 255)
-        shown = {image.tobytes(): label for image, label in zip(pixels, labels.argmax(1), strict=True)}
-        for i, view in enumerate(views):
-            for image, label in zip(view[:100].astype(np.float32), y[:100], strict=True):
-                assert shown[image.tobytes()] == label + 10 * i
-            np.testing.assert_array_equal(labels[i::k].argmax(1) - 10 * i, labels[::k].argmax(1))
 
 
 def test_only_what_changes_images_is_called_augmentation():
@@ -349,11 +316,6 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
         (dict(mixup_alpha="much"), "mixup_alpha must be a number of 0 or more"),
         (dict(mixup_alpha=True), "mixup_alpha must be a number of 0 or more"),
         (dict(mixup_alpha=1e-9), "mixup_alpha must be 0, or from 0.01 to 100"),
-        (dict(joint_flips="horizontal"), "joint_flips must be a list of horizontal, vertical"),
-        (dict(joint_flips=["vertical", "vertical"]), "each once at most"),
-        (dict(joint_flips=["horizontally"]), "did you mean 'horizontal'"),
-        (dict(joint_flips=[[1]]), "no flip in joint_flips [1]"),
-        (dict(joint_flips=["vertical"], horizontal_flip=True), "classes of their own: without horizontal_flip"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(settings, told):

@@ -293,15 +293,15 @@ def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, 
 
 
 def test_rows_watched_while_training_are_from_all_over_the_file():
-    from recognizer.training import fitting
+    from recognizer.training.trainer import evenly
 
     rows = np.arange(100, 1100, 2)
-    watched = fitting.spread(rows, 40)
+    watched = evenly(rows, 40)
     assert len(watched) == 40
     assert set(watched) <= set(rows)
     assert np.histogram(watched, 4, (100, 1100))[0].tolist() == [10, 10, 10, 10]
     for most in (None, 500, 501):
-        np.testing.assert_array_equal(fitting.spread(rows, most), rows)
+        np.testing.assert_array_equal(evenly(rows, most), rows)
 
 
 @pytest.mark.parametrize(
@@ -309,9 +309,9 @@ def test_rows_watched_while_training_are_from_all_over_the_file():
 )
 def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, expected, monkeypatch):
     from recognizer.nn import building, optimizers
-    from recognizer.training.model import Trainer
+    from recognizer.training.model import TrainingModel
 
-    trainer = Trainer(building.build("linear"), steps)
+    trainer = TrainingModel(building.build("linear"), steps)
     trainer.compile(optimizers.make("sgd"))
     monkeypatch.setattr(trainer, "_time", lambda batches, several: seconds)
     trainer.warm_up(None)
@@ -375,8 +375,10 @@ from pathlib import Path
 from recognizer.base import environment, files
 config = files.read_json(Path(sys.argv[2], "config.json"))
 environment.choose_threads(config)
-from recognizer.training import fitting
-fitting.fit_net(config, 2, Path.cwd())
+from recognizer.config import members
+from recognizer.data import sources
+from recognizer.training.trainer import Trainer
+Trainer(members.kinds(config)[0], sources.load("digits")).fit(2, Path.cwd())
 """
 
 
@@ -392,11 +394,12 @@ MEMORY = """
 import sys; sys.path.insert(0, sys.argv[1])
 import os, train
 from pathlib import Path
-told = train.print_net
-def print_net(config, result):
-    told(config, result)
-    print("RSS", int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20)
-train.print_net = print_net
+from recognizer.runs import summary
+line = summary.net_line
+def net_line(result, nets):
+    memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    return f"{line(result, nets)}\nRSS {memory}"
+summary.net_line = net_line
 train.main(["deotte", "--nets", "7", "--epochs", "1", "--set", "steps_per_epoch=5", "--data", "digits"])
 """
 
@@ -416,16 +419,13 @@ def test_memory_does_not_grow_from_net_to_net(tmp_path):
 
 
 def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
-    from augment import Augmentation
-    from recognizer.training.batches import training_batches
+    from recognizer.training.batches import TrainingBatches
 
     config = resolve("single", [("batch_size", 200), ("epochs", 1), ("min_steps_per_epoch", 1)])
     config |= {"seed": 1, "augment_engine": "keras"}
     for setting in ("featurewise_center", "zca_whitening"):
-        augmentation, rows = Augmentation(**{setting: True}), np.arange(200)
-        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, rows, augmentation)
-        begin(0)
-        (x, _), *_ = batches
+        own = {"augmentation": {setting: True}}
+        (x, _), *_ = TrainingBatches(config | own, 1, digits.train, np.arange(200)).data
         plain = digits.train.x[:200].mean() / 255
         assert abs(float(np.mean(x))) < 0.01 < plain
         if setting == "zca_whitening":  # every direction that varies at all, varies by about one
@@ -434,19 +434,17 @@ def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
 
 
 def test_both_augmentation_engines_train_on_the_same_batches(digits):
-    from augment import Augmentation
-    from recognizer.training.batches import training_batches
+    from recognizer.training.batches import TrainingBatches
 
     config = resolve("single", [("batch_size", 32)]) | {"seed": 1}
-    augmentation, rows = Augmentation(**config["augmentation"]), np.arange(80)
-    (ours, begin_ours), (keras_own, begin_keras) = (
-        training_batches(config | {"augment_engine": engine}, 1, digits.train.x, digits.train.y, rows, augmentation)
+    made = [
+        TrainingBatches(config | {"augment_engine": engine}, 1, digits.train, np.arange(80))
         for engine in ("batch", "keras")
-    )
+    ]
     for epoch in (0, 1):
-        begin_ours(epoch)
-        begin_keras(epoch)
-        batches = [list(ours), list(keras_own)]
+        for each in made:
+            each.set_epoch(epoch)
+        batches = [list(each.data) for each in made]
         assert [len(b) for b in batches] == [30, 30]  # the recipe's least 30 steps
         for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
             np.testing.assert_allclose(x, keras_x, atol=1e-4)
