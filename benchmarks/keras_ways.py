@@ -5,11 +5,8 @@ python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
 
 import argparse
 import itertools
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import shared  # noqa: F401 (puts the repository on the path)
 from clock import Clock
 
 import recipes

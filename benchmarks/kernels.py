@@ -10,9 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
+import shared  # noqa: F401 (puts the repository on the path)
 
 from recognizer.base import environment
 from recognizer.config.overrides import resolve

@@ -39,7 +39,7 @@ def whole(low=0, below=LARGEST):
 
 
 def one_of(*names):
-    """Returns the rule for one of some texts."""
+    """Returns the rule for one of some strings."""
     return Rule(" or ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
 
 
@@ -51,4 +51,4 @@ def list_of(rule, words):
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 NULL = Rule("null", lambda value: value is None)
 OBJECT = Rule("an object {NAME: VALUE, ...}", lambda value: isinstance(value, dict))
-TEXT = Rule("a text", lambda value: isinstance(value, str))
+TEXT = Rule("a string", lambda value: isinstance(value, str))

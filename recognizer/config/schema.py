@@ -89,7 +89,7 @@ RUN_SETTINGS = {
 RECORDED = {
     "recipe": Setting(None, TEXT),
     "created": Setting(None, TEXT),
-    "command": Setting(None, list_of(TEXT, "a list of texts")),
+    "command": Setting(None, list_of(TEXT, "a list of strings")),
     "data": Setting(None, OBJECT),
 }
 RECORDED_DATA = dict.fromkeys(("source", "origin", "fingerprint"), Setting(None, TEXT))

@@ -10,7 +10,7 @@ from keras import ops
 
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose
-from recognizer.nn.registry import images
+from recognizer.nn.parts import images
 
 # The flips, as keras.layers.RandomFlip names them, and the axes of images that each turns round.
 FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}

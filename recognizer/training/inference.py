@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 
-from recognizer.nn import copies, saved_net
+from recognizer.nn import copies, sizes
 from recognizer.training.batches import evaluation_batches
 
 
@@ -22,7 +22,7 @@ class Predictor:
     def __init__(self, plain, precision="float32", dtypes=None):
         self.kind = _architecture(plain), precision, dtypes
         self.model = copies.fast(plain, precision, dtypes)
-        self.most = saved_net.images_at_once(self.model)
+        self.most = sizes.images_at_once(self.model)
 
     def load(self, plain):
         """Takes the weights of another net of the same architecture."""

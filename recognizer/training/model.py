@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from recognizer.base.backend import TENSORFLOW
-from recognizer.nn import copies
+from recognizer.nn import copies, logits
 
 if TENSORFLOW:
     import tensorflow as tf
@@ -94,7 +94,7 @@ class TrainingModel(keras.Model):
         super().__init__()
         self.network, self.replicas = network, replicas
         self.epoch = Epoch(steps)
-        self.softmax = copies.final_softmax(network)
+        self.softmax = logits.final_softmax(network)
         if hasattr(self.softmax, "activation"):
             self.softmax.activation = keras.activations.linear
         elif self.softmax is not None:

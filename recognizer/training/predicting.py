@@ -1,33 +1,52 @@
-"""Predicts a set of images by the nets of finished runs."""
+"""Predicts images by the nets of finished runs, or reads what training predicted for them."""
 
 import contextlib
 import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice
+from recognizer.base.errors import UserError
 from recognizer.base.words import duration
+from recognizer.data import sources
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
 
 SLOW = 5  # seconds before a line says that predicting is under way, without a terminal
 
 
+def test_set(source, configs):
+    """Returns the test set (Images) of `source`, or if that is None the test set of the runs' own data.
+
+    Raises UserError if there is none, or if the runs have different data.
+    """
+    if source is not None:
+        return sources.load_test(source)
+    data = [config["data"] for config in configs]
+    if len({own["fingerprint"] for own in data}) > 1:
+        raise UserError("these runs were trained on different data: choose by --test which test set to predict")
+    source = data[0]["source"]
+    if source not in sources.SOURCES and not Path(source).exists():
+        raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")
+    return sources.load_test(source)
+
+
 def mean_probabilities(folders, configs, test):
-    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for a dataset.Images.
+    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for Images.
 
     Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
     """
     known = [read_test_predictions(folder, config, test) for folder, config in zip(folders, configs, strict=True)]
-    left = [i for i, found in enumerate(known) if found is None]
-    if same := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
-        print(f"Already predicted when trained: {', '.join(same)}")
-    if left:
-        computed = computed_probabilities([folders[i] for i in left], [configs[i] for i in left], test.x)
-        for i, found in zip(left, computed, strict=True):
+    unknown = [i for i, found in enumerate(known) if found is None]
+    if names := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
+        print(f"Already predicted when trained: {', '.join(names)}")
+    if unknown:
+        computed = computed_probabilities([folders[i] for i in unknown], [configs[i] for i in unknown], test.x)
+        for i, found in zip(unknown, computed, strict=True):
             known[i] = found
     total = np.zeros((len(test.x), 10))
     for probabilities in (of_net for of_run in known for of_net in of_run):
@@ -43,7 +62,7 @@ def computed_probabilities(folders, configs, x):
     from recognizer.nn.precision import native_precision
     from recognizer.training import inference
 
-    machine.print_advice()
+    gpu_advice.print_advice()
     computed, predictor = [], None
     with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
         for folder, config in zip(folders, configs, strict=True):
@@ -66,12 +85,12 @@ def progress(images, nets):
     """
     what = f"Predicting {images:,} images with {nets} net{'s' * (nets > 1)}"
     if not sys.stdout.isatty():
-        told = threading.Timer(SLOW, print, [f"{what} ..."], {"flush": True})
-        told.start()
+        timer = threading.Timer(SLOW, print, [f"{what} ..."], {"flush": True})
+        timer.start()
         try:
             yield lambda done: None
         finally:
-            told.cancel()
+            timer.cancel()
         return
 
     started, width = time.perf_counter(), shutil.get_terminal_size().columns - 1

@@ -14,7 +14,7 @@ from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.files import write_arrays, write_json
 from recognizer.config import members
 from recognizer.data import streams
-from recognizer.nn import batch_norm, building, copies, flip_classes, optimizers, saved_net
+from recognizer.nn import batch_norm, building, copies, flip_classes, optimizers, saved_net, sizes
 from recognizer.runs import checkpoints, metrics, run_folder
 from recognizer.runs.predictions import checksums
 from recognizer.training import callbacks
@@ -137,7 +137,7 @@ class Trainer:
         if not len(rows):
             return None
         images, network = self.digits.train, self.model.network
-        at_once = saved_net.images_at_once(network)
+        at_once = sizes.images_at_once(network)
         return evaluation_batches(images.x[rows], images.y[rows], at_once, network.output_shape[-1])
 
     def _stopped(self, error, checkpoint):

@@ -14,7 +14,7 @@ from recognizer.config import members
 from recognizer.config.overrides import resolve
 from recognizer.nn import building, copies, flip_classes, saved_net
 from recognizer.runs import run_folder
-from recognizer.training.batches import training_batches
+from recognizer.training.batches import TrainingBatches
 
 
 @pytest.mark.parametrize("engine", ["batch", "keras"])
@@ -25,10 +25,9 @@ def test_each_digit_comes_with_its_flips_as_classes_of_their_own(engine, digits)
         (["horizontal"], [x, x[:, :, ::-1]]),
         (["horizontal_and_vertical", "vertical"], [x, x[:, ::-1, ::-1], x[:, ::-1]]),
     ):
-        of_flips = config | {"joint_flips": flips}
-        batches, begin = training_batches(of_flips, 1, x, y, np.arange(100), Augmentation())
-        begin(0)
-        images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+        of_flips = config | {"joint_flips": flips, "augmentation": {}}
+        batches = TrainingBatches(of_flips, 1, digits.train, np.arange(100))
+        images, labels = (np.concatenate(part) for part in zip(*batches.data, strict=True))
         k = len(views)
         assert len(images) == len(labels) == 100 * k
         assert labels.shape[1] == 10 * k

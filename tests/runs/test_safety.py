@@ -898,7 +898,7 @@ def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeyp
     for name in ("bag", "linear", "codeastar"):
         arrays = load(trained / "runs" / name / "predictions.npz")
         every[name] = [value for key, value in arrays.items() if key.startswith("test_")]
-    assert run_folder.chosen(["bag", "runs/bag/", "bag"]) == [run_folder.RUNS / "bag"]
+    assert run_folder.find_finished(["bag", "runs/bag/", "bag"]) == [run_folder.RUNS / "bag"]
     for chosen in (["linear"], ["linear", "bag", "linear"], ["bag", "codeastar", "linear"]):
         predict.main([*chosen, "--out", "submissions/set.csv", "--probabilities"])
         found = np.loadtxt(trained / "submissions" / "set-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]

@@ -17,12 +17,11 @@ from conftest import ROOT, load
 from keras import layers as k
 from keras import ops
 
-import models
 import recipes
 from recognizer.base.machine import Gpu
 from recognizer.config import members
 from recognizer.config.overrides import resolve
-from recognizer.nn import batch_norm, building, copies, flip_classes, grad_cam, layers, optimizers, registry
+from recognizer.nn import batch_norm, building, copies, flip_classes, grad_cam, layers, optimizers, parts
 from recognizer.nn import precision as precisions
 from recognizer.nn.precision import native_precision
 from recognizer.runs import checkpoints
@@ -158,27 +157,27 @@ def test_a_dropout_by_xla_drops_as_many_as_its_rate_says():
         assert (mask == 0).mean() == pytest.approx(0.3, abs=0.02)
 
 
-def net(*parts):
-    return keras.Sequential([registry.images(), *parts, k.Flatten(), registry.classes()])
+def net(*middle):
+    return keras.Sequential([parts.images(), *middle, k.Flatten(), parts.classes()])
 
 
 def attention():
-    inputs = registry.images()
+    inputs = parts.images()
     rows = k.Reshape((28, 28))(inputs)
     rows = rows + k.Embedding(28, 28)(ops.arange(28))
     rows = k.LayerNormalization()(rows + k.MultiHeadAttention(2, 8, dropout=0.1)(rows, rows))
-    return keras.Model(inputs, registry.classes()(k.GlobalAveragePooling1D()(rows)))
+    return keras.Model(inputs, parts.classes()(k.GlobalAveragePooling1D()(rows)))
 
 
 def shared():
-    inputs, layer = registry.images(), k.Conv2D(1, 3, padding="same")
+    inputs, layer = parts.images(), k.Conv2D(1, 3, padding="same")
     joined = k.Concatenate()([layer(layer(inputs)), ops.flip(inputs, axis=1)])
-    return keras.Model(inputs, registry.classes()(k.Flatten()(joined)))
+    return keras.Model(inputs, parts.classes()(k.Flatten()(joined)))
 
 
 def averaged():
     """Two heads, whose probabilities are averaged: no softmax is at the end."""
-    inputs = registry.images()
+    inputs = parts.images()
     flat = k.Flatten()(inputs)
     return keras.Model(inputs, k.Average()([k.Dense(10, "softmax")(flat), k.Dense(10, "softmax")(flat)]))
 
@@ -217,11 +216,9 @@ NETS = {
     "preprocessing": lambda: net(k.Rescaling(2.0, -1.0), k.Resizing(20, 20), k.CenterCrop(16, 16)),
     "normalization": adapted,
     "random images": lambda: net(k.RandomRotation(0.05), k.RandomTranslation(0.1, 0.1), k.RandomZoom(0.1)),
-    "softmax layer": lambda: keras.Sequential([registry.images(), k.Flatten(), k.Dense(10), k.Softmax()]),
-    "softmax activation": lambda: keras.Sequential(
-        [registry.images(), k.Flatten(), k.Dense(10), k.Activation("softmax")]
-    ),
-    "nested": lambda: keras.Sequential([registry.images(), keras.Sequential([k.Flatten(), registry.classes()])]),
+    "softmax layer": lambda: keras.Sequential([parts.images(), k.Flatten(), k.Dense(10), k.Softmax()]),
+    "softmax activation": lambda: keras.Sequential([parts.images(), k.Flatten(), k.Dense(10), k.Activation("softmax")]),
+    "nested": lambda: keras.Sequential([parts.images(), keras.Sequential([k.Flatten(), parts.classes()])]),
 }
 
 
@@ -301,20 +298,20 @@ import sys; sys.path.insert(0, sys.argv[1])
 from recognizer.base import environment; environment.import_keras()
 import keras, numpy as np
 from recognizer.base.machine import Gpu
-from recognizer.nn import optimizers, registry
+from recognizer.nn import optimizers, parts
 from recognizer.training.model import TrainingModel
 x, y = np.ones((4, 28, 28, 1), np.float32), np.eye(10, dtype=np.float32)[[1, 1, 1, 1]]
 for ending in ("classes", "activation", "nested", "nested softmax", "softmax", "ops.softmax"):
-    flat = [registry.images(), keras.layers.Flatten()]
+    flat = [parts.images(), keras.layers.Flatten()]
     if ending == "classes":
-        net = keras.Sequential([*flat, registry.classes()])
+        net = keras.Sequential([*flat, parts.classes()])
     elif ending == "nested":
-        net = keras.Sequential([*flat, keras.Sequential([keras.Input((784,)), registry.classes()])])
+        net = keras.Sequential([*flat, keras.Sequential([keras.Input((784,)), parts.classes()])])
     elif ending == "nested softmax":
         inner = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10), keras.layers.Softmax()])
         net = keras.Sequential([*flat, inner])
     elif ending == "ops.softmax":
-        inputs = registry.images()
+        inputs = parts.images()
         net = keras.Model(inputs, keras.ops.softmax(keras.layers.Dense(10)(keras.layers.Flatten()(inputs))))
     else:
         last = keras.layers.Activation("softmax") if ending == "activation" else keras.layers.Softmax()
@@ -323,7 +320,7 @@ for ending in ("classes", "activation", "nested", "nested softmax", "softmax", "
         bias = np.zeros(10, np.float32)
         bias[0] = 100  # a probability of 1 for a wrong class
         net.set_weights([np.zeros((784, 10), np.float32), bias])
-        trainer = TrainingModel(models.keras.models.clone_model(net), 1, replicas)
+        trainer = TrainingModel(keras.models.clone_model(net), 1, replicas)
         trainer.network.set_weights(net.get_weights())
         trainer.compile(optimizers.make("sgd"))
         trainer.epoch.rates.assign([1.0])
@@ -362,13 +359,13 @@ def test_a_saved_net_still_ends_in_its_softmax(digits):
 
 
 def test_nets_of_one_kind_share_one_compiled_predictor(digits, monkeypatch):
-    calls, original = [], models.Dense.call
+    calls, original = [], keras.layers.Dense.call
 
     def call(self, inputs, training=None):
         calls.append(1)
         return original(self, inputs, training)
 
-    monkeypatch.setattr(models.Dense, "call", call)
+    monkeypatch.setattr(keras.layers.Dense, "call", call)
     predictor, x = None, digits.test.x
     traced = []
     for seed in (1, 2, 3):
@@ -388,13 +385,13 @@ def test_nets_of_one_kind_share_one_compiled_predictor(digits, monkeypatch):
 
 
 def inner_output():
-    inputs, inner = registry.images(), keras.Input((784,))
+    inputs, inner = parts.images(), keras.Input((784,))
     heads = keras.Model(inner, [k.Dense(10, "softmax")(inner), k.Dense(10, "softmax")(inner)])
     return keras.Model(inputs, heads(k.Flatten()(inputs))[1])
 
 
 def called_twice():
-    inputs, inner = registry.images(), keras.Input((784,))
+    inputs, inner = parts.images(), keras.Input((784,))
     head, flat = keras.Model(inner, k.Dense(10, "softmax")(inner)), k.Flatten()(inputs)
     return keras.Model(inputs, head(flat * ops.max(head(flat), axis=1, keepdims=True)))
 
@@ -410,14 +407,14 @@ def penalised():
 
 
 def recurrent():
-    return keras.Sequential([registry.images(), k.Reshape((28, 28)), k.SimpleRNN(10, activation="softmax")])
+    return keras.Sequential([parts.images(), k.Reshape((28, 28)), k.SimpleRNN(10, activation="softmax")])
 
 
 ENDINGS = {
     "the second output of a model within": inner_output,
     "a model within called twice": called_twice,
     "a class of its own": lambda: net(Smoothed(10, activation="softmax")),
-    "a penalty on probabilities": lambda: keras.Sequential([registry.images(), k.Flatten(), penalised()]),
+    "a penalty on probabilities": lambda: keras.Sequential([parts.images(), k.Flatten(), penalised()]),
     "recurrent": recurrent,
     "averaged": averaged,
 }
@@ -536,7 +533,7 @@ def test_a_float16_net_none_of_whose_steps_is_finite_stops_in_a_line(tmp_path, m
 
     monkeypatch.chdir(tmp_path)
     options = ["linear", "--precision", "float16", "--data", "digits", "--batch-size", "700", "--epochs", "40"]
-    monkeypatch.setattr(models.Rescaling, "call", lambda self, inputs: inputs * 1e30)
+    monkeypatch.setattr(keras.layers.Rescaling, "call", lambda self, inputs: inputs * 1e30)
     with pytest.raises(UserError, match="whatever the loss scale") as error:
         train.main(options)
     assert "\n" not in str(error.value)
@@ -680,7 +677,7 @@ def test_the_precision_is_what_the_gpu_computes_fast(monkeypatch):
 
 
 def test_layers_with_a_dtype_of_their_own_keep_it_when_the_net_predicts(digits, tmp_path):
-    inputs = registry.images()
+    inputs = parts.images()
 
     def built(policy):
         keras.config.set_dtype_policy(policy)
