@@ -1,8 +1,8 @@
 """Recipes with changed settings: the overrides of --set and of train.py's options, applied and checked."""
 
+import ast
 import copy
 import json
-import math
 
 import recipes
 from recognizer.base.errors import UserError
@@ -95,28 +95,22 @@ def _overlap(key, other):
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-PYTHON = {"True": "true", "False": "false", "None": "null"}  # as JSON
-
-
 def parse_override(text):
     """Returns (key, value) of a text "KEY=VALUE": 'schedule.decay=0.9' gives ('schedule.decay', 0.9).
 
-    The value is JSON where it can be, else a text. Python's True, False, None and numbers (.9) will do for JSON's.
-    Raises UserError if there is no "=", and for infinite and NaN.
+    The value is JSON or a Python literal (True, None, .9, [.1, .01]); what is neither is a string.
+    Raises UserError if there is no "=", and for an infinite number or NaN.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set takes KEY=VALUE, not {text!r}")
+        raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}")
+    if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        raise UserError(f"a setting must be a finite number, not {value}")
     try:
-        return key, json.loads(PYTHON.get(value, value), parse_constant=_no_constant)
+        return key, json.loads(value)
     except ValueError:
         pass
     try:
-        number = float(value)
-    except ValueError:
+        return key, json.loads(json.dumps(ast.literal_eval(value)))  # tuples become lists
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return key, value
-    return key, number if math.isfinite(number) else _no_constant(value)
-
-
-def _no_constant(name):
-    raise UserError(f"a setting must be a finite number, not {name}")

@@ -100,8 +100,9 @@ KERAS = {
     "PiecewiseConstantDecay": ({"boundaries", "values"}, set()),
     "PolynomialDecay": ({"learning_rate"}, {"decay_epochs", "end_learning_rate", "power", "cycle"}),
 }
+SHORT = {"cosine": "CosineDecay"}
 
-RATE, EPOCHS, SHARE = number(0, 1e6), number(0.001, 10**6), number(0, 1)
+RATE, EPOCHS, SHARE = number(0, 10**6), number(0.001, 10**6), number(0, 1)
 PHASE = Rule("", lambda value: isinstance(value, list) and len(value) == 2 and all(map(RATE.valid, value)))
 RULES = {  # for the settings of every schedule
     "learning_rate": RATE,
@@ -121,10 +122,10 @@ RULES = {  # for the settings of every schedule
     "decay_rate": RATE,
     "staircase": FLAG,
     "alpha": RATE,
-    "t_mul": number(1, 1e6),
+    "t_mul": number(1, 10**6),
     "m_mul": RATE,
     "end_learning_rate": RATE,
-    "power": number(0, 1e6),
+    "power": RATE,
     "cycle": FLAG,
     "boundaries": list_of(number(), "a list of epochs"),
     "values": list_of(RATE, "a list of learning rates"),
@@ -222,7 +223,7 @@ def canonical(schedule):
     if "initial_learning_rate" in schedule and "learning_rate" not in schedule:
         schedule["learning_rate"] = schedule.pop("initial_learning_rate")
     if "name" in schedule:
-        names = {_plain(name): name for name in (*OWN, *KERAS)} | {"cosine": "CosineDecay"}
+        names = {_plain(name): name for name in (*OWN, *KERAS)} | SHORT
         schedule["name"] = names.get(_plain(schedule["name"]), schedule["name"])
     return schedule
 
@@ -232,13 +233,14 @@ def _plain(name):
 
 
 def check(schedule, epochs):
-    """Raises UserError unless `schedule`, {"name": ..., setting: value}, is valid for so many epochs."""
+    """Raises UserError unless a config's schedule, as `canonical` returns it, is valid for so many epochs."""
+    names = [*OWN, *KERAS, *SHORT]
     if "name" not in schedule:
-        raise UserError(f"the schedule needs a name, one of: {', '.join(sorted([*OWN, *KERAS]))}")
-    name = choose("schedule", schedule["name"], [*OWN, *KERAS])
+        raise UserError(f"the schedule needs a name, one of: {', '.join(sorted(names))}")
+    name = choose("schedule", schedule["name"], names)
     needed, optional = _settings(name)
     for key in [key for key in schedule if key != "name"]:
-        choose(f"setting of schedule {name!r}", key, needed | optional)
+        choose(f"{name} setting", key, needed | optional)
         RULES[key].check(f"schedule.{key}", schedule[key])
     if missing := needed - schedule.keys():
         raise UserError(f"schedule {name!r} needs {', '.join(sorted(missing))}")
