@@ -159,7 +159,7 @@ def test_the_spread_says_whose_accuracies_and_on_what(trained, tmp_path):
         run_pictures.spread(ours, theirs)
 
 
-def test_the_curves_show_the_saved_nets_and_that_validation_was_before_batch_norm_statistics(trained):
+def test_the_curves_show_the_saved_models_and_that_validation_was_before_batch_norm_statistics(trained):
     folder = trained / "runs" / "bag"
     config = run_folder.read_config(folder)
     accuracy = run_pictures.curves(folder, config).axes[1]
@@ -299,7 +299,7 @@ def test_a_confusion_matrix_in_percent_is_of_each_label():
 )
 def test_pictures_of_nothing_are_one_line(arguments, line, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, unfinished, unlabelled, moved = copied(trained, tmp_path, "bag", "unfinished", "unlabelled", "moved")
+    _, unfinished, _, moved = copied(trained, tmp_path, "bag", "unfinished", "unlabelled", "moved")
     (unfinished / "result.json").unlink()
     config = read_json(moved / "config.json")
     write_json(moved / "config.json", config | {"data": config["data"] | {"source": "gone.npz"}})
