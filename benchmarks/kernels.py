@@ -28,11 +28,11 @@ def main(recipe, batch_size, steps=30):
 
     from recognizer.nn import building
     from recognizer.nn.precision import native_precision
-    from recognizer.training import fitting
+    from recognizer.training.trainer import new_model
 
     config["precision"] = native_precision()
     config["model_config"] = building.all_arguments(config["model"], config["model_config"], lambda: (0.13, 0.31))
-    model = fitting.new_trainer(config, 1, steps)
+    model = new_model(config, 1, steps)
     x = tf.random.uniform((int(batch_size), 28, 28, 1))
     y = tf.one_hot(np.arange(int(batch_size)) % 10, 10)
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -53,6 +54,9 @@ def test_a_net_of_joint_flips_predicts_by_each_flip_in_its_own_classes(name, dig
     x = digits.test.x[:64, ..., None] / np.float32(255)
     net = building.build(name, seed=2, joint_flips=["vertical", "horizontal"])
     assert net.output_shape == (None, 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        net(x)
     parts = [
         net.predict(view, verbose=0)[:, 10 * i : 10 * i + 10] for i, view in enumerate((x, x[:, ::-1], x[:, :, ::-1]))
     ]

@@ -20,6 +20,7 @@ import recipes
 from recognizer.commands import runs
 from recognizer.config import members
 from recognizer.config.overrides import resolve
+from recognizer.reports import submission
 from recognizer.runs import run_folder
 
 
@@ -110,7 +111,7 @@ def test_image_files_of_any_size_and_polarity_are_predicted_as_the_digits_they_s
 def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     (trained / "precious.csv").write_text("a,b\n1,2\n")
     process = script("predict.py", "bag", "--out", "precious.csv", cwd=trained)
-    assert_one_line_error(process, "precious.csv exists and is no submission")
+    assert_one_line_error(process, "precious.csv exists and is not a submission")
     assert (trained / "precious.csv").read_text() == "a,b\n1,2\n"
     (trained / "mine-preview.png").write_bytes(b"a picture")
     process = script("predict.py", "bag", "--out", "mine.csv", cwd=trained)
@@ -119,7 +120,7 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     assert_one_line_error(script("predict.py", "bog", cwd=trained), "no run 'bog'", "bag")
     assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
     assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
-    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "no name for a run")
+    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "not a name for a run")
 
 
 def test_a_runs_name_is_never_reused(trained):
@@ -250,7 +251,7 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
         assert net["validation_accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
         assert net["weights_epoch"] == 1 + int(np.argmax(accuracies))
         capsys.readouterr()
-        predict.print_validation(run, run_folder.read_config(run))
+        submission.print_validation(run, run_folder.read_config(run))
         runs.main([])
         assert capsys.readouterr().out.count("biased upward") == 2
     if "--shared-split" in options:
@@ -324,7 +325,6 @@ def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
 ):
     import keras
 
-    import predict
     import train
     from recognizer.nn.precision import native_precision
 
