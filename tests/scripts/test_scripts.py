@@ -475,14 +475,3 @@ def test_a_keras_that_is_too_old_is_one_line(tmp_path):
     process = script("train.py", "--data", "digits", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert_one_line_error(process, "Keras 3.8.0 is too old", "3.12 or later", "'keras>=3.12'")
     assert not (tmp_path / "runs").exists()
-
-
-def test_as_many_steps_as_were_asked_for_are_made():
-    import train
-    from recognizer.config.overrides import config_from_arguments
-
-    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5"])
-    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 1
-    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=7"])
-    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 7
-    assert config_from_arguments(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
