@@ -299,7 +299,7 @@ def test_a_confusion_matrix_in_percent_is_of_each_label():
 )
 def test_pictures_of_nothing_are_one_line(arguments, line, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, unfinished, unlabelled, moved = copied(trained, tmp_path, "bag", "unfinished", "unlabelled", "moved")
+    _, unfinished, _, moved = copied(trained, tmp_path, "bag", "unfinished", "unlabelled", "moved")
     (unfinished / "result.json").unlink()
     config = read_json(moved / "config.json")
     write_json(moved / "config.json", config | {"data": config["data"] | {"source": "gone.npz"}})
