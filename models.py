@@ -6,24 +6,31 @@ To add yours, write a function below under `@architecture`; that is the whole ed
     def mine(dropout=0.5):
         return keras.Sequential([images(), Conv2D(32, 3, activation="relu"), Flatten(), Dropout(dropout), classes()])
 
-then `python train.py --model mine`. An architecture returns an uncompiled keras.Model whose input is float32
-(n, 28, 28, 1) in 0..1 and whose output is float32 probabilities (n, 10). Its arguments are the recipe's `model_config`
-(`--set model_config.dropout=0.3`); `_` and `-` are the same in its name.
+then `python train.py --model mine`. Further layers are imported below by the names that they have in keras.layers.
+
+An architecture returns an uncompiled keras.Model whose input is float32 (n, 28, 28, 1) in 0..1 and whose output is
+float32 probabilities (n, 10): it begins with images() and ends with classes(). Its arguments are the recipe's
+`model_config` (`--set model_config.dropout=0.3`); `_` and `-` are the same in its name.
 """
 
 import keras
-from keras.layers import (
+
+from recognizer.nn.parts import (
     Add,
+    BatchNormalization,
+    Conv2D,
     Dense,
+    Dropout,
     Flatten,
     GlobalAveragePooling2D,
     LayerNormalization,
     MaxPooling2D,
     ReLU,
+    architecture,
+    classes,
+    images,
+    standardized,
 )
-
-from recognizer.nn.layers import BatchNormalization, Conv2D, Dropout
-from recognizer.nn.registry import architecture, classes, images, standardized
 
 
 @architecture

@@ -14,12 +14,9 @@ Then: python predict.py
 """
 
 import recipes
-from recognizer.base import cli, environment, machine
+from recognizer.base import cli
 from recognizer.base.errors import Terminated, UserError, enough_memory
-from recognizer.base.words import duration
-from recognizer.config import members
-from recognizer.config.overrides import resolve
-from recognizer.training import plan
+from recognizer.config.overrides import config_from_arguments
 
 
 def parser():
@@ -78,6 +75,12 @@ def parser():
         action="store_true",
         help="write curves, learning rate, graph and pictures for it, too: tensorboard --logdir runs",
     )
+    group.add_argument(
+        "--verbose",
+        type=int,
+        choices=(0, 1, 2),
+        help="how to show progress: 0 not, 1 a bar, 2 a line for each epoch (default: 1 on a terminal, 2 elsewhere)",
+    )
     group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
     return p
 
@@ -87,28 +90,20 @@ def main(argv=None):
     if arguments.list:
         return list_all()
     if arguments.check and not (arguments.resume or arguments.repeat):
-        return plan.check(arguments)
-    if arguments.resume:
-        config, folder, compiled = plan.resumed(arguments)
-    else:
-        settings, source, name = plan.recorded(arguments) if arguments.repeat else plan.chosen(arguments)
-        with enough_memory(plan.smaller_batches(settings)):
-            config, folder, compiled = plan.started(arguments, settings, source, name)
+        return check(arguments)
+    config, folder, digits, trainers = resumed(arguments) if arguments.resume else started(arguments)
 
-    from recognizer.data import sources
+    from recognizer.base import machine
     from recognizer.reports import report_page, run_pictures
-    from recognizer.runs import compare, gathered, run_folder
-    from recognizer.training import fitting
+    from recognizer.runs import compare, gathered, run_folder, summary
+    from recognizer.training import trainer
 
     print(f"Run:    {folder}, {machine.where()}, {config['precision']}")
     try:
         with run_folder.locked(folder):
             run_folder.record_source(folder, config)
-            for net in range(1, config["nets"] + 1):
-                with enough_memory(plan.smaller_batches(members.member(config, net), folder)):
-                    print_net(config, fitting.fit_net(config, net, folder, compiled))
-            digits = sources.load(config["data"]["source"])
-            run_folder.check_data(folder, config, digits)
+            for result in trainer.fit_nets(config, folder, digits, trainers, arguments.verbose):
+                print(summary.net_line(result, config["nets"]), flush=True)
             result = gathered.gather(folder, config, digits)
             pictures = run_pictures.run_pictures(folder, digits)
             page = report_page.write(folder, config, result)
@@ -117,77 +112,73 @@ def main(argv=None):
             gathered.finish(folder, config, result)
     except (KeyboardInterrupt, Terminated) as interrupt:
         raise type(interrupt)(f"stopped; go on with: python train.py --run {folder.name} --resume") from None
-    print_result(folder, result, pictures)
+    for line in summary.accuracy_lines(result):
+        print(line)
+    print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
     print(f"Report: {page}")
     print(f"Next: python predict.py {folder.name}")
     if arguments.repeat:
-        print("\n".join(compare.repeated(run_folder.find(arguments.repeat), folder)))
+        print(*compare.repeated(run_folder.find(arguments.repeat), folder), sep="\n")
 
 
-def print_net(config, result):
-    parts = [f"Net {result['net']}/{config['nets']}:"]
-    if "validation_accuracy" in result:
-        parts.append(f"validation {result['validation_accuracy']:.2%} of {result['validation_rows']:,}")
-    if "test_accuracy" in result:
-        parts.append(f"test {result['test_accuracy']:.2%}")
-    if "test_accuracy_augmented" in result:
-        parts.append(f"augmented test {result['test_accuracy_augmented']:.2%}")
-    parts.append(f"{duration(result['seconds'])}, {result['images_per_second']:,.0f} images/s")
-    print("  ".join(parts), flush=True)
+def started(arguments):
+    """Makes a new run; returns (config, folder, digits, Trainers)."""
+    from recognizer.runs import run_folder
+    from recognizer.training import memory, plan
+
+    if arguments.repeat:
+        refuse_others(arguments, "repeat", "is")
+        config, source = plan.recorded(arguments.repeat)
+        source, name = arguments.data or source, f"{run_folder.named(arguments.repeat).name}-repeat"
+    else:
+        config, source, name = config_from_arguments(arguments)
+    if arguments.run and run_folder.named(arguments.run).exists():
+        raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
+    with enough_memory(memory.smaller_batches(config)):
+        prepared = plan.prepared(config, source)
+    return config, plan.create(prepared, arguments.run, name), prepared.digits, prepared.trainers
 
 
-def print_result(folder, result, pictures):
-    from recognizer.runs import metrics
+def resumed(arguments):
+    """Returns (config, folder, digits, None) of the run to go on with."""
+    from recognizer.training import plan
 
-    several = result["nets"] > 1
-    if "ensemble_validation" in result:
-        part = result["ensemble_validation"]
-        kind = "out-of-bag " if part["out_of_bag"] else ""
-        biased = f", {metrics.BIASED}" if result["chosen_on_validation"] else ""
-        print(
-            f"Validation accuracy: {part['accuracy']:.2%} on {part['rows']:,} {kind}rows "
-            f"({part['coverage']:.0%} of the labelled ones{biased})"
-        )
-    if "ensemble_test" in result:
-        part = result["ensemble_test"]
-        print(f"Test accuracy:       {part['accuracy']:.2%} on {part['rows']:,} rows{', all nets' * several}")
-    print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
+    refuse_others(arguments, "resume", "goes on with")
+    return *plan.resumed(arguments.run, arguments.data), None
+
+
+def refuse_others(arguments, option, does):
+    """Raises UserError if arguments other than those that go with --resume and --repeat are given."""
+    allowed = ("run", "data", "debug", "verbose", option)
+    given = [
+        key for key, value in vars(arguments).items() if value is not None and value is not False and key not in allowed
+    ]
+    if given:
+        raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")
+
+
+def check(arguments):
+    """Tries the nets that would be trained, and prints what they are; makes no run."""
+    from recognizer.training import memory, plan
+
+    config, source, _ = config_from_arguments(arguments)
+    with enough_memory(memory.smaller_batches(config)):
+        prepared = plan.prepared(config, source)
+    from recognizer.training import trial
+
+    for trainer in prepared.trainers:
+        print(*trial.description(trainer), sep="\n")
 
 
 def list_all():
     """Prints every recipe and architecture."""
-    environment.import_keras()
-    from recognizer.nn import building
-    from recognizer.nn.precision import native_precision
-    from recognizer.training import batches, estimate
+    from recognizer.base import environment
 
-    print(f"{'RECIPE':<24}{'nets':>5}{'epochs':>7}{'parameters':>12}{'time here':>13}  source; figure reported")
-    speed = estimate.machine_speed()
-    for name in recipes.RECIPES:
-        config = resolve(name) | {"precision": native_precision()}
-        rows = round(estimate.ROWS * (1 - config["validation_split"]))
-        try:
-            plan = [
-                (building.build(kind["model"], **kind["model_config"]), kind, batches.steps_per_epoch(kind, rows))
-                for kind in members.kinds(config)
-            ]
-        except UserError as error:
-            print(f"{name:<24}{error}")
-            continue
-        seconds = estimate.training_seconds(plan, speed)
-        figure = f"; {config['reported']}" if config["reported"] else ""
-        print(
-            f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{plan[0][0].count_params():>12,}"
-            f"{duration(seconds) if seconds else '-':>13}  {config['source']}{figure}"
-        )
-    print(f"(time on {estimate.ROWS:,} labelled rows, by estimate; a run says its own before it starts)\n")
-    print(f"{'ARCHITECTURE':<24}{'parameters':>24}  (functions of models.py)")
-    for name, function in building.ARCHITECTURES.items():
-        first = (function.__doc__ or "").strip().split("\n")[0]
-        try:
-            print(f"{name:<24}{building.build(name).count_params():>24,}  {first}")
-        except UserError as error:
-            print(f"{name:<24}{error}")
+    environment.import_keras()
+    from recognizer.nn import listing
+
+    for line in listing.lines():
+        print(line)
 
 
 if __name__ == "__main__":

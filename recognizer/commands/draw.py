@@ -3,7 +3,7 @@
     python -m recognizer draw                      with the newest finished run
     python -m recognizer draw single-1 --port 8000
 
-It needs Gradio (pip install -r requirements-draw.txt), and answers on this machine only. Ctrl-C ends it.
+It needs Gradio (pip install -r requirements/draw.txt), and answers on this machine only. Ctrl-C ends it.
 """
 
 from recognizer.base import cli, environment
@@ -22,7 +22,7 @@ def parser():
 def main(argv=None):
     arguments = parser().parse_args(argv)
     (folder,) = run_folder.find_finished([arguments.run] if arguments.run else [])
-    environment.need("gradio", "python -m pip install -r requirements-draw.txt")
+    environment.import_gradio()
     environment.import_keras()
     from recognizer.reports import drawing
     from recognizer.training import predicting

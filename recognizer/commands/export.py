@@ -5,7 +5,7 @@
     python -m recognizer export single-1 deotte-1 --format saved_model    both as one, for TensorFlow Serving
 
 Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: ten probabilities, float32 (n, 10), the mean of
-all nets (and of the shifts that the recipe predicts by). Needs requirements-export.txt.
+all nets (and of the shifts that the recipe predicts by). Needs requirements/export.txt.
 """
 
 from pathlib import Path

@@ -1,9 +1,11 @@
+"""Batch normalisation's moving statistics, computed anew after training."""
+
 import keras
 import numpy as np
 
 
 def all_layers(model):
-    """All layers of a model, those of models within it, too."""
+    """Yields all layers of a model, and those of models inside it."""
     for layer in model.layers:
         yield layer
         if hasattr(layer, "layers"):
@@ -13,7 +15,8 @@ def all_layers(model):
 def update_bn(model, batches):
     """Sets batch normalisation's moving statistics to their means over `batches` of inputs, float32 (b, 28, 28, 1).
 
-    As torch.optim.swa_utils.update_bn: what a net has seen in training, augmented, is not what it is to predict.
+    Like torch.optim.swa_utils.update_bn. Called with unaugmented images, which match test images; the statistics of
+    training are those of augmented ones.
     """
     normalizations = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalizations]
@@ -26,7 +29,7 @@ def update_bn(model, batches):
         before = [keras.ops.convert_to_numpy(weight) for weight in statistics] if overflows else []
         model(batch, training=True)
         if overflows and not all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in statistics):
-            for weight, value in zip(statistics, before, strict=True):  # as if the batch had not been
+            for weight, value in zip(statistics, before, strict=True):  # the batch does not count
                 weight.assign(value)
         else:
             seen += 1

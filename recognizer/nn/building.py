@@ -1,3 +1,5 @@
+"""Builds an architecture of models.py, and checks that it is a net for digits that can be saved."""
+
 import contextlib
 import inspect
 import random
@@ -10,51 +12,59 @@ from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.reasons import place, reason
 from recognizer.base.words import choose_name
 from recognizer.nn import copies, flip_classes, saved_net
+from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
-from recognizer.nn.registry import ARCHITECTURES, images
 
 
 def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
-    """Returns architecture `name`, built, its initial weights a function of `seed` (an int; None: unseeded).
+    """Returns architecture `name` as a built keras.Model.
 
-    precision: that of its layers, "float32" or "bfloat16"; weights and probabilities are float32 in either.
-    joint_flips: as Augmentation's; with k of them the net has 10 * (1 + k) classes, and `aggregated` is what predicts.
-    Raises UserError for a name or an argument it does not have, or a net of another form.
+    seed: the initial weights are a function of it, an int; None: they are random.
+    precision: that of its layers, a key of POLICIES; weights and probabilities are float32 in any.
+    joint_flips: a list of flip_classes.FLIPS. With k of them the net has 10 * (1 + k) classes, and predicts by
+        `flip_classes.aggregated`.
+    arguments: those of its function.
+
+    Raises UserError if there is no such architecture or argument, or if it cannot be built or is no net for digits.
     """
     name = choose_name("architecture", name, ARCHITECTURES)
     function = ARCHITECTURES[name]
-    valid = inspect.signature(function).parameters
-    for key in arguments:
-        if key not in valid:
-            accepts = ", ".join(valid) or "nothing"
-            raise UserError(f"architecture {name!r} takes no argument {key!r}; it takes: {accepts}")
+    _check_arguments(name, arguments)
     with _globals(seed, precision):
         try:
             model = function(**arguments)
             _check_kind(name, model)
             _complete(model)
-            # As it is to be saved: what cannot be is found now, not after training.
+            # As it will be saved, so that what cannot be saved is found now, not after training.
             saved_net.check_classes(copies.plain_config(model))
             copies.plain(model)
         except UserError:
             raise
         except Exception as error:
-            told, where = (
-                f"architecture {name!r} cannot be built: ",
-                place(error, models.__file__, but=("build", "_complete")),
-            )
-            where = f" ({where})" * bool(where)
-            raise UserError(told + reason(error, max(100, LONGEST_LINE - len(told + where))) + where) from error
+            raise UserError(_why(name, error)) from error
     _check_form(name, model)
-    return flip_classes.with_classes(model, name, len(joint_flips), seed) if joint_flips else model
+    return flip_classes.with_classes(model, name, joint_flips, seed) if joint_flips else model
+
+
+def all_arguments(name, arguments, statistics):
+    """Returns all arguments of an architecture: those given, then the pixels' `mean` and `std`, then its defaults.
+
+    statistics: a function that returns the training pixels' mean and standard deviation; it is called if `mean` and
+        `std` are arguments.
+    """
+    takes = inspect.signature(ARCHITECTURES[choose_name("architecture", name, ARCHITECTURES)]).parameters
+    defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
+    if "mean" in takes and "std" in takes:
+        defaults |= zip(("mean", "std"), statistics(), strict=True)
+    return defaults | arguments
 
 
 @contextlib.contextmanager
 def _globals(seed, precision):
-    """Keras's global state while a net is built; it is put back afterwards.
+    """Sets Keras's global state for building a net in the block, and restores it afterwards.
 
-    Keras seeds its initialisers and dropout from Python's global generator. What Keras warns of is either found by the
-    trial of a net or of no consequence.
+    Keras seeds its initialisers and dropout from Python's global generator. Its warnings are hidden: the trial of a net
+    finds what they are about, if it matters.
     """
     state, policy = random.getstate(), keras.config.dtype_policy()
     random.seed(seed)
@@ -68,8 +78,24 @@ def _globals(seed, precision):
         keras.config.set_dtype_policy(policy)
 
 
+def _check_arguments(name, arguments):
+    """Raises UserError at the first argument that an architecture does not take."""
+    valid = inspect.signature(ARCHITECTURES[name]).parameters
+    for key in arguments:
+        if key not in valid:
+            accepts = ", ".join(valid) or "nothing"
+            raise UserError(f"architecture {name!r} takes no argument {key!r}; it takes: {accepts}")
+
+
+def _why(name, error):
+    """Returns why an architecture cannot be built, in one line with the line of models.py."""
+    told, where = f"architecture {name!r} cannot be built: ", place(error, models.__file__, but=("build", "_complete"))
+    where = f" ({where})" * bool(where)
+    return told + reason(error, max(100, LONGEST_LINE - len(told + where))) + where
+
+
 def _check_kind(name, model):
-    """Raises UserError if what an architecture returned is no Sequential or functional model."""
+    """Raises UserError if what an architecture returned is not a Sequential or functional model."""
     told = f"architecture {name!r} returned"
     end = "end it with `return keras.Model(inputs, outputs)` or `return keras.Sequential([...])`"
     if not isinstance(model, keras.Model):
@@ -79,7 +105,7 @@ def _check_kind(name, model):
 
 
 def _complete(model):
-    """Builds a model; an error in a layer's call, which a Sequential postpones, is raised now."""
+    """Builds a model, and raises errors in a layer's call now, which a Sequential model would raise later."""
     if not model.built:
         model.build((None, 28, 28, 1))
     if getattr(model, "inputs", None) is None:
@@ -97,15 +123,3 @@ def _check_form(name, model):
         raise UserError(f"{told}: end it with {flat}classes()")
     if (dtype := model.inputs[0].dtype) != "float32":
         raise UserError(f"architecture {name!r} takes {dtype} pixels; a net here takes float32 in 0..1: use images()")
-
-
-def all_arguments(name, arguments, statistics):
-    """Returns all arguments of an architecture: those given, else the pixels' `mean` and `std`, else its defaults.
-
-    statistics: a function that returns the training pixels' mean and standard deviation.
-    """
-    takes = inspect.signature(ARCHITECTURES[choose_name("architecture", name, ARCHITECTURES)]).parameters
-    defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
-    if "mean" in takes and "std" in takes:
-        defaults |= zip(("mean", "std"), statistics(), strict=True)
-    return defaults | arguments

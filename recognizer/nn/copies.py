@@ -1,9 +1,6 @@
-"""Keras layers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
+"""Copies of a net: `plain` in Keras's own layers and float32, as it is saved; `fast` in those of layers.py, to predict.
 
-    from layers import BatchNormalization, Conv2D, Dropout      # in place of keras.layers
-
-On another backend, and for what the kernels cannot do (a mask, another axis, renorm, synchronized), each is Keras's.
-A net is saved by `plain`, in Keras's own layers and float32, and predicts by `fast`.
+A copy is made from the net's Keras config, with classes and dtype policies changed in it, and has the net's weights.
 """
 
 import keras
@@ -11,11 +8,15 @@ import keras
 from recognizer.nn import flip_classes, layers
 from recognizer.nn.precision import POLICIES
 
+HALF = {"bfloat16", "float16"}
+KNOWN = {*POLICIES.values(), *HALF}  # the policies that a copy changes; a layer in float64 or integers stays as it is
+FAST_NAME = "fast>"  # before the name by which Keras finds a class of layers.py
+
 
 def plain(model):
     """Returns a copy of a Sequential or functional model in Keras's own layers and float32, with its weights.
 
-    Raises ValueError if a layer of the copy computes in half precision all the same.
+    Raises ValueError if a layer of the copy still computes in half precision.
     """
     copy = _copy(model, layers.PLAIN, "float32", {})
     for layer in copy._flatten_layers():
@@ -25,40 +26,26 @@ def plain(model):
 
 
 def fast(model, precision="float32", dtypes=None):
-    """Returns a copy of a plain model in this file's layers, with its weights.
+    """Returns a copy of a plain model in the layers of layers.py, with its weights.
 
     precision: that of its layers, a key of POLICIES. dtypes: the dtype policies of the layers that have another one,
-    from `explicit_dtypes`; None: the output layer in float32, as nets of before these were recorded.
+    from `explicit_dtypes`; None: the output layer in float32, for nets saved before these were recorded.
     """
     if dtypes is None:
         dtypes = {flip_classes.core(model).layers[-1].name: "float32"}
     return _copy(model, layers.FAST, POLICIES[precision], dtypes if precision != "float32" else {})
 
 
-def final_softmax(model, output=0):
-    """Returns the layer or operation whose softmax gives a model's output; None where something else does.
-
-    What is called more than once does not count, since its other results are to stay probabilities; nor what computes
-    something else besides.
-    """
-    history = model.outputs[output]._keras_history
-    last = history.operation
-    if len(last._inbound_nodes) != 1:
-        return None
-    if isinstance(last, keras.Model):
-        return final_softmax(last, history.tensor_index) if getattr(last, "outputs", None) else None
-    if type(last).__name__ == "Softmax" and type(last).__module__.startswith("keras."):  # the layer, and keras.ops'
-        return last if last.axis in (-1, len(model.outputs[output].shape) - 1) else None
-    if type(last) not in (keras.layers.Dense, keras.layers.Activation) or last.activity_regularizer is not None:
-        return None
-    return last if last.activation is keras.activations.softmax else None
+def plain_config(model):
+    """Returns the Keras config of the copy that `plain` makes, and builds nothing."""
+    return _changed(model, layers.PLAIN, "float32", {})
 
 
 def explicit_dtypes(model, precision):
-    """Returns {path: dtype policy} of a model's layers that have another policy than `precision` gives.
+    """Returns {path: dtype policy} of a model's layers whose policy is not the one that `precision` gives.
 
     A path is the names of the layers around a layer and its own, joined by "/". A saved net is float32 throughout, so
-    these are to be recorded beside it.
+    these must be recorded beside it.
     """
     found = {}
 
@@ -71,22 +58,42 @@ def explicit_dtypes(model, precision):
     return found
 
 
-def plain_config(model):
-    """The Keras config of `plain`'s copy, of which nothing is built."""
-    return _changed(model, layers.PLAIN, "float32", {})
+def set_weights(model, weights):
+    """Sets a model's weights, and what its layers derive from them."""
+    model.set_weights(weights)
+    finalize(model)
 
 
-HALF = {"bfloat16", "float16"}
+def finalize(model):
+    """Makes layers recompute what they derive from their weights only once, such as Normalization's mean.
+
+    Returns whether there are such layers: a function compiled with the model holds what they derived before.
+    """
+    found = [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state")]
+    for layer in found:
+        layer.finalize_state()
+    return bool(found)
 
 
-KNOWN = {*POLICIES.values(), *HALF}  # the policies that a copy changes; a layer in float64 or integers stays as it is
-
-
-FAST_NAME = "fast>"  # before the name by which Keras finds a class of this file
+def _copy(model, classes, policy, dtypes):
+    """Returns a copy of a model, with its weights, made from its `_changed` config."""
+    config = _changed(model, classes, policy, dtypes)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)  # for the layers that a layer makes by itself
+    try:
+        with keras.saving.custom_object_scope({FAST_NAME + kind.__name__: kind for kind in layers.PLAIN}):
+            copy = keras.saving.deserialize_keras_object(config)
+    finally:
+        keras.config.set_dtype_policy(before)
+    set_weights(copy, model.get_weights())
+    return copy
 
 
 def _changed(model, classes, policy, dtypes):
-    """A model's Keras config with other classes, {class: the one in its place}, and other dtype policies."""
+    """Returns a model's Keras config with other classes, {class: the one in its place}, and other dtype policies.
+
+    policy: that of all layers but those in `dtypes`, {path: policy}.
+    """
     written = {tuple(_written(kind).values()): instead for kind, instead in classes.items()}
 
     def change(path, config):
@@ -103,55 +110,24 @@ def _changed(model, classes, policy, dtypes):
     return config
 
 
-def _copy(model, classes, policy, dtypes):
-    """A copy of a model, with its weights, by its `_changed` config."""
-    config = _changed(model, classes, policy, dtypes)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)  # for the layers that a layer makes by itself
-    try:
-        with keras.saving.custom_object_scope({FAST_NAME + kind.__name__: kind for kind in layers.PLAIN}):
-            copy = keras.saving.deserialize_keras_object(config)
-    finally:
-        keras.config.set_dtype_policy(before)
-    set_weights(copy, model.get_weights())
-    return copy
-
-
-def set_weights(model, weights):
-    """Sets a model's weights, and what its layers derive from them."""
-    model.set_weights(weights)
-    finalize(model)
-
-
-def finalize(model):
-    """Has layers derive anew what they compute from their weights once, Normalization its mean and variance.
-
-    Returns whether there are such layers: what is compiled with a model holds what they derived before.
-    """
-    found = [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state")]
-    for layer in found:
-        layer.finalize_state()
-    return bool(found)
-
-
 def _written(kind):
-    """How a Keras config names a class of Keras's layers or of this file's."""
+    """Returns how a Keras config names a class of Keras's layers or of layers.py."""
     return {"module": "keras.layers" if kind in layers.FAST else kind.__module__, "class_name": kind.__name__}
 
 
 def _usual(config, policy):
-    """The dtype policy that a layer has in a net of `policy`: an input is float32 in all of them."""
+    """Returns the dtype policy that a layer has in a net of `policy`: an input is float32 in all nets."""
     return "float32" if config.get("class_name") == "InputLayer" else policy
 
 
 def _policy(config):
-    """The name of a layer's dtype policy, as its Keras config has it; None where it has none."""
+    """Returns the name of a layer's dtype policy from its Keras config; None if it has none."""
     policy = config["config"].get("dtype")
     return policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
 
 
 def _each_layer(config, visit, path=()):
-    """Calls visit(path, config) for each layer in a Keras config, those within layers and models, too."""
+    """Calls visit(path, config) for each layer in a Keras config, and for those inside layers and models."""
     if isinstance(config, (list, tuple)):
         for part in config:
             _each_layer(part, visit, path)
@@ -161,7 +137,7 @@ def _each_layer(config, visit, path=()):
             inner.keys() & {"trainable", "layers"} or config.get("class_name") == "InputLayer"
         )
         if layer and "name" in inner:
-            # Paths begin inside the model, and inside the net that `models.aggregated` wraps.
+            # Paths begin inside the model, and inside the net that flip_classes.aggregated wraps.
             path = (flip_classes.CORE,) if inner["name"] == flip_classes.CORE else (*path, inner["name"])
             visit("/".join(path[1:]), config)
         for part in list(config.values()):

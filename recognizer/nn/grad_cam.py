@@ -1,12 +1,14 @@
+"""Where a net looks: the pixels of a digit that speak for a class."""
+
 import numpy as np
 
 
 def grad_cam(model):
-    """Returns a function of a digit uint8 (28, 28) and a label: which parts speak for it, float32 (28, 28), 0 to 1.
+    """Returns a function heat(image, label): how much each pixel speaks for a label, float32 (28, 28) from 0 to 1.
 
-    By the last feature maps of 5x5 or more that all of the net's results come from: Selvaraju et al., "Grad-CAM: visual
-    explanations from deep networks" (2017), each pixel weighted by its own gradient, since where a stroke is matters
-    here (Draelos and Carin, "HiResCAM", 2020). A net that has no such maps looks nowhere.
+    image: a digit, uint8 (28, 28). Selvaraju et al., "Grad-CAM: visual explanations from deep networks" (2017), on the
+    last feature maps of 5x5 or more through which every output passes; each pixel is weighted by its own gradient,
+    since it matters here where a stroke is (Draelos and Carin, "HiResCAM", 2020). Without such maps all is 0.
     """
     import keras
 
@@ -17,16 +19,7 @@ def grad_cam(model):
     copy.set_weights(model.get_weights())
     if hasattr(copy.layers[-1], "activation"):
         copy.layers[-1].activation = keras.activations.linear  # logits: probabilities of 1 have no gradient
-    body, head = None, None
-    for layer in reversed(copy.layers):
-        features, normalised = layer.output, isinstance(layer, keras.layers.BatchNormalization)
-        if len(features.shape) < 4 or min(features.shape[1:3]) < 5 or normalised:
-            continue  # what is normalised is not 0 where nothing is
-        try:
-            body, head = keras.Model(copy.inputs[0], features), keras.Model(features, copy.outputs[0])
-        except ValueError:  # one of a residual block's branches
-            continue
-        break
+    body, head = _split(copy)
     if head is None:
         return lambda image, label: np.zeros((28, 28), np.float32)
     centres = _centres(body)
@@ -42,10 +35,28 @@ def grad_cam(model):
     return heat
 
 
-def _centres(body):
-    """Where on an image the rows (and columns) of a net's feature maps lie, and the next ones beyond either end.
+def _split(model):
+    """Returns (a model from images to the last feature maps that can be used, a model from these to the outputs).
 
-    The middle of what each is made from, by its gradient.
+    (None, None) if there are no such maps.
+    """
+    import keras
+
+    for layer in reversed(model.layers):
+        features, normalised = layer.output, isinstance(layer, keras.layers.BatchNormalization)
+        if len(features.shape) < 4 or min(features.shape[1:3]) < 5 or normalised:
+            continue  # normalised maps are not 0 where an image is empty
+        try:
+            return keras.Model(model.inputs[0], features), keras.Model(features, model.outputs[0])
+        except ValueError:  # one of a residual block's branches
+            continue
+    return None, None
+
+
+def _centres(body):
+    """Returns where on an image the rows (and columns) of feature maps lie, and one more beyond either end.
+
+    A row lies at the middle of the pixels that it depends on, weighted by its gradient.
     """
     import keras
 
@@ -53,14 +64,14 @@ def _centres(body):
     middles = []
     for k in range(body.output.shape[1]):
         felt = np.abs(_gradient(lambda x, k=k: keras.ops.sum(body(x, training=False)[:, k, k]), x)).sum(axis=(0, 2, 3))
-        felt -= felt.min()  # a net that standardises each image by itself feels every pixel a little
+        felt -= felt.min()  # a net that standardises each image depends on every pixel a little
         middles.append(felt @ np.arange(28) / max(felt.sum(), 1e-9))
     apart = 28 / len(middles)
     return np.maximum.accumulate([middles[0] - apart, *middles, middles[-1] + apart])
 
 
 def _gradient(function, x):
-    """The gradient of a function of a tensor that gives a number, by the backend in use."""
+    """Returns the gradient at x of a function from a tensor to a number, by the backend in use."""
     import keras
 
     if keras.backend.backend() == "jax":

@@ -1,3 +1,8 @@
+"""Keras layers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
+
+On another backend, and for what the kernels cannot do (a mask, another axis, renorm, synchronized), each is Keras's.
+"""
+
 import keras
 
 from recognizer.base.backend import TENSORFLOW
@@ -21,7 +26,7 @@ class Conv2D(keras.layers.Conv2D):
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """keras.layers.BatchNormalization by TensorFlow's fused kernel, which reads bfloat16 as it is."""
+    """keras.layers.BatchNormalization by TensorFlow's fused kernel, which also takes bfloat16 inputs."""
 
     def call(self, inputs, training=None, mask=None):
         last = self.axis in (-1, len(inputs.shape) - 1)
@@ -50,7 +55,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 class Dropout(keras.layers.Dropout):
-    """keras.layers.Dropout with a mask of 16 random bits an element: the rate is met to 1/131,072."""
+    """keras.layers.Dropout with a mask of 16 random bits an element: its rate is exact to 1/131,072."""
 
     def call(self, inputs, training=False):
         drop = round(self.rate * 2**16)
@@ -65,7 +70,5 @@ class Dropout(keras.layers.Dropout):
         return inputs * tf.reshape(mask, tf.shape(inputs))
 
 
-FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}
-
-
+FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}  # by Keras's own
 PLAIN = {fast: plain for plain, fast in FAST.items()}

@@ -1,7 +1,7 @@
 """Keras optimizers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
 
-Each updates a variable by one kernel instead of a dozen. On another backend, and for what the kernels cannot do, it is
-Keras's.
+Each updates a variable by one kernel instead of a dozen. On another backend, and for what the kernels cannot do, it
+takes Keras's own step.
 """
 
 import math
@@ -24,11 +24,11 @@ def make(name, **arguments):
     Raises UserError for a name or an argument that Keras does not know.
     """
     for key, value in arguments.items():
-        if isinstance(value, str) and key != "name":  # "no" would pass for true
+        if isinstance(value, str) and key != "name":  # "no" would count as true
             raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
     try:
         kind = FAST.get(name.lower()) or type(keras.optimizers.get(name))
-        # What Keras would find out in the first step is found out now.
+        # One step on a small variable, so that errors that Keras raises in the first step are raised now.
         kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
         return kind(learning_rate=0.0, **arguments)
     except (AttributeError, TypeError, ValueError) as error:
@@ -38,7 +38,7 @@ def make(name, **arguments):
 
 
 class Adam(keras.optimizers.Adam):
-    """keras.optimizers.Adam."""
+    """keras.optimizers.Adam by one kernel for each variable."""
 
     def update_step(self, gradient, variable, learning_rate):
         if self.amsgrad or not _dense_float32(gradient, variable):
@@ -131,11 +131,11 @@ class Muon(keras.optimizers.Optimizer):
                 variable.assign(variable - variable * decay * keras.ops.cast(self.learning_rate, variable.dtype))
 
     def zeropower_via_newtonschulz5(self, x, steps):
-        """The iteration x <- (a + b xx' + c (xx')^2) x, which brings the singular values of a matrix near 1.
+        """Returns x after `steps` iterations x <- (a + b xx' + c (xx')^2) x, which bring its singular values near 1.
 
-        On a CPU on the small matrix xx' alone: for the long matrices that kernels are, that is a third of the work.
-        Its rounding errors grow tenfold a step: harmless in float32 for five steps, not in a GPU's TF32 or for many
-        more.
+        On a CPU the small matrix xx' alone is iterated: a third of the work for the long matrices that kernels are. Its
+        rounding errors grow tenfold with each step: harmless in float32 for five steps, not in a GPU's TF32 or for many
+        more steps.
         """
         ops = keras.ops
         matrix = ops.reshape(x, (-1, x.shape[-1]))
@@ -170,30 +170,14 @@ class Muon(keras.optimizers.Optimizer):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
-def _apply_adam(optimizer, gradient, variable, m, v, learning_rate, beta_1, beta_2):
-    step = keras.ops.cast(optimizer.iterations + 1, "float32")
-    tf.raw_ops.ResourceApplyAdam(
-        var=variable.handle,
-        m=m.value.handle,
-        v=v.value.handle,
-        beta1_power=tf.pow(float(beta_1), step),
-        beta2_power=tf.pow(float(beta_2), step),
-        lr=tf.cast(learning_rate, tf.float32),
-        beta1=beta_1,
-        beta2=beta_2,
-        epsilon=optimizer.epsilon,
-        grad=tf.cast(gradient, tf.float32),
-    )
-
-
 class RMSprop(keras.optimizers.RMSprop):
-    """keras.optimizers.RMSprop."""
+    """keras.optimizers.RMSprop by one kernel for each variable."""
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
-        if TENSORFLOW and not self.momentum:  # the kernel wants its place all the same
+        if TENSORFLOW and not self.momentum:  # the kernel needs this variable all the same
             self._momentums = self.add_optimizer_variables(variables, "momentum")
 
     def update_step(self, gradient, variable, learning_rate):
@@ -212,9 +196,27 @@ class RMSprop(keras.optimizers.RMSprop):
         )
 
 
+def _dense_float32(gradient, variable):
+    """Whether TensorFlow's kernels can apply a gradient to a variable."""
+    return TENSORFLOW and isinstance(gradient, tf.Tensor) and variable.dtype == tf.float32
+
+
+def _apply_adam(optimizer, gradient, variable, m, v, learning_rate, beta_1, beta_2):
+    """Makes a step of Adam by one kernel, which updates a variable and its moments m and v."""
+    step = keras.ops.cast(optimizer.iterations + 1, "float32")
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=m.value.handle,
+        v=v.value.handle,
+        beta1_power=tf.pow(float(beta_1), step),
+        beta2_power=tf.pow(float(beta_2), step),
+        lr=tf.cast(learning_rate, tf.float32),
+        beta1=beta_1,
+        beta2=beta_2,
+        epsilon=optimizer.epsilon,
+        grad=tf.cast(gradient, tf.float32),
+    )
+
+
 # By name, since keras.optimizers.get does not know "muon" before Keras 3.14.
 FAST = {"adam": Adam, "muon": Muon, "rmsprop": RMSprop}
-
-
-def _dense_float32(gradient, variable):
-    return TENSORFLOW and isinstance(gradient, tf.Tensor) and variable.dtype == tf.float32

@@ -1,14 +1,14 @@
-"""The differences between Keras's versions in the files that they save: nets pass between Keras 3.12 and later.
+"""Makes saved nets pass between Keras 3.12 and later versions.
 
-A newer Keras writes every argument of a layer into the file, and an older one refuses an argument that it does not
-know. An argument that is left out has its default value, in all versions. So those that are newer than Keras 3.12 are
-left out where they have their default value: when a net is saved, and when a file that Keras wrote is read.
+Keras writes every argument of a layer into the file, and an older version refuses arguments that it does not know. In
+all versions an argument that is left out has its default value. So arguments newer than Keras 3.12 are left out if they
+have their default value: when a net is saved, and when a file that Keras wrote is read.
 """
 
 import json
 import zipfile
 
-# Arguments that layers and initialisers have since some version after Keras 3.12.0, with their defaults.
+# Arguments of layers and initialisers that are newer than Keras 3.12.0, with their defaults.
 NEWER = {
     "input_axes": None,  # 3.15: GlorotUniform and the other initialisers that scale by the fan
     "output_axes": None,
@@ -22,7 +22,7 @@ NEWER = {
 
 
 def portable(config):
-    """Returns a Keras config as Keras 3.12 would have written it, where that could have written it."""
+    """Returns a Keras config as Keras 3.12 would have written it, if 3.12 has all that it holds."""
     if isinstance(config, list):
         return [portable(part) for part in config]
     if not isinstance(config, dict):

@@ -1,3 +1,5 @@
+"""The precision that a net computes in: float32, or a half precision that is native to the processor in use."""
+
 import re
 from pathlib import Path
 
@@ -6,12 +8,12 @@ import keras
 from recognizer.base.backend import TENSORFLOW
 from recognizer.base.machine import gpus
 
-# Keras's dtype policy for a precision
+# Keras's dtype policy for each precision.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def native_precision(wanted=None):
-    """Returns the precision to compute in here: `wanted`, or the fastest (None), else "float32" where it is not native.
+    """Returns the precision to compute in: `wanted` if the processor has it, else "float32"; None: the fastest.
 
     bfloat16 is native to NVIDIA GPUs of compute capability 8 or more, TPUs, and, with TensorFlow, x86 processors with
     AMX or AVX512-BF16 (XLA's convolutions, which JAX uses, gain nothing there); float16 to GPUs of 7.0 (V100) or more.
@@ -21,7 +23,7 @@ def native_precision(wanted=None):
 
 
 def _native_precisions(cpuinfo=Path("/proc/cpuinfo")):
-    """The half precisions that every processor in use here computes natively, the best first."""
+    """Returns the half precisions that every processor in use computes natively, the best first."""
     if "tpu" in {device.split(":")[0] for device in keras.distribution.list_devices()}:
         return ["bfloat16"]
     if found := gpus():

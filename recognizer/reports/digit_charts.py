@@ -15,8 +15,8 @@ def augmented(name, config, images, seed):
     Raises UserError if there is no digit of one of the five classes that the picture shows.
     """
     from augment import Augmentation
-    from recognizer.nn.flip_classes import FLIPS
-    from recognizer.training import fitting
+    from recognizer.nn import flip_classes
+    from recognizer.training import batches
 
     of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
     if not all(map(len, of_class.values())):
@@ -24,14 +24,17 @@ def augmented(name, config, images, seed):
     firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
     kinds, forms = members.kinds(config), []
     for i in range(6):
-        augmentation = Augmentation(**kinds[i % len(kinds)]["augmentation"])
+        settings = kinds[i % len(kinds)]
+        augmentation = Augmentation(**settings["augmentation"])
         augmentation.fit(images.x)
-        form = fitting.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
-        views = [(), *(FLIPS[flip] for flip in augmentation.joint_flips)]  # the columns show one after the other
+        form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
+        flips = flip_classes.checked(settings)
+        views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # the columns show one after the other
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
     captions = [f"{label}" if i == 0 else "" for label in images.y[firsts] for i in range(7)]
-    settings = ", ".join(f"{key} {value}" for key, value in config["augmentation"].items()) or "no augmentation"
+    shown = config["augmentation"] | {key: config[key] for key in ["joint_flips"] if config[key]}
+    settings = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
     others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
     return charts.digit_grid(x, captions, 7, f"{name}: {settings}{others}")
 

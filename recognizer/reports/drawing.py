@@ -1,6 +1,5 @@
 """A page to draw a digit on: its ten probabilities, what the net sees of the drawing, and where it looks."""
 
-import os
 import threading
 
 import numpy as np
@@ -55,7 +54,6 @@ def serve(page, port=None, browser=True):
 
 def drawing_page(name, models, test_shift):
     """Returns the page, a gradio.Blocks. name, models, test_shift: a run's name, keras.Models and setting."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is sent anywhere
     import gradio
 
     explained = [grad_cam.grad_cam(model) for model in models]

@@ -1,7 +1,7 @@
-"""Training batches on their way: shuffled, gathered, augmented and scaled on threads beside the training.
+"""Batches on their way: shuffled, gathered, augmented and scaled on threads beside the training.
 
-Pixels stay uint8; a float exists of the batches in flight only. Under TensorFlow the work is tf.data's, elsewhere that
-of a keras.utils.PyDataset; both follow the same `epoch_plan`.
+Pixels stay uint8; only the batches in flight are floats. Under TensorFlow tf.data makes the batches, elsewhere a
+keras.utils.PyDataset does; both follow the same `epoch_plan`.
 """
 
 import concurrent.futures
@@ -10,7 +10,7 @@ import math
 import keras
 import numpy as np
 
-from augment import mix
+from augment import Augmentation, mix
 from recognizer.base.backend import TENSORFLOW
 from recognizer.data import streams
 from recognizer.nn.flip_classes import joint_labels, with_flips
@@ -19,32 +19,32 @@ if TENSORFLOW:
     import tensorflow as tf
 
 
-def steps_per_epoch(config, n):
-    """Steps of an epoch over `n` training rows."""
-    steps = config["steps_per_epoch"]
+def steps_per_epoch(settings, n):
+    """Returns the steps of an epoch over `n` training rows."""
+    steps = settings["steps_per_epoch"]
     if steps is None:
-        steps = math.ceil(n / config["batch_size"])
+        steps = math.ceil(n / settings["batch_size"])
     elif steps == "full":
-        steps = n // config["batch_size"]
-    return max(steps, config["min_steps_per_epoch"])
+        steps = n // settings["batch_size"]
+    return max(steps, settings["min_steps_per_epoch"])
 
 
-def images_per_epoch(config, n):
-    """Images of an epoch over `n` training rows: all of them once where no steps are asked for, else full batches."""
-    steps = steps_per_epoch(config, n)
-    if config["steps_per_epoch"] is None and steps == math.ceil(n / config["batch_size"]):
+def images_per_epoch(settings, n):
+    """Returns the images of an epoch over `n` training rows: each row once, or full batches where steps are set."""
+    steps = steps_per_epoch(settings, n)
+    if settings["steps_per_epoch"] is None and steps == math.ceil(n / settings["batch_size"]):
         return n
-    return steps * config["batch_size"]
+    return steps * settings["batch_size"]
 
 
-def epoch_plan(config, net, epoch, rows, augmentation):
-    """An epoch's row order and transform parameters, which every engine follows.
+def epoch_plan(settings, net, epoch, rows, augmentation):
+    """Draws an epoch's row order and transform parameters, which both engines follow.
 
-    Rows come from endlessly repeated passes, each a permutation of its own, of which an epoch takes the next part:
-    no row comes a third time before each has come twice, however many steps an epoch has.
+    Rows come from endlessly repeated passes, each a permutation of its own, of which an epoch takes the next part. So
+    every row is seen twice before any row is seen a third time, however many steps an epoch has.
     Returns (rows int64 (m,), parameters as Augmentation.draw gives them for m images).
     """
-    n, m, seed = len(rows), images_per_epoch(config, len(rows)), config["seed"]
+    n, m, seed = len(rows), images_per_epoch(settings, len(rows)), settings["seed"]
     first, last = epoch * m, (epoch + 1) * m - 1
     passes = range(first // n, last // n + 1)
     order = np.concatenate([streams.rng("order", seed, net, i).permutation(n) for i in passes])
@@ -52,85 +52,136 @@ def epoch_plan(config, net, epoch, rows, augmentation):
     return rows[order], augmentation.draw(streams.rng("transform", seed, net, epoch), m)
 
 
-def training_batches(config, net, x, y, rows, augmentation, epoch=0):
-    """Returns (batches, begin): the batches of an epoch, for `fit`, and what is to be called before each pass.
+class TrainingBatches:
+    """The training batches of a net, one epoch at a time: `set_epoch`, then pass over `data`.
 
-    x, y: uint8 (n, 28, 28) and (n,), of which `rows` are trained on. `begin(epoch)` draws the plan of an epoch (from
-    0); `epoch` is the first. A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)), or with its flips.
+    A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)); with k joint flips b is 1 + k times the batch
+    size, and there are 10 * (1 + k) classes.
+
+    Arguments:
+        settings: a net's settings (members.member).
+        net: int, the net's number.
+        images: arrays.Images, labelled.
+        rows: int64 (n,), the rows of `images` to train on.
+
+    Attributes:
+        data: what keras.Model.fit takes: the batches of the epoch.
+        steps: int, the batches of an epoch.
     """
-    by_class = config["augment_engine"] == "keras"
-    if by_class:
-        augmentation.fit(x[rows])
-    else:
-        augmentation.check_batch()
-    keys = list(augmentation.draw(np.random.default_rng(0), 1))
-    steps, size, flips = steps_per_epoch(config, len(rows)), config["batch_size"], augmentation.joint_flips
 
-    def plan(epoch):
-        order, parameters = epoch_plan(config, net, epoch, rows, augmentation)
-        if by_class:
-            return order, np.stack(list(parameters.values()), axis=1).astype(np.float32)
-        return order, augmentation.numbers(parameters, x.shape[1:3])
+    def __init__(self, settings, net, images, rows):
+        self.settings, self.net, self.images, self.rows = settings, net, images, rows
+        self.augmentation = Augmentation(**settings["augmentation"])
+        self.flips = settings["joint_flips"]
+        self.by_class = settings["augment_engine"] == "keras"
+        if self.by_class:
+            self.augmentation.fit(images.x[rows])
+        else:
+            self.augmentation.check_engine("batch")
+        self.steps = steps_per_epoch(settings, len(rows))
+        self.keys = list(self.augmentation.draw(np.random.default_rng(0), 1))
+        self._draw(0)  # Keras looks at a batch before the first epoch begins
+        self.source = (TensorFlowSource if TENSORFLOW else ThreadSource)(self)
+        self.data = self.source.data
 
-    def elastic(epoch, step, n):
-        return augmentation.draw_elastic(streams.rng("elastic", config["seed"], net, int(epoch), int(step)), int(n))
+    def set_epoch(self, epoch):
+        """Shuffles the rows and draws the transforms of an epoch, counted from 0."""
+        self._draw(epoch)
+        self.source.refresh()
 
-    def transform_each(images, numbers, fields=None):
-        return augmentation.each(images, dict(zip(keys, numbers.T, strict=True)), fields)
+    def _draw(self, epoch):
+        self.epoch = epoch
+        self.order, parameters = epoch_plan(self.settings, self.net, epoch, self.rows, self.augmentation)
+        if self.by_class:
+            self.numbers = np.stack(list(parameters.values()), axis=1).astype(np.float32)
+        else:
+            self.numbers = self.augmentation.numbers(parameters, self.images.x.shape[1:3])
 
-    def together(images, labels, numbers):
-        if augmentation.mixup_alpha:
+    def span(self, step):
+        """Returns the slice of the epoch's order that a step takes."""
+        return slice(step * self.settings["batch_size"], (step + 1) * self.settings["batch_size"])
+
+    def fields(self, epoch, step, n):
+        """Draws a batch's elastic displacement fields, as Augmentation.draw_elastic."""
+        rng = streams.rng("elastic", self.settings["seed"], self.net, int(epoch), int(step))
+        return self.augmentation.draw_elastic(rng, int(n))
+
+    def each(self, images, numbers, fields=None):
+        """Transforms a batch by ImageDataGenerator."""
+        return self.augmentation.each(images, dict(zip(self.keys, numbers.T, strict=True)), fields)
+
+    def together(self, images, labels, numbers):
+        """Mixes a batch's images and labels up, and adds the joint flips."""
+        if self.augmentation.mixup_alpha:
             images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
-        if flips:
-            images, labels = with_flips(images, flips), joint_labels(labels, flips)
+        if self.flips:
+            images, labels = with_flips(images, self.flips), joint_labels(labels, self.flips)
         return images, labels
 
-    if not TENSORFLOW:
-        now = {}
 
-        def batch(step):
-            order, numbers = (part[step * size : (step + 1) * size] for part in now["plan"])
-            images = x[order, ..., None] / np.float32(255)
-            fields = elastic(now["epoch"], step, len(order)) if augmentation.elastic_alpha else None
-            if by_class:
-                images = transform_each(images, numbers, fields)
-            elif augmentation.transforms:
-                images = augmentation.warp(images, numbers, fields)
-            labels = np.eye(10, dtype=np.float32)[y[order]]
-            return together(images, labels, numbers)
+class TensorFlowSource:
+    """Makes TrainingBatches by tf.data. Its variables hold the epoch, so that the pipeline is made once."""
 
-        batches = Batches(steps, batch)
+    def __init__(self, batches):
+        self.batches = batches
+        self.pixels, self.labels = _variables(batches.images.x[..., None], batches.images.y)
+        self.plan = _variables(np.int64(batches.epoch), batches.order, batches.numbers)
+        steps = tf.data.Dataset.range(batches.steps)
+        self.data = _fixed(steps.map(self._batch, num_parallel_calls=2).prefetch(8))
 
-        def begin(epoch):
-            now["epoch"], now["plan"] = epoch, plan(epoch)
-            batches.made.clear()
-
-        begin(epoch)  # Keras looks at a batch before the first epoch begins
-        return batches, begin
-
-    pixels, labels, epoch, order, numbers = _variables(x[..., None], y, np.int64(epoch), *plan(epoch))
-
-    def begin(now):
-        for variable, value in zip((epoch, order, numbers), (now, *plan(now)), strict=True):
+    def refresh(self):
+        batches = self.batches
+        for variable, value in zip(self.plan, (batches.epoch, batches.order, batches.numbers), strict=True):
             variable.assign(value)
 
-    def prepare(step):
-        chosen = slice(step * size, (step + 1) * size)
-        rows, drawn = order[chosen], numbers[chosen]
-        images = tf.cast(tf.gather(pixels, rows), tf.float32) / 255
+    def _batch(self, step):
+        batches, (epoch, order, numbers) = self.batches, self.plan
+        rows, drawn = order[batches.span(step)], numbers[batches.span(step)]
+        images = tf.cast(tf.gather(self.pixels, rows), tf.float32) / 255
+        shape = images.shape
         fields = []
-        if augmentation.elastic_alpha:
-            fields = [tf.numpy_function(elastic, [epoch, step, tf.size(rows)], tf.float32, stateful=False)]
-            fields[0].set_shape([None, *x.shape[1:3], 2])
-        if by_class:
-            images = tf.numpy_function(transform_each, [images, drawn, *fields], tf.float32, stateful=False)
-            images.set_shape([None, *x.shape[1:3], 1])
-        elif augmentation.transforms:
-            images = augmentation.warp(images, drawn, *fields)
-        hot = tf.one_hot(tf.gather(labels, rows), 10)
-        return together(images, hot, drawn)
+        if batches.augmentation.elastic_alpha:
+            fields = [tf.numpy_function(batches.fields, [epoch, step, tf.size(rows)], tf.float32, stateful=False)]
+            fields[0].set_shape([*shape[:3], 2])
+        if batches.by_class:
+            images = tf.numpy_function(batches.each, [images, drawn, *fields], tf.float32, stateful=False)
+            images.set_shape(shape)
+        elif batches.augmentation.transforms:
+            images = batches.augmentation.warp(images, drawn, *fields)
+        return batches.together(images, tf.one_hot(tf.gather(self.labels, rows), 10), drawn)
 
-    return _fixed(tf.data.Dataset.range(steps).map(prepare, num_parallel_calls=2).prefetch(8)), begin
+
+class ThreadSource:
+    """Makes TrainingBatches as arrays, on threads."""
+
+    def __init__(self, batches):
+        self.batches = batches
+        self.data = Batches(batches.steps, self._batch)
+
+    def refresh(self):
+        self.data.made.clear()
+
+    def _batch(self, step):
+        batches = self.batches
+        rows, drawn = batches.order[batches.span(step)], batches.numbers[batches.span(step)]
+        images = batches.images.x[rows, ..., None] / np.float32(255)
+        fields = batches.fields(batches.epoch, step, len(rows)) if batches.augmentation.elastic_alpha else None
+        if batches.by_class:
+            images = batches.each(images, drawn, fields)
+        elif batches.augmentation.transforms:
+            images = batches.augmentation.warp(images, drawn, fields)
+        return batches.together(images, np.eye(10, dtype=np.float32)[batches.images.y[rows]], drawn)
+
+
+def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mixed=False):
+    """Returns images uint8 (n, 28, 28) transformed, and if `mixed` by mixup too: float32 (n, 28, 28) in 0..255."""
+    parameters = augmentation.draw(streams.rng(purpose, seed, net), len(x))
+    fields = augmentation.draw_elastic(streams.rng("elastic", seed, net), len(x))
+    transform = augmentation.each if augmentation.keras_only else augmentation.batch
+    images = transform(x[..., None] / np.float32(255), parameters, fields)
+    if mixed and augmentation.mixup_alpha:
+        images = keras.ops.convert_to_numpy(mix(images, parameters["mixup"].astype(np.float32)))
+    return images[..., 0] * 255
 
 
 def evaluation_batches(x, y=None, batch_size=512, classes=10):

@@ -49,7 +49,7 @@ def export(folders, out, form, digits=64):
             raise UserError(f"{out} was not kept: its probabilities are up to {difference:.2g} from Keras's")
         os.replace(temporary, out)
     except ImportError as error:
-        need = "python -m pip install -r requirements-export.txt"
+        need = "python -m pip install -r requirements/export.txt"
         raise UserError(f"{error.name or reason(error)} is needed to write {form} and to try it: {need}") from error
     except OSError as error:
         raise UserError(f"{out} cannot be written ({reason(error)})") from error

@@ -7,18 +7,28 @@ import re
 import keras
 import numpy as np
 
-from recognizer.nn import copies, saved_net
+from recognizer.nn import copies, sizes
 from recognizer.training.batches import evaluation_batches
 
 
 class Predictor:
-    """Predicts by a net, in batches of one size, so that it is compiled once.
+    """Predicts by nets of one architecture in batches of one size, so that the net is compiled once.
 
-    model: a keras.Model from float32 (n, 28, 28, 1) in 0..1 to probabilities (n, 10).
+    Arguments:
+        plain: a keras.Model from float32 (n, 28, 28, 1) in 0..1 to probabilities (n, 10), by copies.plain.
+        precision, dtypes: as of copies.fast.
     """
 
-    def __init__(self, model):
-        self.model, self.most = model, saved_net.images_at_once(model)
+    def __init__(self, plain, precision="float32", dtypes=None):
+        self.kind = _architecture(plain), precision, dtypes
+        self.model = copies.fast(plain, precision, dtypes)
+        self.most = sizes.images_at_once(self.model)
+
+    def load(self, plain):
+        """Takes the weights of another net of the same architecture."""
+        self.model.set_weights(plain.get_weights())
+        if copies.finalize(self.model):
+            self.model.make_predict_function(force=True)
 
     def predict(self, x, test_shift=0):
         """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
@@ -43,32 +53,21 @@ def views(by):
     return [(by, by), (0, by), (2 * by, by), (by, 0), (by, 2 * by)] if by else [(0, 0)]
 
 
-class Predictors:
-    """Predictors by architecture, so that the nets of one share what was compiled for the first."""
-
-    def __init__(self):
-        self.made = {}
-
-    def load(self, plain, precision, dtypes):
-        """Returns a Predictor by a net's copy `plain`. precision, dtypes: as of copies.fast."""
-        written = _nameless(keras.saving.serialize_keras_object(plain))
-        key = json.dumps([written, precision, dtypes], sort_keys=True)
-        if key not in self.made:
-            self.made[key] = Predictor(copies.fast(plain, precision, dtypes))
-            return self.made[key]
-        model = self.made[key].model
-        model.set_weights(plain.get_weights())
-        if copies.finalize(model):
-            model.make_predict_function(force=True)
-        return self.made[key]
+def predictor_of(plain, precision="float32", dtypes=None, last=None):
+    """Returns a Predictor by a net: `last`, the Predictor used before, if it can be loaded with the net's weights."""
+    if last is None or last.kind != (_architecture(plain), precision, dtypes):
+        return Predictor(plain, precision, dtypes)
+    last.load(plain)
+    return last
 
 
-def _nameless(config):
-    """Returns the text of a Keras config without seeds, and with the names in it numbered as they come.
+def _architecture(plain):
+    """Returns a text that is the same for nets of one architecture.
 
-    Keras counts up the names that it gives, so nets of one architecture may have different ones.
+    Keras counts up the names that it gives, so they are numbered as they come; seeds are left out.
     """
-    text = re.sub(r'"seed": -?\d+', '"seed": 0', json.dumps(config, sort_keys=True))
+    written = json.dumps(keras.saving.serialize_keras_object(plain), sort_keys=True)
+    text = re.sub(r'"seed": -?\d+', '"seed": 0', written)
     for i, name in enumerate(dict.fromkeys(re.findall(r'"name": ("[^"]+")', text))):
         text = text.replace(name, f'"#{i}"')
     return text

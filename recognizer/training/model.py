@@ -1,8 +1,8 @@
 """The model that trains: a net, its logits, the loss of every step, and steps that float16 must skip.
 
-    trainer = Trainer(net, steps=100, replicas=2)
-    trainer.compile(optimizers.make("adam"), label_smoothing=0.1)
-    trainer.fit(batches)                 # Keras's, with its callbacks
+    model = TrainingModel(network, steps=100, replicas=2)
+    model.compile(optimizers.make("adam"), label_smoothing=0.1)
+    model.fit(batches)                 # Keras's, with its callbacks
 
 The training step is compiled once, whatever the number of steps that one call executes.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from recognizer.base.backend import TENSORFLOW
-from recognizer.nn import copies
+from recognizer.nn import copies, logits
 
 if TENSORFLOW:
     import tensorflow as tf
@@ -74,7 +74,7 @@ class Epoch(keras.metrics.Metric):
         return {}  # nothing for the logs
 
 
-class Trainer(keras.Model):
+class TrainingModel(keras.Model):
     """Trains a net on each batch in `replicas` equal parts, which TensorFlow computes side by side.
 
     A core is faster at a part of the batch than at its share of every operation on the whole. As under tf.distribute,
@@ -82,19 +82,19 @@ class Trainer(keras.Model):
     else is the same maths.
 
     Arguments:
-        net: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). It belongs to the trainer from here
-            on: `plain` gives it back.
+        network: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). It belongs to this model now:
+            `plain` gives it back.
         steps: int, the steps of an epoch.
         replicas: int, the parts of a batch.
 
     Its outputs are logits, since a loss on probabilities has no gradient where they round to 0 or 1.
     """
 
-    def __init__(self, net, steps, replicas=1):
+    def __init__(self, network, steps, replicas=1):
         super().__init__()
-        self.net, self.replicas = net, replicas
+        self.network, self.replicas = network, replicas
         self.epoch = Epoch(steps)
-        self.softmax = copies.final_softmax(net)
+        self.softmax = logits.final_softmax(network)
         if hasattr(self.softmax, "activation"):
             self.softmax.activation = keras.activations.linear
         elif self.softmax is not None:
@@ -103,7 +103,7 @@ class Trainer(keras.Model):
 
     def call(self, inputs, training=False):
         parts = ops.split(inputs, self.replicas) if training and self.replicas > 1 else [inputs]
-        outputs = [self.net(part, training=training) for part in parts]
+        outputs = [self.network(part, training=training) for part in parts]
         outputs = ops.concatenate(outputs) if len(outputs) > 1 else outputs[0]
         if self.softmax is None:  # the logarithms of probabilities are logits, too
             outputs = ops.log(ops.maximum(ops.cast(outputs, "float32"), np.finfo(np.float32).tiny))
@@ -112,10 +112,10 @@ class Trainer(keras.Model):
     def plain(self):
         """Returns a copy of the net in Keras's own layers and float32, which ends in its softmax."""
         if not hasattr(self.softmax, "activation"):  # a copy, made from the config, has its softmax
-            return copies.plain(self.net)
+            return copies.plain(self.network)
         self.softmax.activation = keras.activations.softmax
         try:
-            return copies.plain(self.net)
+            return copies.plain(self.network)
         finally:
             self.softmax.activation = keras.activations.linear
 
@@ -126,10 +126,10 @@ class Trainer(keras.Model):
             factor adapts itself: a step whose loss, statistics or gradients are not finite is skipped and halves it.
         """
         self.scale_loss = scale_loss
-        optimizer.build(self.net.trainable_variables)
+        optimizer.build(self.network.trainable_variables)
         if scale_loss:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-            optimizer.build(self.net.trainable_variables)
+            optimizer.build(self.network.trainable_variables)
         super().compile(
             optimizer,
             keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),
@@ -137,7 +137,7 @@ class Trainer(keras.Model):
             auto_scale_loss=False,
         )
         # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.
-        nothing = np.zeros((1, self.net.output_shape[-1]), np.float32)
+        nothing = np.zeros((1, self.network.output_shape[-1]), np.float32)
         self.compute_metrics(None, nothing, nothing)
         self.reset_metrics()
 

@@ -1,96 +1,61 @@
+"""A run before it is trained: its data and settings completed, its nets tried, recorded, and its folder made."""
+
+import dataclasses
 import datetime
 import sys
 
-import recipes
-from recognizer.base import environment, machine
-from recognizer.base.errors import UserError, enough_memory
-from recognizer.base.words import choose_name, duration, hyphens
-from recognizer.config import checks, members, schema
-from recognizer.config.overrides import parse_override, resolve
+import numpy as np
+
+from recognizer.base import environment, gpu_advice, machine
+from recognizer.base.errors import UserError
+from recognizer.base.words import duration
+from recognizer.config import members, schema
+from recognizer.data import sources, streams
+from recognizer.data.arrays import Digits
+from recognizer.runs import run_folder
 
 
-def chosen(arguments):
-    """Returns (settings, data source, the name to number the run by) as the arguments have them."""
-    name = choose_name("recipe", arguments.recipe or "single", recipes.RECIPES)
-    overrides = []
-    if arguments.model:
-        overrides += [("model", arguments.model), ("model_config", {})]
-    for key in ("nets", "epochs", "batch_size", "weights", "validation_split"):
-        if (value := getattr(arguments, key)) is not None:
-            overrides.append((key, value))
-    if arguments.learning_rate is not None:
-        overrides.append(("schedule.learning_rate", arguments.learning_rate))
-    if arguments.shared_split:
-        overrides.append(("bagging", False))
-    overrides += map(parse_override, arguments.set or [])
-    if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
-        overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
-    config = {"recipe": name} | resolve(name, overrides)
-    config["augment_engine"] = arguments.augment_engine or "batch"
-    config["precision"] = arguments.precision or "auto"
-    config["seed"] = arguments.seed or 0
-    config["deterministic"] = arguments.deterministic
-    config["tensorboard"] = arguments.tensorboard
-    checks.check_seed("--seed", config["seed"])
-    return config, arguments.data or "auto", name if arguments.recipe else hyphens(arguments.model or name)
+@dataclasses.dataclass
+class Plan:
+    """What a run is to be trained with.
+
+    Attributes:
+        config: every setting, resolved.
+        digits: arrays.Digits.
+        hashes: uint64 (n,), Images.image_hashes of the labelled images.
+        trainers: a Trainer for each of members.kinds, compiled.
+    """
+
+    config: dict
+    digits: Digits
+    hashes: np.ndarray
+    trainers: list
 
 
-def recorded(arguments):
-    """As `chosen`, of the run that is to be repeated."""
-    from recognizer.runs import run_folder
+def prepared(config, source):
+    """Loads the data, completes the settings by it, tries a net of each kind, and prints the plan; returns the Plan.
 
-    refuse_others(arguments, "repeat", "is")
-    folder = run_folder.find(arguments.repeat)
-    config = run_folder.read_config(folder)
-    others = ("augment_engine", "precision", "seed", "deterministic", "tensorboard", "steps_per_call")
-    settings = {key: config[key] for key in ("recipe", *schema.DEFAULTS, *others) if key in config}
-    return settings, arguments.data or config["data"]["source"], f"{folder.name}-repeat"
-
-
-def started(arguments, config, source, name):
-    """Checks the settings and the data, and makes the folder of a new run: returns (config, folder, fit.Compiled)."""
-    from recognizer.runs import run_folder
-
-    if arguments.run and run_folder.named(arguments.run).exists():
-        raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
-    digits, rows, seen, plan, compiled = planned(config, source)
-    config["data"] = {
-        "source": digits.source,
-        "origin": digits.train.origin,
-        "fingerprint": digits.train.fingerprint(),
-        "test_fingerprint": digits.test.fingerprint() if digits.test else None,
-        "rows": len(digits.train.x),
-    }
-    config["created"] = datetime.datetime.now(datetime.UTC).isoformat()
-    config["versions"] = machine.versions()
-    config["commit"] = machine.commit()
-    config["command"] = ["train.py", *sys.argv[1:]]
-    print_plan(config, plan, len(rows))
-    return config, run_folder.create(arguments.run, name, config, seen), compiled
-
-
-def planned(config, source):
-    """Loads the data, completes the settings by it, and tries every kind of net of a run.
-
-    Returns (dataset.Digits, net 1's training rows, the labelled images' hashes, a plan as print_plan has it,
-    fit.Compiled).
+    Raises UserError for data, settings or nets that cannot be used.
     """
     environment.choose_threads(config)
-    from recognizer.data import sources, streams
-
     digits = sources.load(source)
     print_data(digits)
-    if digits.test is None:
-        print("        without a test set: predict.py will need --test")
-
     environment.import_keras(config["deterministic"])
-    import augment
-    from recognizer.base.backend import TENSORFLOW
+    gpu_advice.print_advice()
+    complete(config, digits)
+    hashes = digits.train.image_hashes()
+    rows, validation_rows = streams.split_rows(config, 1, len(digits.train.x))
+    print_copies(hashes, rows, validation_rows)
+    plan = Plan(config, digits, hashes, tried(config, digits))
+    print_plan(plan)
+    return plan
+
+
+def complete(config, digits):
+    """Fills in the settings that depend on the machine and the data: precision, arguments of architectures."""
     from recognizer.nn import building
     from recognizer.nn.precision import native_precision
-    from recognizer.training import batches, fitting, trial
 
-    machine.print_advice()
     if config["tensorboard"]:
         environment.need("tensorboard", "python -m pip install tensorboard==2.21.0")
         environment.need("tensorflow", "Keras writes for TensorBoard by TensorFlow: install requirements.txt")
@@ -109,82 +74,75 @@ def planned(config, source):
             for key in [key for key in own if key.startswith("model_config.")]:
                 del own[key]
             own["model_config"] = all_arguments(settings)
-    rows, validation_rows = streams.split_rows(config, 1, len(digits.train.x))
-    seen = digits.train.image_hashes()
-    print_copies(seen, rows, validation_rows)
-    compiled, plan, net = fitting.Compiled(), [], 1
+
+
+def tried(config, digits):
+    """Tries the first net of each kind; returns a list of their Trainers."""
+    from augment import Augmentation
+    from recognizer.base.backend import TENSORFLOW
+    from recognizer.nn import flip_classes
+    from recognizer.training import trial
+    from recognizer.training.trainer import Trainer
+
+    trainers, net = [], 1
     for settings in members.kinds(config):
-        augment.Augmentation(**settings["augmentation"]).check_engine(settings["augment_engine"])
-        own_rows, _ = streams.split_rows(settings, net, len(digits.train.x))
-        steps = batches.steps_per_epoch(settings, len(rows))
-        plan.append((trial.tried(compiled, settings, net, steps, digits.train, own_rows), settings, steps))
+        flip_classes.checked(settings)
+        Augmentation(**settings["augmentation"]).check_engine(settings["augment_engine"])
+        trainers.append(Trainer(settings, digits))
+        trial.try_net(trainers[-1], net)
         net += settings["nets"]
     if not TENSORFLOW:  # recorded, so that the run has the same bits when it is resumed or repeated
-        config.setdefault("steps_per_call", min(trainer.steps_per_execution for trainer, *_ in plan))
-    return digits, rows, seen, plan, compiled
+        measured = min(trainer.model.steps_per_execution for trainer in trainers)
+        for settings in (config, *(trainer.settings for trainer in trainers)):
+            settings.setdefault("steps_per_call", measured)
+    return trainers
 
 
-def check(arguments):
-    """Tries the nets that would be trained, and prints what they are; makes no run."""
-    config, source, _ = chosen(arguments)
-    with enough_memory(smaller_batches(config)):
-        _, rows, _, plan, _ = planned(config, source)
-    from recognizer.training import trial
+def create(plan, name, numbered):
+    """Records where a run is made, and makes its folder; returns it. name: None to number the runs of `numbered`."""
+    digits = plan.digits
+    plan.config |= {
+        "data": {
+            "source": digits.source,
+            "origin": digits.train.origin,
+            "fingerprint": digits.train.fingerprint(),
+            "test_fingerprint": digits.test.fingerprint() if digits.test else None,
+            "rows": len(digits.train.x),
+        },
+        "created": datetime.datetime.now(datetime.UTC).isoformat(),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "command": ["train.py", *sys.argv[1:]],
+    }
+    return run_folder.create(name, numbered, plan.config, plan.hashes)
 
-    print_plan(config, plan, len(rows))
-    for trainer, settings, _ in plan:
-        name, size = settings["model"], settings["batch_size"]
-        print(trial.summary(trainer.net))
-        print(f"{name}: {trial.parameters(trainer.net)}")
-        print(f"{name}: {1000 * trainer.step_seconds:,.1f} ms a step of {size} images in {settings['precision']}")
-        print(f"{name} is fit to train: it took some steps, and predicts the same once saved and loaded")
 
+def resumed(name, source):
+    """Returns (config, folder, digits) of the run to go on with. name: None for the newest unfinished run.
 
-def resumed(arguments):
-    """Returns (config, folder, fit.Compiled) of the run to go on with."""
-    from recognizer.base import machine
-    from recognizer.data import sources
-    from recognizer.runs import run_folder
-
-    refuse_others(arguments, "resume", "goes on with")
-    folder = run_folder.find(arguments.run) if arguments.run else run_folder.newest(finished=False)
+    source: where its data is now, or None for where it was.
+    """
+    folder = run_folder.find(name) if name else run_folder.newest(finished=False)
     if run_folder.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
     with run_folder.locked(folder):  # a run that another process trains is refused at once
         config = run_folder.read_config(folder)
     environment.choose_threads(config)
-    if arguments.data:  # where it is now: elsewhere than when the run was started
-        digits = sources.load(arguments.data)
-        run_folder.check_data(folder, config, digits)
-        config["data"]["source"] = digits.source
+    digits = sources.load(source or config["data"]["source"])
+    run_folder.check_data(folder, config, digits)
+    config["data"]["source"] = digits.source
+    config.setdefault("steps_per_call", 1)  # of runs that are older than this setting
     environment.import_keras(config["deterministic"])
-    from recognizer.training import fitting
-
-    machine.print_advice()
-    return config, folder, fitting.Compiled()
+    gpu_advice.print_advice()
+    return config, folder, digits
 
 
-def refuse_others(arguments, option, does):
-    given = [
-        key
-        for key, value in vars(arguments).items()
-        if value is not None and value is not False and key not in ("run", "data", "debug", option)
-    ]
-    if given:
-        raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")
-
-
-def smaller_batches(config, folder=None):
-    """Returns what to do if memory runs out. folder: that of the run, if it exists already."""
-    size, replicas = config["batch_size"], config["replicas"]
-    half = size // 2 // replicas * replicas
-    smaller = f"--batch-size {half} (it is {size})" if half else "a smaller net"
-    if folder is None:
-        return f"try {smaller}, or close other programs that use this machine's memory or its GPU's"
-    return (
-        f"close other programs that use this machine's memory or its GPU's, and go on with python train.py "
-        f"--run {folder.name} --resume; or start a new run with {smaller}"
-    )
+def recorded(name):
+    """Returns (settings, data source) of the run to be repeated."""
+    config = run_folder.read_config(run_folder.find(name))
+    others = ("augment_engine", "precision", "seed", "deterministic", "tensorboard", "steps_per_call")
+    settings = {key: config[key] for key in ("recipe", *schema.DEFAULTS, *others) if key in config}
+    return settings, config["data"]["source"]
 
 
 def print_data(digits):
@@ -192,12 +150,12 @@ def print_data(digits):
     print(f"; {digits.test.origin}: {len(digits.test.x):,} to predict" if digits.test else "")
     for hint in digits.hint.splitlines():
         print(f"        {hint}")
+    if digits.test is None:
+        print("        without a test set: predict.py will need --test")
 
 
 def print_copies(hashes, rows, validation_rows):
-    """Tells of labelled images that stand more than once. hashes: dataset.Images.image_hashes of all labelled rows."""
-    import numpy as np
-
+    """Says how many labelled images are copies of others. hashes: Images.image_hashes of all labelled rows."""
     different, first, count = np.unique(hashes, return_index=True, return_counts=True)
     if len(different) == len(hashes):
         return
@@ -212,16 +170,20 @@ def print_copies(hashes, rows, validation_rows):
         )
 
 
-def print_plan(config, plan, rows):
-    """plan: for each of recipes.kinds, (Trainer, settings, steps an epoch)."""
-    print(f"Recipe: {config['recipe']}, {rows:,} rows to train on")
+def print_plan(plan):
+    rows = len(plan.trainers[0].rows)
+    print(f"Recipe: {plan.config['recipe']}, {rows:,} rows to train on")
     seconds = 0
-    for trainer, settings, steps in plan:
+    for trainer in plan.trainers:
+        settings, steps = trainer.settings, trainer.batches.steps
         nets = f"{settings['nets']} nets" if settings["nets"] > 1 else "1 net"
         epochs = f"{settings['epochs']} epochs" if settings["epochs"] > 1 else "1 epoch"
+        passes = steps * settings["batch_size"] / rows
         print(
-            f"        {nets} of {trainer.count_params():,} parameters ({settings['model']}), "
+            f"        {nets} of {trainer.model.count_params():,} parameters ({settings['model']}), "
             f"{epochs} of {steps:,} steps of {settings['batch_size']} images"
+            + f" ({passes:.2g} passes over the rows)"
+            * (abs(passes - 1) > 0.05)
         )
-        seconds += settings["nets"] * settings["epochs"] * steps * trainer.step_seconds
+        seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        about {duration(seconds)}, by the first steps")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice
 from recognizer.base.errors import UserError
 from recognizer.base.words import duration
 from recognizer.data import sources
@@ -62,8 +62,8 @@ def computed_probabilities(folders, configs, x):
     from recognizer.nn.precision import native_precision
     from recognizer.training import inference
 
-    machine.print_advice()
-    computed, predictors = [], inference.Predictors()
+    gpu_advice.print_advice()
+    computed, predictor = [], None
     with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
         for folder, config in zip(folders, configs, strict=True):
             precision = native_precision(config["precision"])
@@ -71,7 +71,8 @@ def computed_probabilities(folders, configs, x):
             for net, model in enumerate(saved_nets(folder, config), 1):
                 begin_net(sum(map(len, computed)))
                 dtypes = run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("dtypes")
-                computed[-1].append(predictors.load(model, precision, dtypes).predict(x, config["test_shift"]))
+                predictor = inference.predictor_of(model, precision, dtypes, predictor)
+                computed[-1].append(predictor.predict(x, config["test_shift"]))
                 keras.backend.clear_session()
     return computed
 

@@ -1,6 +1,6 @@
-"""Tries a net before a run of it is made, so that none trains for minutes and can then not be used.
+"""Tries a net before its run is made, so that no net trains for minutes and cannot be used afterwards.
 
-It takes a training step on a few digits, is saved, and read back as predict.py reads it: it must predict the same.
+The net takes some training steps, is saved, and is read as predict.py reads it: it must predict the same.
 """
 
 import math
@@ -12,13 +12,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from augment import Augmentation
 from recognizer.base.errors import UserError, refused
 from recognizer.base.reasons import reason
 from recognizer.base.words import hyphens
 from recognizer.nn import building, copies, flip_classes, portable, saved_net
 from recognizer.nn.flip_classes import with_flips
-from recognizer.training.batches import training_batches
 
 DIGITS = 8  # that a net is tried on
 
@@ -30,31 +28,26 @@ APART = 1e-3  # how far the probabilities of a net and of its saved copy may be 
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
 
-def tried(compiled, settings, net, steps, images, rows):
-    """Returns the Trainer of a kind of net, compiled, once a net of its kind has passed the trial.
+def try_net(trainer, net):
+    """Tries net number `net` of a Trainer's kind, and compiles its training step.
 
-    compiled: fit.Compiled, which keeps the Trainer. settings: one of recipes.kinds. net: the first net of the kind.
-    steps: those of an epoch. images: a dataset.Images with labels. rows: int64 (n,), the net's training rows. Raises
-    UserError for a net that would fail in training, or could not be used afterwards.
+    Raises UserError for a net that would fail in training, or could not be used afterwards.
     """
-    told = f"architecture {hyphens(settings['model'])!r}"
-    augmentation = Augmentation(**settings["augmentation"])
-    flips = augmentation.joint_flips
-    x = some_digits(images, flips)
+    settings = trainer.settings
+    told, flips = f"architecture {hyphens(settings['model'])!r}", settings["joint_flips"]
+    x = some_digits(trainer.digits.train, flips)
     own = building.build(settings["model"], 0, "float32", flips, **settings["model_config"])
     with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)
-    batches, _ = training_batches(settings, net, images.x, images.y, rows, augmentation)
     with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
-        trainer = compiled.trainer(settings, net, steps, batches)
+        trainer.begin(net)
     copies.set_weights(own, [moved(weight) for weight in own.get_weights()])
-    copies.set_weights(trainer.net, own.get_weights())
-    own, plain = flip_classes.aggregated(own, flips), flip_classes.aggregated(trainer.plain(), flips)
-    dtypes = copies.explicit_dtypes(trainer.net, settings["precision"])
+    copies.set_weights(trainer.model.network, own.get_weights())
+    own, plain = flip_classes.aggregated(own, flips), trainer.plain()
+    dtypes = copies.explicit_dtypes(trainer.model.network, settings["precision"])
     with tempfile.TemporaryDirectory() as folder:
         check_saving(own, plain, settings["precision"], dtypes, x, Path(folder) / "net.keras", told)
-    return trainer
 
 
 def some_digits(images, flips):
@@ -71,19 +64,27 @@ def moved(weight):
     return weight * (1 + by / 10) + by / 100  # a variance stays above 0
 
 
-def summary(net):
+def description(trainer):
+    """Returns lines on a net that has passed the trial: Keras's summary, its parameters, the time of a step."""
+    network, settings = trainer.model.network, trainer.settings
+    name, milliseconds = settings["model"], 1000 * trainer.model.step_seconds
+    trainable = sum(math.prod(weight.shape) for weight in network.trainable_weights)
+    total = network.count_params()
+    return [
+        _summary(network),
+        f"{name}: {total:,} parameters ({trainable:,} trainable, {total - trainable:,} not)",
+        f"{name}: {milliseconds:,.1f} ms a step of {settings['batch_size']} images in {settings['precision']}",
+        f"{name} is fit to train: it took some steps, and predicts the same once saved and loaded",
+    ]
+
+
+def _summary(network):
     """Returns Keras's summary of a net in ASCII, as wide as the terminal at most."""
     lines, width = [], min(100, shutil.get_terminal_size().columns)
-    net.summary(line_length=width, print_fn=lambda line, **_: lines.append(line))
+    network.summary(line_length=width, print_fn=lambda line, **_: lines.append(line))
     text = "\n".join(lines)
     text = re.sub("[━─]", "-", re.sub("[┃│]", "|", re.sub("[┏┓┗┛┡┩├┤┼┬┴┳┻╇└┘┌┐]", "+", text.replace("…", "~"))))
     return text.encode("ascii", "replace").decode().strip("\n")
-
-
-def parameters(net):
-    """Returns a net's numbers of parameters in words."""
-    trainable = sum(math.prod(weight.shape) for weight in net.trainable_weights)
-    return f"{net.count_params():,} parameters ({trainable:,} trainable, {net.count_params() - trainable:,} not)"
 
 
 def probabilities(model, x):

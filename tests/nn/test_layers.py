@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from recognizer.base.errors import UserError
-from recognizer.nn import batch_norm, building, copies, flip_classes, layers, optimizers, saved_net
-from recognizer.training.model import Trainer
+from recognizer.nn import batch_norm, building, copies, layers, optimizers
+from recognizer.training.model import TrainingModel
 
 
 def trained_once(layer, x, upstream, training=True):
@@ -164,7 +164,7 @@ def test_each_step_of_an_epoch_has_its_own_learning_rate_however_many_are_execut
     rates = [0.1, 0.0, 0.3, 0.0, 0.2, 0.1, 0.05]
     found = []
     for executed in (1, 3, 7):
-        trainer = Trainer(building.build("linear", seed=1), len(rates))
+        trainer = TrainingModel(building.build("linear", seed=1), len(rates))
         trainer.compile(optimizers.make("sgd"))
         trainer.steps_per_execution = executed
         trainer.epoch.rates.assign(rates)
@@ -230,33 +230,6 @@ def test_a_net_is_saved_in_plain_float32_and_predicts_the_same_fast(precision, d
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
-def test_a_net_of_joint_flips_ends_as_its_architecture_does_but_for_the_number_of_classes(monkeypatch):
-    last = dict(activation="softmax", dtype="float32", use_bias=False, name="mine")
-    net = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, **last)])
-    monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: net)
-    joint = building.build("mine", seed=2, joint_flips=["vertical"])
-    assert [weight.shape for weight in joint.weights] == [(784, 20)]
-    assert joint.layers[-1].name == "mine"
-
-
-@pytest.mark.parametrize("name", ["linear", "residual"])  # a Sequential and a functional model
-def test_a_net_of_joint_flips_predicts_by_each_flip_in_its_own_classes(name, digits, tmp_path):
-    x = digits.test.x[:64, ..., None] / np.float32(255)
-    net = building.build(name, seed=2, joint_flips=["vertical", "horizontal"])
-    assert net.output_shape == (None, 30)
-    parts = [
-        net.predict(view, verbose=0)[:, 10 * i : 10 * i + 10] for i, view in enumerate((x, x[:, ::-1], x[:, :, ::-1]))
-    ]
-    expected = np.mean([part / part.sum(1, keepdims=True) for part in parts], axis=0)
-    plain = flip_classes.aggregated(copies.plain(net), ["vertical", "horizontal"])
-    plain.save(tmp_path / "net.keras")
-    read = saved_net.read_net(tmp_path / "net.keras", net.count_params())
-    np.testing.assert_allclose(read.predict(x, verbose=0), expected, atol=1e-5)
-    fast = copies.fast(read, "bfloat16")
-    np.testing.assert_allclose(fast.predict(x, verbose=0), expected, atol=0.05)
-    assert flip_classes.core(fast).layers[-1].compute_dtype == "float32"
-
-
 def test_statistics_taken_anew_are_the_means_over_the_batches_given(digits):
     x = digits.train.x[:256, ..., None] / np.float32(255)
     inputs = keras.Input((28, 28, 1))
@@ -284,14 +257,14 @@ def test_replicas_have_the_gradients_of_the_whole_batch_and_normalise_each_part_
             loss = tf.reduce_mean(keras.losses.categorical_crossentropy(y, logits, from_logits=True))
         return tape.gradient(loss, model.trainable_weights)
 
-    one, four = (Trainer(building.build("vgg", seed=1), 1, replicas) for replicas in (1, 4))
+    one, four = (TrainingModel(building.build("vgg", seed=1), 1, replicas) for replicas in (1, 4))
     for whole, parts in zip(gradients(one), gradients(four), strict=True):
         np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
 
     net = building.build("deotte", seed=1, dropout=0.0)
     expected = np.concatenate([net(part, training=True) for part in (x[:32], x[32:])])
-    trainer = Trainer(building.build("deotte", seed=1, dropout=0.0), 1, 2)
+    trainer = TrainingModel(building.build("deotte", seed=1, dropout=0.0), 1, 2)
     np.testing.assert_allclose(tf.nn.softmax(trainer(x, training=True)), expected, atol=1e-5)
     expected = building.build("deotte", seed=1, dropout=0.0)(x, training=False)
-    trainer = Trainer(building.build("deotte", seed=1, dropout=0.0), 1, 2)
+    trainer = TrainingModel(building.build("deotte", seed=1, dropout=0.0), 1, 2)
     np.testing.assert_allclose(tf.nn.softmax(trainer(x)), expected, atol=1e-6)

@@ -18,7 +18,7 @@ from conftest import ROOT, TINY, assert_one_line_error, script
 
 from recognizer.base.reasons import reason
 from recognizer.config.overrides import resolve
-from recognizer.nn import registry
+from recognizer.nn import parts
 
 DRIVER = """
 import contextlib, io, json, sys
@@ -583,6 +583,6 @@ def test_no_message_takes_long_or_more_than_a_line():
 def test_two_nets_of_one_name_are_refused():
     with pytest.raises(ValueError, match="already an architecture 'vgg-dropout'"):
 
-        @registry.architecture
+        @parts.architecture
         def vgg_dropout():
             pass

@@ -212,7 +212,7 @@ def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digi
         seen.append((augmentation.erasing_range, augmentation.mixup_alpha if mixed else 0))
         return x
 
-    monkeypatch.setattr("recognizer.training.fitting.augmented_images", transformed)
+    monkeypatch.setattr("recognizer.training.batches.augmented_images", transformed)
     digit_charts.augmented("ensemble", config, digits.train, 0)
     assert seen == [(0, 0), ([3, 9], 0), (0, 0.2)] * 2
 
@@ -223,7 +223,7 @@ def test_the_augmented_digits_are_shown_with_the_settings_given_and_flipped_in_t
         "recognizer.reports.charts.digit_grid", lambda x, *rest: shown.append((x, rest[-1])) or digit_grid(x, *rest)
     )
     plain = [f"augmentation.{key}=0" for key in recipes.RECIPES["single"]["augmentation"]]
-    settings = [part for text in [*plain, 'augmentation.joint_flips=["horizontal"]'] for part in ("--set", text)]
+    settings = [part for text in [*plain, 'joint_flips=["horizontal"]'] for part in ("--set", text)]
     plot.main(["augmented", "--data", "digits", "--out", out, *settings])
     ((x, title),) = shown
     assert "joint_flips ['horizontal']" in title

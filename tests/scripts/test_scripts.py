@@ -294,15 +294,15 @@ def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, 
 
 
 def test_rows_watched_while_training_are_from_all_over_the_file():
-    from recognizer.training import fitting
+    from recognizer.training.trainer import evenly
 
     rows = np.arange(100, 1100, 2)
-    watched = fitting.spread(rows, 40)
+    watched = evenly(rows, 40)
     assert len(watched) == 40
     assert set(watched) <= set(rows)
     assert np.histogram(watched, 4, (100, 1100))[0].tolist() == [10, 10, 10, 10]
     for most in (None, 500, 501):
-        np.testing.assert_array_equal(fitting.spread(rows, most), rows)
+        np.testing.assert_array_equal(evenly(rows, most), rows)
 
 
 @pytest.mark.parametrize(
@@ -310,9 +310,9 @@ def test_rows_watched_while_training_are_from_all_over_the_file():
 )
 def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, expected, monkeypatch):
     from recognizer.nn import building, optimizers
-    from recognizer.training.model import Trainer
+    from recognizer.training.model import TrainingModel
 
-    trainer = Trainer(building.build("linear"), steps)
+    trainer = TrainingModel(building.build("linear"), steps)
     trainer.compile(optimizers.make("sgd"))
     monkeypatch.setattr(trainer, "_time", lambda batches, several: seconds)
     trainer.warm_up(None)
@@ -375,8 +375,10 @@ from pathlib import Path
 from recognizer.base import environment, files
 config = files.read_json(Path(sys.argv[2], "config.json"))
 environment.choose_threads(config)
-from recognizer.training import fitting
-fitting.fit_net(config, 2, Path.cwd())
+from recognizer.config import members
+from recognizer.data import sources
+from recognizer.training.trainer import Trainer
+Trainer(members.kinds(config)[0], sources.load("digits")).fit(2, Path.cwd())
 """
 
 
@@ -392,11 +394,12 @@ MEMORY = """
 import sys; sys.path.insert(0, sys.argv[1])
 import os, train
 from pathlib import Path
-told = train.print_net
-def print_net(config, result):
-    told(config, result)
-    print("RSS", int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20)
-train.print_net = print_net
+from recognizer.runs import summary
+line = summary.net_line
+def net_line(result, nets):
+    memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    return f"{line(result, nets)}\nRSS {memory}"
+summary.net_line = net_line
 train.main(["deotte", "--nets", "7", "--epochs", "1", "--set", "steps_per_epoch=5", "--data", "digits"])
 """
 
@@ -413,44 +416,6 @@ def test_memory_does_not_grow_from_net_to_net(tmp_path):
     # MB. TensorFlow would keep the traced training step of each net, some 13 MB.
     assert resident[-1] - resident[1] < 5 * 7, resident
     assert max(resident) < 1500
-
-
-def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
-    from augment import Augmentation
-    from recognizer.training.batches import training_batches
-
-    config = resolve("single", [("batch_size", 200), ("epochs", 1), ("min_steps_per_epoch", 1)])
-    config |= {"seed": 1, "augment_engine": "keras"}
-    for setting in ("featurewise_center", "zca_whitening"):
-        augmentation, rows = Augmentation(**{setting: True}), np.arange(200)
-        batches, begin = training_batches(config, 1, digits.train.x, digits.train.y, rows, augmentation)
-        begin(0)
-        (x, _), *_ = batches
-        plain = digits.train.x[:200].mean() / 255
-        assert abs(float(np.mean(x))) < 0.01 < plain
-        if setting == "zca_whitening":  # every direction that varies at all, varies by about one
-            variances = np.linalg.eigvalsh(np.cov(np.reshape(x, (200, -1)), rowvar=False))
-            assert np.median(variances[-50:]) == pytest.approx(1, abs=0.1)
-
-
-def test_both_augmentation_engines_train_on_the_same_batches(digits):
-    from augment import Augmentation
-    from recognizer.training.batches import training_batches
-
-    config = resolve("single", [("batch_size", 32)]) | {"seed": 1}
-    augmentation, rows = Augmentation(**config["augmentation"]), np.arange(80)
-    (ours, begin_ours), (keras_own, begin_keras) = (
-        training_batches(config | {"augment_engine": engine}, 1, digits.train.x, digits.train.y, rows, augmentation)
-        for engine in ("batch", "keras")
-    )
-    for epoch in (0, 1):
-        begin_ours(epoch)
-        begin_keras(epoch)
-        batches = [list(ours), list(keras_own)]
-        assert [len(b) for b in batches] == [30, 30]  # the recipe's least 30 steps
-        for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
-            np.testing.assert_allclose(x, keras_x, atol=1e-4)
-            np.testing.assert_array_equal(y, keras_y)
 
 
 def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
@@ -508,16 +473,16 @@ def test_a_keras_that_is_too_old_is_one_line(tmp_path):
     (tmp_path / "keras" / "__init__.py").write_text('from keras import distribution\n__version__ = "3.8.0"\n')
     (tmp_path / "keras" / "distribution.py").write_text("list_devices = list\n")
     process = script("train.py", "--data", "digits", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert_one_line_error(process, "Keras 3.8.0 is too old", "3.12 and later", "'keras>=3.12'")
+    assert_one_line_error(process, "Keras 3.8.0 is too old", "3.12 or later", "'keras>=3.12'")
     assert not (tmp_path / "runs").exists()
 
 
 def test_as_many_steps_as_were_asked_for_are_made():
     import train
-    from recognizer.training import plan
+    from recognizer.config.overrides import config_from_arguments
 
     given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5"])
-    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 1
+    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 1
     given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=7"])
-    assert plan.chosen(given)[0]["min_steps_per_epoch"] == 7
-    assert plan.chosen(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
+    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 7
+    assert config_from_arguments(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30

@@ -106,19 +106,20 @@ DUMP = """
 import sys; sys.path.insert(0, sys.argv[1])
 from recognizer.base import environment; environment.import_keras()
 import numpy as np
-from augment import Augmentation
 from recognizer.config.overrides import resolve
 from recognizer.data import sources
-from recognizer.training.batches import training_batches
+from recognizer.training.batches import TrainingBatches
 images = sources.load("digits").train
-elastic = dict(elastic_alpha=20, thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2, joint_flips=["horizontal"])
+elastic = dict(elastic_alpha=20, thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2)
 for name, more in (("plain", {}), ("elastic", elastic), ("wrap", dict(fill_mode="wrap"))):
     changes = dict(batch_size=50, min_steps_per_epoch=1, replicas=1, steps_per_epoch=None)
     config = resolve("single", changes.items()) | {"seed": 4, "augment_engine": "batch"}
-    augmentation = Augmentation(**config["augmentation"], **more)
-    batches, begin = training_batches(config, 2, images.x, images.y, np.arange(20, 140), augmentation)
-    begin(3)
-    batches = [batches[i] for i in range(len(batches))] if hasattr(batches, "__getitem__") else list(batches)
+    config["joint_flips"] = ["horizontal"] * (name == "elastic")
+    config["augmentation"] |= more
+    batches = TrainingBatches(config, 2, images, np.arange(20, 140))
+    batches.set_epoch(3)
+    data = batches.data
+    batches = [data[i] for i in range(len(data))] if hasattr(data, "__getitem__") else list(data)
     np.savez(name, **{f"{part}{i}": b[j] for i, b in enumerate(batches) for j, part in enumerate("xy")})
 """
 

@@ -17,18 +17,18 @@ from conftest import ROOT, load
 from keras import layers as k
 from keras import ops
 
-import augment
-import models
 import recipes
 from recognizer.base.machine import Gpu
 from recognizer.config import members
 from recognizer.config.overrides import resolve
-from recognizer.nn import batch_norm, building, copies, flip_classes, grad_cam, layers, optimizers, registry
+from recognizer.nn import batch_norm, building, copies, flip_classes, grad_cam, layers, optimizers, parts
 from recognizer.nn import precision as precisions
 from recognizer.nn.precision import native_precision
 from recognizer.runs import checkpoints
-from recognizer.training import batches, callbacks, fitting, inference
-from recognizer.training.model import Trainer
+from recognizer.training import batches, callbacks, inference
+from recognizer.training.inference import predictor_of
+from recognizer.training.model import TrainingModel
+from recognizer.training.trainer import new_model
 
 STEPS = 4
 
@@ -53,10 +53,9 @@ def believe_in_gpu(monkeypatch):
 def some_steps(trainer, digits, augmentation=None, size=32, joint_flips=(), rate=1e-3):
     """Trains for STEPS steps on real digits; returns their losses and the weights after them."""
     config = resolve("linear", [("batch_size", size), ("steps_per_epoch", STEPS), ("validation_split", 0.0)])
-    config |= {"seed": 3, "augment_engine": "batch"}
-    augmentation = augment.Augmentation(**augmentation or {}, joint_flips=list(joint_flips))
-    made, begin = batches.training_batches(config, 1, digits.train.x, digits.train.y, np.arange(999), augmentation)
-    begin(0)
+    config |= {"seed": 3, "augment_engine": "batch", "joint_flips": list(joint_flips)}
+    config |= {"augmentation": augmentation or {}}
+    made = batches.TrainingBatches(config, 1, digits.train, np.arange(999)).data
     callbacks.seed_dropout(trainer, 3, 1, 0)
     trainer.epoch.rates.assign(np.full(STEPS, rate))
     trainer.steps_per_execution = 2
@@ -121,7 +120,7 @@ def fast_copy(trainer):
 
 
 def trainer_of(net, name="adam", replicas=1, **arguments):
-    trainer = Trainer(net, STEPS, replicas)
+    trainer = TrainingModel(net, STEPS, replicas)
     trainer.compile(optimizers.make(name, **arguments))
     return trainer
 
@@ -131,19 +130,17 @@ def trainer_of(net, name="adam", replicas=1, **arguments):
 )
 def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe_in_gpu):
     for kind in members.kinds(resolve(name)):
-        flips = kind["augmentation"].get("joint_flips", ())
         config = kind | {"seed": 1, "precision": "float32"}
 
         def make(config=config):
             keras.backend.clear_session()
-            trainer = fitting.new_trainer(config, 1, STEPS)
-            plain_dropout(trainer.net)
+            trainer = new_model(config, 1, STEPS)
+            plain_dropout(trainer.network)
             return trainer
 
-        augmentation = {key: value for key, value in kind["augmentation"].items() if key != "joint_flips"}
         # Adam and RMSprop divide by a gradient's size: one that is 0 but for rounding moves by the rate, either way.
-        more = dict(rate=1e-5, apart=2.2 * STEPS * 1e-5, joint_flips=flips, augmentation=augmentation)
-        check_compiled(make, digits, believe_in_gpu, **more)
+        more = {key: kind[key] for key in ("joint_flips", "augmentation")}
+        check_compiled(make, digits, believe_in_gpu, rate=1e-5, apart=2.2 * STEPS * 1e-5, **more)
 
 
 @pytest.mark.slow
@@ -160,27 +157,27 @@ def test_a_dropout_by_xla_drops_as_many_as_its_rate_says():
         assert (mask == 0).mean() == pytest.approx(0.3, abs=0.02)
 
 
-def net(*parts):
-    return keras.Sequential([registry.images(), *parts, k.Flatten(), registry.classes()])
+def net(*middle):
+    return keras.Sequential([parts.images(), *middle, k.Flatten(), parts.classes()])
 
 
 def attention():
-    inputs = registry.images()
+    inputs = parts.images()
     rows = k.Reshape((28, 28))(inputs)
     rows = rows + k.Embedding(28, 28)(ops.arange(28))
     rows = k.LayerNormalization()(rows + k.MultiHeadAttention(2, 8, dropout=0.1)(rows, rows))
-    return keras.Model(inputs, registry.classes()(k.GlobalAveragePooling1D()(rows)))
+    return keras.Model(inputs, parts.classes()(k.GlobalAveragePooling1D()(rows)))
 
 
 def shared():
-    inputs, layer = registry.images(), k.Conv2D(1, 3, padding="same")
+    inputs, layer = parts.images(), k.Conv2D(1, 3, padding="same")
     joined = k.Concatenate()([layer(layer(inputs)), ops.flip(inputs, axis=1)])
-    return keras.Model(inputs, registry.classes()(k.Flatten()(joined)))
+    return keras.Model(inputs, parts.classes()(k.Flatten()(joined)))
 
 
 def averaged():
     """Two heads, whose probabilities are averaged: no softmax is at the end."""
-    inputs = registry.images()
+    inputs = parts.images()
     flat = k.Flatten()(inputs)
     return keras.Model(inputs, k.Average()([k.Dense(10, "softmax")(flat), k.Dense(10, "softmax")(flat)]))
 
@@ -219,11 +216,9 @@ NETS = {
     "preprocessing": lambda: net(k.Rescaling(2.0, -1.0), k.Resizing(20, 20), k.CenterCrop(16, 16)),
     "normalization": adapted,
     "random images": lambda: net(k.RandomRotation(0.05), k.RandomTranslation(0.1, 0.1), k.RandomZoom(0.1)),
-    "softmax layer": lambda: keras.Sequential([registry.images(), k.Flatten(), k.Dense(10), k.Softmax()]),
-    "softmax activation": lambda: keras.Sequential(
-        [registry.images(), k.Flatten(), k.Dense(10), k.Activation("softmax")]
-    ),
-    "nested": lambda: keras.Sequential([registry.images(), keras.Sequential([k.Flatten(), registry.classes()])]),
+    "softmax layer": lambda: keras.Sequential([parts.images(), k.Flatten(), k.Dense(10), k.Softmax()]),
+    "softmax activation": lambda: keras.Sequential([parts.images(), k.Flatten(), k.Dense(10), k.Activation("softmax")]),
+    "nested": lambda: keras.Sequential([parts.images(), keras.Sequential([k.Flatten(), parts.classes()])]),
 }
 
 
@@ -272,11 +267,11 @@ from recognizer.base import environment; environment.import_keras()
 import jax, numpy as np
 from recognizer.config.members import kinds
 from recognizer.config.overrides import resolve
-from recognizer.training import fitting
+from recognizer.training.trainer import new_model
 for name in sys.argv[2:]:
     config = resolve(name) | {"seed": 1, "precision": "float32"}
-    trainer = fitting.new_trainer(config | kinds(config)[0], 1, 4)
-    classes, size = trainer.net.output_shape[-1], config["batch_size"]
+    trainer = new_model(config | kinds(config)[0], 1, 4)
+    classes, size = trainer.network.output_shape[-1], config["batch_size"]
     state = trainer._get_jax_state(*[True] * 4)
     batch = np.zeros((size, 28, 28, 1), np.float32), np.zeros((size, classes), np.float32)
     text = jax.jit(trainer.train_step).trace(state, batch).lower(lowering_platforms=("cuda",)).as_text()
@@ -303,20 +298,20 @@ import sys; sys.path.insert(0, sys.argv[1])
 from recognizer.base import environment; environment.import_keras()
 import keras, numpy as np
 from recognizer.base.machine import Gpu
-from recognizer.nn import optimizers, registry
-from recognizer.training.model import Trainer
+from recognizer.nn import optimizers, parts
+from recognizer.training.model import TrainingModel
 x, y = np.ones((4, 28, 28, 1), np.float32), np.eye(10, dtype=np.float32)[[1, 1, 1, 1]]
 for ending in ("classes", "activation", "nested", "nested softmax", "softmax", "ops.softmax"):
-    flat = [registry.images(), keras.layers.Flatten()]
+    flat = [parts.images(), keras.layers.Flatten()]
     if ending == "classes":
-        net = keras.Sequential([*flat, registry.classes()])
+        net = keras.Sequential([*flat, parts.classes()])
     elif ending == "nested":
-        net = keras.Sequential([*flat, keras.Sequential([keras.Input((784,)), registry.classes()])])
+        net = keras.Sequential([*flat, keras.Sequential([keras.Input((784,)), parts.classes()])])
     elif ending == "nested softmax":
         inner = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10), keras.layers.Softmax()])
         net = keras.Sequential([*flat, inner])
     elif ending == "ops.softmax":
-        inputs = registry.images()
+        inputs = parts.images()
         net = keras.Model(inputs, keras.ops.softmax(keras.layers.Dense(10)(keras.layers.Flatten()(inputs))))
     else:
         last = keras.layers.Activation("softmax") if ending == "activation" else keras.layers.Softmax()
@@ -325,12 +320,12 @@ for ending in ("classes", "activation", "nested", "nested softmax", "softmax", "
         bias = np.zeros(10, np.float32)
         bias[0] = 100  # a probability of 1 for a wrong class
         net.set_weights([np.zeros((784, 10), np.float32), bias])
-        trainer = Trainer(models.keras.models.clone_model(net), 1, replicas)
-        trainer.net.set_weights(net.get_weights())
+        trainer = TrainingModel(keras.models.clone_model(net), 1, replicas)
+        trainer.network.set_weights(net.get_weights())
         trainer.compile(optimizers.make("sgd"))
         trainer.epoch.rates.assign([1.0])
         trainer.fit(x, y, batch_size=4, verbose=0)
-        moved = bias - np.asarray(trainer.net.get_weights()[1])
+        moved = bias - np.asarray(trainer.network.get_weights()[1])
         print(float(trainer.epoch.losses[0]), *np.round(moved, 5).tolist())
 """
 
@@ -364,20 +359,20 @@ def test_a_saved_net_still_ends_in_its_softmax(digits):
 
 
 def test_nets_of_one_kind_share_one_compiled_predictor(digits, monkeypatch):
-    calls, original = [], models.Dense.call
+    calls, original = [], keras.layers.Dense.call
 
     def call(self, inputs, training=None):
         calls.append(1)
         return original(self, inputs, training)
 
-    monkeypatch.setattr(models.Dense, "call", call)
-    compiled, x = fitting.Compiled(), digits.test.x
+    monkeypatch.setattr(keras.layers.Dense, "call", call)
+    predictor, x = None, digits.test.x
     traced = []
     for seed in (1, 2, 3):
         keras.backend.clear_session()
         plain = copies.plain(building.build("linear", seed))
         expected = np.array(plain(x[..., None] / np.float32(255)))
-        predictor = compiled.predictor(plain, "float32", {})
+        predictor = predictor_of(plain, last=predictor)
         before = len(calls)
         found = predictor.predict(x, 1)
         traced.append(len(calls) - before)
@@ -387,17 +382,16 @@ def test_nets_of_one_kind_share_one_compiled_predictor(digits, monkeypatch):
             np.testing.assert_allclose(predictor.predict(x[:n]), expected[:n], atol=1e-6)
     assert traced[0] > 0
     assert traced[1:] == [0, 0]
-    assert len(compiled.predictors) == 1
 
 
 def inner_output():
-    inputs, inner = registry.images(), keras.Input((784,))
+    inputs, inner = parts.images(), keras.Input((784,))
     heads = keras.Model(inner, [k.Dense(10, "softmax")(inner), k.Dense(10, "softmax")(inner)])
     return keras.Model(inputs, heads(k.Flatten()(inputs))[1])
 
 
 def called_twice():
-    inputs, inner = registry.images(), keras.Input((784,))
+    inputs, inner = parts.images(), keras.Input((784,))
     head, flat = keras.Model(inner, k.Dense(10, "softmax")(inner)), k.Flatten()(inputs)
     return keras.Model(inputs, head(flat * ops.max(head(flat), axis=1, keepdims=True)))
 
@@ -413,14 +407,14 @@ def penalised():
 
 
 def recurrent():
-    return keras.Sequential([registry.images(), k.Reshape((28, 28)), k.SimpleRNN(10, activation="softmax")])
+    return keras.Sequential([parts.images(), k.Reshape((28, 28)), k.SimpleRNN(10, activation="softmax")])
 
 
 ENDINGS = {
     "the second output of a model within": inner_output,
     "a model within called twice": called_twice,
     "a class of its own": lambda: net(Smoothed(10, activation="softmax")),
-    "a penalty on probabilities": lambda: keras.Sequential([registry.images(), k.Flatten(), penalised()]),
+    "a penalty on probabilities": lambda: keras.Sequential([parts.images(), k.Flatten(), penalised()]),
     "recurrent": recurrent,
     "averaged": averaged,
 }
@@ -440,26 +434,26 @@ def test_the_logits_of_any_ending_are_those_of_its_probabilities(name, digits):
 
 
 def test_nets_with_flips_share_one_predictor():
-    compiled = fitting.Compiled()
+    made = []
     for seed in (1, 2, 3):
         keras.backend.clear_session()
         flips = ["horizontal"]
         plain = flip_classes.aggregated(copies.plain(building.build("linear", seed, joint_flips=flips)), flips)
-        compiled.predictor(plain, "float32", {})
-    assert len(compiled.predictors) == 1
+        made.append(predictor_of(plain, last=made[-1] if made else None))
+    assert made[0] is made[1] is made[2]
+    assert predictor_of(copies.plain(building.build("vgg")), last=made[0]) is not made[0]
 
 
 def test_what_a_layer_derives_from_its_weights_follows_them(digits):
     x = digits.test.x[:16, ..., None] / np.float32(255)
-    compiled = fitting.Compiled()
+    predictor = None
     for scale in (1, 7):
         keras.backend.clear_session()
         layer = k.Normalization()
         layer.adapt(scale * x)
         plain = net(layer)
-        np.testing.assert_allclose(
-            compiled.predictor(plain, "float32", {}).predict(digits.test.x[:16]), plain(x), atol=1e-5
-        )
+        predictor = predictor_of(plain, last=predictor)
+        np.testing.assert_allclose(predictor.predict(digits.test.x[:16]), plain(x), atol=1e-5)
 
 
 def test_a_layer_whose_argument_is_called_config_is_copied(digits):
@@ -483,7 +477,7 @@ def test_a_layer_whose_argument_is_called_config_is_copied(digits):
 
 
 def float16(name="linear", optimizer="adam", replicas=1, **arguments):
-    trainer = Trainer(building.build(name, 1, "float16"), STEPS, replicas)
+    trainer = TrainingModel(building.build(name, 1, "float16"), STEPS, replicas)
     trainer.compile(optimizers.make(optimizer, **arguments), scale_loss=True)
     return trainer
 
@@ -539,7 +533,7 @@ def test_a_float16_net_none_of_whose_steps_is_finite_stops_in_a_line(tmp_path, m
 
     monkeypatch.chdir(tmp_path)
     options = ["linear", "--precision", "float16", "--data", "digits", "--batch-size", "700", "--epochs", "40"]
-    monkeypatch.setattr(models.Rescaling, "call", lambda self, inputs: inputs * 1e30)
+    monkeypatch.setattr(keras.layers.Rescaling, "call", lambda self, inputs: inputs * 1e30)
     with pytest.raises(UserError, match="whatever the loss scale") as error:
         train.main(options)
     assert "\n" not in str(error.value)
@@ -552,14 +546,14 @@ import keras, numpy as np
 from recognizer.data import sources
 from recognizer.nn import building, optimizers
 from recognizer.training import batches
-from recognizer.training.model import Trainer
+from recognizer.training.model import TrainingModel
 digits = sources.load("digits").train
 x, y = digits.x[:96, ..., None] / np.float32(255), np.eye(10, dtype=np.float32)[digits.y[:96]]
 parts = [(x[i : i + 32], y[i : i + 32]) for i in (0, 32, 64)]
 spoilt = {"forward": (np.full_like(x[:32], 1e30), y[:32]), "gradients": (x[:32], np.full_like(y[:32], 1e30))}
 
 def trained(parts, rates, several):
-    trainer = Trainer(building.build("quick", 1, "float16"), 4)
+    trainer = TrainingModel(building.build("quick", 1, "float16"), 4)
     trainer.compile(optimizers.make("sgd", momentum=0.9, use_ema=True, ema_momentum=0.5), scale_loss=True)
     trainer.optimizer.dynamic_scale.assign(256.0)
     trainer.epoch.rates.assign(rates)
@@ -638,11 +632,8 @@ def test_float16_learns_as_float32_does(name, digits):
             overrides = [("epochs", 1), ("steps_per_epoch", 60), ("min_steps_per_epoch", 1), ("augmentation", {})]
             config = resolve(name, overrides) | {"seed": seed, "precision": precision}
             keras.backend.clear_session()
-            trainer = fitting.new_trainer(config, 1, 60)
-            rows, y = np.arange(1437), digits.train.y
-            config |= {"augment_engine": "batch"}
-            made, begin = batches.training_batches(config, 1, digits.train.x, y, rows, augment.Augmentation())
-            begin(0)
+            trainer = new_model(config, 1, 60)
+            made = batches.TrainingBatches(config | {"augment_engine": "batch"}, 1, digits.train, np.arange(1437)).data
             trainer.epoch.rates.assign(np.full(60, 0.01 if name == "linear" else 1e-3))
             trainer.fit(made, verbose=0, shuffle=False)
             assert np.isfinite(np.array(trainer.epoch.losses)).all()
@@ -686,7 +677,7 @@ def test_the_precision_is_what_the_gpu_computes_fast(monkeypatch):
 
 
 def test_layers_with_a_dtype_of_their_own_keep_it_when_the_net_predicts(digits, tmp_path):
-    inputs = registry.images()
+    inputs = parts.images()
 
     def built(policy):
         keras.config.set_dtype_policy(policy)

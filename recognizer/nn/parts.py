@@ -1,0 +1,39 @@
+"""What models.py is written with: `@architecture`, a net's input and output, and every layer of Keras.
+
+Conv2D, BatchNormalization and Dropout are the faster ones of layers.py.
+"""
+
+from keras.layers import *  # noqa: F403 (all of them, so that an architecture needs no other import)
+from keras.layers import Dense, Input, Rescaling
+
+from recognizer.base.words import hyphens
+from recognizer.nn.layers import BatchNormalization, Conv2D, Dropout  # noqa: F401 (for models.py)
+
+ARCHITECTURES = {}  # functions by name
+
+
+def architecture(function):
+    """Registers an architecture under its function's name. Raises ValueError if there is one of that name."""
+    name = hyphens(function.__name__)
+    if name in ARCHITECTURES:
+        raise ValueError(f"there is already an architecture {name!r}: give this function another name")
+    ARCHITECTURES[name] = function
+    return function
+
+
+def images():
+    """Returns a net's input: float32 (n, 28, 28, 1) in 0..1."""
+    return Input((28, 28, 1))
+
+
+def standardized(mean, std):
+    """Returns a Sequential model's first layers: images less their mean, over their standard deviation.
+
+    mean, std: those of the training pixels, in 0..1.
+    """
+    return [images(), Rescaling(1 / std, offset=-mean / std)]
+
+
+def classes():
+    """Returns a net's last layer: ten probabilities, in float32 whatever the precision of the net."""
+    return Dense(10, activation="softmax", dtype="float32", name="classes")

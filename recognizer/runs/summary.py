@@ -1,0 +1,35 @@
+"""What train.py prints of finished nets and of a finished run."""
+
+from recognizer.base.words import duration
+from recognizer.runs import metrics
+
+
+def net_line(result, nets):
+    """Returns a line on a net's result. nets: how many the run has."""
+    parts = [f"Net {result['net']}/{nets}:"]
+    if "validation_accuracy" in result:
+        parts.append(f"validation {result['validation_accuracy']:.2%} of {result['validation_rows']:,}")
+    if "test_accuracy" in result:
+        parts.append(f"test {result['test_accuracy']:.2%}")
+    if "test_accuracy_augmented" in result:
+        parts.append(f"augmented test {result['test_accuracy_augmented']:.2%}")
+    parts.append(f"{duration(result['seconds'])}, {result['images_per_second']:,.0f} images/s")
+    return "  ".join(parts)
+
+
+def accuracy_lines(result):
+    """Returns the lines on a run's accuracies. result: of gathered.gather."""
+    lines = []
+    if "ensemble_validation" in result:
+        part = result["ensemble_validation"]
+        kind = "out-of-bag " if part["out_of_bag"] else ""
+        biased = f", {metrics.BIASED}" if result["chosen_on_validation"] else ""
+        lines.append(
+            f"Validation accuracy: {part['accuracy']:.2%} on {part['rows']:,} {kind}rows "
+            f"({part['coverage']:.0%} of the labelled ones{biased})"
+        )
+    if "ensemble_test" in result:
+        part = result["ensemble_test"]
+        several = ", all nets" * (result["nets"] > 1)
+        lines.append(f"Test accuracy:       {part['accuracy']:.2%} on {part['rows']:,} rows{several}")
+    return lines

@@ -1,0 +1,147 @@
+"""What a net's training keeps from epoch to epoch, so that it goes on exactly where it was stopped."""
+
+import time
+
+import keras
+import numpy as np
+
+from recognizer.base.errors import UserError
+from recognizer.base.files import read_rows, write_rows
+from recognizer.base.reasons import reason
+from recognizer.runs import checkpoints
+from recognizer.training.callbacks import NotFinite
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Collects a row for each epoch: epoch (from 1), learning rate, Keras's metrics, seconds.
+
+    Arguments:
+        path: the CSV that `write` writes.
+        schedule: callbacks.Schedule, for the learning rate.
+    """
+
+    def __init__(self, path, schedule):
+        super().__init__()
+        self.path, self.schedule, self.rows = path, schedule, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {key: float(value) for key, value in logs.items()}
+        seconds = round(time.perf_counter() - self.started, 3)
+        self.rows.append({"epoch": epoch + 1, "learning_rate": self.schedule.rate, **logs, "seconds": seconds})
+
+    def write(self):
+        if self.rows:
+            write_rows(self.path, self.rows)
+
+
+class StepLog(keras.callbacks.Callback):
+    """Writes the loss and the learning rate of every step to a CSV after each epoch. Skipped steps have no row.
+
+    Arguments:
+        path: the CSV. When training resumes, rows of steps after the last finished epoch are dropped.
+        steps: int, the steps of an epoch.
+    """
+
+    def __init__(self, path, steps):
+        super().__init__()
+        self.path, self.steps, self.rows = path, steps, []
+
+    def restore(self, epoch):
+        """Reads the rows of the first `epoch` epochs from the CSV."""
+        rows = read_rows(self.path) if epoch and self.path.is_file() else []
+        self.rows = [row | {"step": int(row["step"])} for row in rows if row["step"] <= epoch * self.steps]
+
+    def on_epoch_end(self, epoch, logs=None):
+        losses, rates = (keras.ops.convert_to_numpy(v) for v in (self.model.epoch.losses, self.model.epoch.rates))
+        for i in np.flatnonzero(np.isfinite(losses)):
+            row = {"step": epoch * self.steps + int(i) + 1, "loss": f"{losses[i]:.6g}"}
+            self.rows.append(row | {"learning_rate": f"{rates[i]:.6g}"})
+        if self.rows:
+            write_rows(self.path, self.rows)
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the epoch with the best validation accuracy, the first of several.
+
+    Attributes:
+        best: {"epoch": from 1, "val_accuracy": ...}, or None before the first epoch.
+        weights: a list of arrays.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.best, self.weights = None, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        accuracy = float(logs["val_accuracy"])
+        if self.best is None or accuracy > self.best["val_accuracy"]:
+            self.best = {"epoch": epoch + 1, "val_accuracy": accuracy}
+            self.weights = [_storable(weight) for weight in self.model.weights]
+
+    def use(self, model):
+        """Gives a model the best weights."""
+        for weight, value in zip(model.weights, self.weights, strict=True):
+            weight.assign(value)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves, after each epoch, all that training needs to go on from there; then writes the epoch's row to the log.
+
+    It comes after the callbacks whose memory it saves.
+
+    Arguments:
+        folder, net: the run's folder and the net's number.
+        schedule, log: callbacks.Schedule and EpochLog.
+        best: BestWeights, or None.
+    """
+
+    def __init__(self, folder, net, schedule, log, best=None):
+        super().__init__()
+        self.folder, self.net = folder, net
+        self.schedule, self.log, self.best = schedule, log, best
+        self.epoch = 0  # finished ones
+
+    def restore(self, model):
+        """Sets the model and the callbacks to the last finished epoch. Without a checkpoint they stay as they are.
+
+        Raises UserError if the checkpoint belongs to another net.
+        """
+        found = checkpoints.read(self.folder, self.net)
+        if found is None:
+            return
+        arrays, state = found
+        try:
+            for i, variable in enumerate(model.state()):
+                variable.assign(arrays[f"variable_{i:04d}"])
+            self.epoch, self.log.rows = state["epoch"], state["log"]
+            self.schedule.restore(state["schedule"], state["log"])
+            if self.best and state["best"]:
+                self.best.best = state["best"]
+                self.best.weights = [arrays[f"best_{i:04d}"] for i in range(len(model.weights))]
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"the checkpoints of net {self.net} in {self.folder} are of another net ({reason(error)}): undo what "
+                "changed in models.py since, or remove them"
+            ) from error
+        self.log.write()  # the process may have died between the checkpoint and its row
+
+    def on_epoch_end(self, epoch, logs=None):
+        arrays = {f"variable_{i:04d}": _storable(variable) for i, variable in enumerate(self.model.state())}
+        if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss is of before the last update
+            raise NotFinite("weights became infinite or NaN")
+        self.epoch = epoch + 1
+        best = self.best.best if self.best else None
+        if best:
+            arrays |= {f"best_{i:04d}": weight for i, weight in enumerate(self.best.weights)}
+        state = {"epoch": self.epoch, "log": self.log.rows, "schedule": self.schedule.state, "best": best}
+        checkpoints.write(self.folder, self.net, arrays, state)
+        self.log.write()
+
+
+def _storable(variable):
+    """Returns a variable's value as an array; bfloat16, which an .npz cannot hold, as float32, which is exact."""
+    array = keras.ops.convert_to_numpy(variable)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -1,0 +1,86 @@
+"""Shows where training is: a bar on a terminal, a line for each epoch elsewhere."""
+
+import sys
+import time
+
+import keras
+
+from recognizer.base.words import duration
+
+INTERVAL = 0.2  # seconds between two changes of the bar
+
+
+class Progress(keras.callbacks.Callback):
+    """Prints the progress of a net, and the time left for all nets.
+
+    Arguments:
+        net, nets: the net's number, and how many the run has.
+        steps: int, the steps of an epoch.
+        schedule: callbacks.Schedule, for the learning rate.
+        verbose: as in keras.Model.fit: 0 for nothing, 1 for a bar, 2 for a line for each epoch; None for 1 on a
+            terminal and 2 elsewhere.
+        show_validation: bool, whether the validation metrics of an epoch say something about the net.
+    """
+
+    def __init__(self, net, nets, steps, schedule, verbose=None, show_validation=True):
+        super().__init__()
+        self.net, self.nets, self.steps, self.schedule = net, nets, steps, schedule
+        self.verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
+        self.show_validation = show_validation
+        self.started, self.validation, self.bar = None, "", None
+
+    def on_train_begin(self, logs=None):
+        self.total = self.params["epochs"] * self.steps
+        if self.verbose == 1:
+            self.bar, self.task = _bar(self.total)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.epoch_started = epoch, time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now, done = time.perf_counter(), self.epoch * self.steps + min(batch + 1, self.steps)
+        if self.started is None:  # the first step compiles
+            self.started, self.first, self.shown = now, done, now
+        elif self.bar and now - self.shown > INTERVAL:
+            self.shown = now
+            told = f"{self._left(now, done)} left  {self._metrics(logs)}{self.validation}"
+            self.bar.update(self.task, completed=done, description=self._where(), told=told)
+            self.bar.refresh()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.show_validation and "val_accuracy" in logs:
+            self.validation = f"  validation {logs['val_accuracy']:.2%}"
+        if self.verbose == 2:
+            now, done = time.perf_counter(), (epoch + 1) * self.steps
+            left = f", about {self._left(now, done)} left" if done < self.total or self.net < self.nets else ""
+            print(
+                f"        {self._where()}  {self._metrics(logs)}{self.validation}  rate {self.schedule.rate:.3g}  "
+                f"{duration(now - self.epoch_started)}{left if done > self.first else ''}",
+                flush=True,
+            )
+
+    def on_train_end(self, logs=None):
+        if self.bar:
+            self.bar.stop()
+
+    def _where(self):
+        net = f"net {self.net}/{self.nets}  " if self.nets > 1 else ""
+        return f"{net}epoch {self.epoch + 1}/{self.params['epochs']}"
+
+    def _metrics(self, logs):
+        return f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}"
+
+    def _left(self, now, done):
+        """The time until all nets are trained, if the steps go on as they went so far."""
+        left = self.total - done + (self.nets - self.net) * self.total
+        return duration((now - self.started) / max(1, done - self.first) * left)
+
+
+def _bar(total):
+    """Returns (a rich.progress.Progress on the terminal, its task)."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[told]}")
+    bar = Progress(*columns, transient=True, auto_refresh=False)
+    bar.start()
+    return bar, bar.add_task("", total=total, told="")

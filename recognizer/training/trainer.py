@@ -1,0 +1,254 @@
+"""Trains nets: from a run's settings and a net's number to weights, log and result. The unit of all work here.
+
+A net's batches, initial weights and dropout are functions of (seed, net, epoch). So nets can be resumed, repeated, and
+trained side by side or on other machines.
+"""
+
+import time
+
+import keras
+import numpy as np
+
+from recognizer.base.backend import TENSORFLOW
+from recognizer.base.errors import UserError, enough_memory
+from recognizer.base.files import write_arrays, write_json
+from recognizer.config import members
+from recognizer.data import streams
+from recognizer.nn import batch_norm, building, copies, flip_classes, optimizers, saved_net, sizes
+from recognizer.runs import checkpoints, metrics, run_folder
+from recognizer.runs.predictions import checksums
+from recognizer.training import callbacks
+from recognizer.training.batches import TrainingBatches, augmented_images, evaluation_batches, images_per_epoch
+from recognizer.training.checkpoint import BestWeights, Checkpoint, EpochLog, StepLog
+from recognizer.training.inference import predictor_of
+from recognizer.training.memory import smaller_batches
+from recognizer.training.model import TrainingModel
+from recognizer.training.progress import Progress
+
+
+class Trainer:
+    """Trains the nets of one kind, one after another, by one compiled training step.
+
+    TensorFlow traces a training step for some seconds (XLA compiles it for up to a minute) and keeps it, 16 MB for
+    Deotte's net, to the end of the process.
+
+    Arguments:
+        settings: one of members.kinds.
+        digits: arrays.Digits.
+
+    Attributes:
+        net: int, the number of the net at hand, from `begin`.
+        rows, validation_rows: int64 (n,), its rows of the labelled images.
+        batches: its TrainingBatches.
+        model: its TrainingModel.
+    """
+
+    def __init__(self, settings, digits):
+        self.settings, self.digits = settings, digits
+        self.net = self.model = self.predictor = None
+
+    def fit(self, net, folder, nets=1, verbose=None):
+        """Trains net number `net` (from 1), or goes on from its checkpoint; returns its result, a dict.
+
+        Leaves net-NN.csv, .steps.csv, .json, .keras and .predictions.npz in `folder`. A net whose net-NN.json exists is
+        not trained again.
+
+        nets, verbose: as in Progress. Raises UserError if the loss is NaN or infinite.
+        """
+        path = run_folder.net_file(folder, net, ".json")
+        if path.is_file():
+            return run_folder.read_result(path, "net", "seconds", "images_per_second")
+        self.begin(net)
+        log, best = self.train(folder, nets, verbose)
+        started = time.perf_counter()
+        if best:
+            best.use(self.model)
+        self.recalibrate_bn()
+        seconds = sum(row["seconds"] for row in log.rows) + time.perf_counter() - started
+        result = self.described(best, seconds)
+        plain = self.plain()
+        arrays, scores = self.evaluate(plain, result["dtypes"])
+        write_arrays(run_folder.net_file(folder, net, ".predictions.npz"), arrays)
+        saved_net.save(plain, run_folder.net_file(folder, net, ".keras"))
+        result |= scores | {"checksums": checksums(folder, net, arrays)}
+        write_json(path, result)
+        checkpoints.remove(folder, net)
+        return result
+
+    def begin(self, net):
+        """Sets the model to net number `net`'s initial state. The first time, builds and compiles it."""
+        if net != self.net:
+            self.net = net
+            self.rows, self.validation_rows = streams.split_rows(self.settings, net, len(self.digits.train.y))
+            self.batches = TrainingBatches(self.settings, net, self.digits.train, self.rows)
+            keras.backend.clear_session()  # else TensorFlow keeps some 35 KB for every variable that was ever made
+            new = new_model(self.settings, net, self.batches.steps)
+            self.initial = [keras.ops.convert_to_numpy(variable) for variable in new.state()]
+            if self.model is None or copies.finalize(new.network):  # what is derived from weights is compiled in
+                self.model = new
+                if new.jit_compile:
+                    print("        Compiling (up to a minute) ...", flush=True)
+                new.warm_up(self.batches.data)
+        for variable, value in zip(self.model.state(), self.initial, strict=True):
+            variable.assign(value)
+        copies.finalize(self.model.network)
+        if not TENSORFLOW and "steps_per_call" in self.settings:  # XLA compiles several steps to other bits than one
+            self.model.steps_per_execution = self.settings["steps_per_call"]
+
+    def train(self, folder, nets=1, verbose=None):
+        """Trains the net at hand to its last epoch, from its checkpoint on; returns (EpochLog, BestWeights or None)."""
+        settings, steps = self.settings, self.batches.steps
+        schedule = callbacks.Schedule(settings, steps)
+        log = EpochLog(run_folder.net_file(folder, self.net, ".csv"), schedule)
+        step_log = StepLog(run_folder.net_file(folder, self.net, ".steps.csv"), steps)
+        best = BestWeights() if settings["weights"] == "best" else None
+        checkpoint = Checkpoint(folder, self.net, schedule, log, best)
+        checkpoint.restore(self.model)
+        step_log.restore(checkpoint.epoch)
+        used = [
+            callbacks.Epochs(self.batches),
+            callbacks.FiniteLoss(),
+            schedule,
+            step_log,
+            log,
+            *([best] if best else []),
+            checkpoint,
+            Progress(self.net, nets, steps, schedule, verbose, show_validation=not settings["update_bn"]),
+        ]
+        if settings["tensorboard"]:
+            used.append(callbacks.TensorBoard(schedule, folder / "tensorboard" / f"net-{self.net:02d}"))
+        try:
+            self.model.fit(
+                self.batches.data,
+                initial_epoch=checkpoint.epoch,
+                epochs=settings["epochs"],
+                validation_data=self._watched(),
+                callbacks=used,
+                shuffle=False,  # the batches come in their order
+                verbose=0,
+            )
+        except callbacks.NotFinite as error:
+            raise self._stopped(error, checkpoint) from None
+        return log, best
+
+    def _watched(self):
+        """Returns the batches of the validation rows that each epoch is measured on, or None."""
+        rows = evenly(self.validation_rows, self.settings["validation_rows"])
+        if not len(rows):
+            return None
+        images, network = self.digits.train, self.model.network
+        at_once = sizes.images_at_once(network)
+        return evaluation_batches(images.x[rows], images.y[rows], at_once, network.output_shape[-1])
+
+    def _stopped(self, error, checkpoint):
+        """Saves the weights of the last finished epoch; returns the UserError for a loss that is not finite."""
+        kept = "no epoch was finished before it"
+        if checkpoint.epoch:
+            checkpoint.restore(self.model)
+            path = run_folder.net_file(checkpoint.folder, self.net, ".keras")
+            saved_net.save(self.plain(), path)
+            kept = f"the weights after epoch {checkpoint.epoch} are in {path}"
+        return UserError(
+            f"net {self.net} of run {checkpoint.folder.name!r}: {error} in epoch {checkpoint.epoch + 1}, so training "
+            f"was stopped; {kept}. Try a lower --learning-rate"
+        )
+
+    def recalibrate_bn(self):
+        """Sets batch normalization's statistics to those of training images as they are, if the settings say so."""
+        settings = self.settings
+        if not settings["update_bn"]:
+            return
+        size = settings["batch_size"]
+        callbacks.seed_dropout(self.model, settings["seed"], self.net, settings["epochs"])
+        order = streams.rng("update_bn", settings["seed"], self.net).permutation(self.rows)
+        order = order[: settings["update_bn"] * size]
+        parts = np.array_split(order, max(1, len(order) // size))
+        images = (self.digits.train.x[part, ..., None] / np.float32(255) for part in parts)
+        flips = settings["joint_flips"]
+        batch_norm.update_bn(self.model.network, (flip_classes.with_flips(part, flips) for part in images))
+
+    def plain(self):
+        """Returns the net at hand as it is saved and predicts: Keras's own layers in float32, one output a digit."""
+        return flip_classes.aggregated(self.model.plain(), self.settings["joint_flips"])
+
+    def described(self, best, seconds):
+        """Returns the result of the net at hand, but for its accuracies. best: BestWeights or None."""
+        settings = self.settings
+        images = images_per_epoch(settings, len(self.rows)) * settings["epochs"]
+        return {
+            "net": self.net,
+            "parameters": self.model.count_params(),
+            "dtypes": copies.explicit_dtypes(self.model.network, settings["precision"]),
+            "epochs": settings["epochs"],
+            "steps": int(self.model.optimizer.iterations),
+            "training_rows": len(self.rows),
+            "validation_rows": len(self.validation_rows),
+            "weights": settings["weights"],
+            "weights_epoch": best.best["epoch"] if best else settings["epochs"],
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+        }
+
+    def evaluate(self, plain, dtypes):
+        """Predicts the validation rows and the test set, as predict.py will; returns (arrays, scores).
+
+        plain: from `plain`. dtypes: copies.explicit_dtypes of the net. arrays: as in net-NN.predictions.npz.
+        """
+        settings, (train, test) = self.settings, (self.digits.train, self.digits.test)
+        self.predictor = predictor_of(plain, settings["precision"], dtypes, self.predictor)
+        shift, arrays, scores = settings["test_shift"], {"validation_rows": self.validation_rows}, {}
+        if len(self.validation_rows):
+            arrays["validation"] = self.predictor.predict(train.x[self.validation_rows], shift)
+            scores |= _named("validation", metrics.score(arrays["validation"], train.y[self.validation_rows]))
+        if test is not None:
+            arrays["test"] = self.predictor.predict(test.x, shift)
+        if test is not None and test.y is not None:
+            scores |= _named("test", metrics.score(arrays["test"], test.y))
+            if settings["score_augmented"]:
+                images = augmented_images(self.batches.augmentation, test.x, settings["seed"], self.net)
+                score = metrics.score(self.predictor.predict(images, shift), test.y)
+                scores["test_accuracy_augmented"] = score["accuracy"]
+        return arrays, scores
+
+
+def _named(part, scores):
+    return {f"{part}_{key}": value for key, value in scores.items()}
+
+
+def evenly(rows, most):
+    """Returns at most `most` of `rows` (None: all), evenly spaced, since a file may be sorted by class."""
+    if most is None or len(rows) <= most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
+def new_model(settings, net, steps):
+    """Returns the TrainingModel of net number `net` before its first step, for epochs of `steps` steps."""
+    seed = int(streams.rng("weights", settings["seed"], net).integers(2**32))
+    arguments = settings["model_config"]
+    network = building.build(settings["model"], seed, settings["precision"], settings["joint_flips"], **arguments)
+    model = TrainingModel(network, steps, settings["replicas"])
+    averaged = {"use_ema": True} if settings["weights"] == "averaged" else {}
+    model.compile(
+        optimizers.make(settings["optimizer"], **averaged | settings["optimizer_config"]),
+        label_smoothing=settings["label_smoothing"],
+        scale_loss=settings["precision"] == "float16",
+    )
+    return model
+
+
+def fit_nets(config, folder, digits, trainers=None, verbose=None):
+    """Trains a run's nets that are not finished yet; yields each net's result.
+
+    trainers: a Trainer for each of members.kinds, which have begun; None: to be made here.
+    """
+    kinds = members.kinds(config)
+    trainers = trainers or [Trainer(settings, digits) for settings in kinds]
+    net = 0
+    while trainers:
+        trainer = trainers.pop(0)  # what a kind has compiled is not needed for the next
+        for _ in range(trainer.settings["nets"]):
+            net += 1
+            with enough_memory(smaller_batches(trainer.settings, folder)):
+                result = trainer.fit(net, folder, config["nets"], verbose)
+            yield result

@@ -1,0 +1,130 @@
+"""Flipped digits as classes of their own: the batches, the nets, the setting and its earlier name."""
+
+import copy
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import recipes
+from augment import Augmentation
+from recognizer.base.errors import UserError
+from recognizer.config import members
+from recognizer.config.overrides import resolve
+from recognizer.nn import building, copies, flip_classes, saved_net
+from recognizer.runs import run_folder
+from recognizer.training.batches import TrainingBatches
+
+
+@pytest.mark.parametrize("engine", ["batch", "keras"])
+def test_each_digit_comes_with_its_flips_as_classes_of_their_own(engine, digits):
+    x, y = digits.train.x, digits.train.y
+    config = resolve("grenholm", [("batch_size", 50), ("steps_per_epoch", 2)]) | {"seed": 0, "augment_engine": engine}
+    for flips, views in (
+        (["horizontal"], [x, x[:, :, ::-1]]),
+        (["horizontal_and_vertical", "vertical"], [x, x[:, ::-1, ::-1], x[:, ::-1]]),
+    ):
+        of_flips = config | {"joint_flips": flips, "augmentation": {}}
+        batches = TrainingBatches(of_flips, 1, digits.train, np.arange(100))
+        images, labels = (np.concatenate(part) for part in zip(*batches.data, strict=True))
+        k = len(views)
+        assert len(images) == len(labels) == 100 * k
+        assert labels.shape[1] == 10 * k
+        pixels = np.rint(images[..., 0] * 255)
+        shown = {image.tobytes(): label for image, label in zip(pixels, labels.argmax(1), strict=True)}
+        for i, view in enumerate(views):
+            for image, label in zip(view[:100].astype(np.float32), y[:100], strict=True):
+                assert shown[image.tobytes()] == label + 10 * i
+            np.testing.assert_array_equal(labels[i::k].argmax(1) - 10 * i, labels[::k].argmax(1))
+
+
+def test_a_net_of_joint_flips_ends_as_its_architecture_does_but_for_the_number_of_classes(monkeypatch):
+    last = dict(activation="softmax", dtype="float32", use_bias=False, name="mine")
+    net = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, **last)])
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: net)
+    joint = building.build("mine", seed=2, joint_flips=["vertical"])
+    assert [weight.shape for weight in joint.weights] == [(784, 20)]
+    assert joint.layers[-1].name == "mine"
+
+
+@pytest.mark.parametrize("name", ["linear", "residual"])  # a Sequential and a functional model
+def test_a_net_of_joint_flips_predicts_by_each_flip_in_its_own_classes(name, digits, tmp_path):
+    x = digits.test.x[:64, ..., None] / np.float32(255)
+    net = building.build(name, seed=2, joint_flips=["vertical", "horizontal"])
+    assert net.output_shape == (None, 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        net(x)
+    parts = [
+        net.predict(view, verbose=0)[:, 10 * i : 10 * i + 10] for i, view in enumerate((x, x[:, ::-1], x[:, :, ::-1]))
+    ]
+    expected = np.mean([part / part.sum(1, keepdims=True) for part in parts], axis=0)
+    plain = flip_classes.aggregated(copies.plain(net), ["vertical", "horizontal"])
+    plain.save(tmp_path / "net.keras")
+    read = saved_net.read_net(tmp_path / "net.keras", net.count_params())
+    np.testing.assert_allclose(read.predict(x, verbose=0), expected, atol=1e-5)
+    fast = copies.fast(read, "bfloat16")
+    np.testing.assert_allclose(fast.predict(x, verbose=0), expected, atol=0.05)
+    assert flip_classes.core(fast).layers[-1].compute_dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        ("joint_flips", "horizontal", "joint_flips must be a list, for example [\"horizontal\"], not 'horizontal'"),
+        ("joint_flips", ["vertical", "vertical"], "each flip once at most"),
+        ("joint_flips", ["horizontally"], "did you mean 'horizontal'"),
+        ("joint_flips", [[1]], "no flip in joint_flips [1]"),
+        ("augmentation.horizontal_flip", True, "classes of their own: without horizontal_flip"),
+        ("augmentation.vertical_flip", True, "classes of their own: without horizontal_flip, vertical_flip"),
+    ],
+)
+def test_a_bad_setting_is_told_in_one_line(setting, value, told):
+    with pytest.raises(UserError) as error:
+        flip_classes.checked(resolve("single", [("joint_flips", ["vertical"]), (setting, value)]))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+BOTH = ["horizontal", "vertical"]
+EARLIER = [  # (settings as they were given by earlier versions, joint_flips of the two nets)
+    ([("augmentation.joint_flips", BOTH)], [BOTH, BOTH]),
+    ([("augmentation", {"rotation_range": 3, "joint_flips": BOTH})], [BOTH, BOTH]),
+    ([("members", [{}, {"augmentation.joint_flips": BOTH}])], [[], BOTH]),
+    ([("members", [{"augmentation": {"joint_flips": BOTH}}, {}])], [BOTH, []]),
+    ([("augmentation.joint_flips", BOTH), ("members", [{"augmentation.joint_flips": []}, {}])], [[], BOTH]),
+]
+
+
+@pytest.mark.parametrize(("settings", "flips"), EARLIER)
+def test_joint_flips_may_be_set_as_a_part_of_augmentation_as_in_earlier_versions(settings, flips):
+    config = resolve("single", [("nets", 2), *settings])
+    nets = [members.member(config, net) for net in (1, 2)]
+    assert [net["joint_flips"] for net in nets] == flips
+    for net in nets:
+        Augmentation(**net["augmentation"])
+
+
+@pytest.mark.parametrize(("settings", "flips"), EARLIER)
+def test_a_run_of_an_earlier_version_has_its_flips(settings, flips, tmp_path):
+    data = dict(source="digits", origin="digits", fingerprint="0")
+    recorded = dict(recipe="single", seed=0, precision="float32", augment_engine="batch", created="2026", data=data)
+    config = resolve("single", [("nets", 2)]) | recorded
+    del config["joint_flips"]
+    for key, value in copy.deepcopy(settings):
+        outer, _, inner = key.partition(".")
+        (config[outer] if inner else config)[inner or outer] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = run_folder.read_config(tmp_path)
+    nets = [members.member(read, net) for net in (1, 2)]
+    assert [net["joint_flips"] for net in nets] == flips
+    for net in nets:
+        Augmentation(**net["augmentation"])
+
+
+def test_flips_set_under_the_earlier_name_replace_those_of_every_net_of_a_recipe():
+    assert any("joint_flips" in own for own in recipes.RECIPES["ensemble"]["members"])
+    config = resolve("ensemble", [("augmentation.joint_flips", [])])
+    assert all(net["joint_flips"] == [] for net in members.kinds(config))
