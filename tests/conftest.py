@@ -2,12 +2,14 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import filelock
 import joblib
 import numpy as np
 import pytest
@@ -124,14 +126,35 @@ def kaggle_folder(tmp_path, digits):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
+def made_once(tmp_path_factory):
+    """made_once(name, make): a folder that `make(folder)` fills in one of xdist's processes, copied for each."""
+    own = tmp_path_factory.getbasetemp()
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def copied(name, make):
+        folder, done = common / f"once-{name}", common / f"once-{name}.done"
+        with filelock.FileLock(common / f"once-{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return shutil.copytree(folder, own / name)
+
+    return copied
+
+
+@pytest.fixture(scope="session")
+def trained(made_once):
     """A folder in which two small nets of the bagging recipe `deotte` have been trained: runs/bag/."""
-    folder = tmp_path_factory.mktemp("trained")
     ends = ["--set", "update_bn=2", "--set", "test_shift=1"]
-    process = script("train.py", "deotte", "--nets", 2, *TINY, *ends, "--data", "digits", "--run", "bag", cwd=folder)
-    assert process.returncode == 0, process.stderr
-    (folder / "train.out").write_text(process.stdout)
-    return folder
+
+    def train(folder):
+        what = ["deotte", "--nets", 2, *TINY, *ends, "--data", "digits", "--run", "bag"]
+        process = script("train.py", *what, cwd=folder)
+        assert process.returncode == 0, process.stderr
+        (folder / "train.out").write_text(process.stdout)
+
+    return made_once("trained", train)
 
 
 @pytest.fixture
