@@ -1,9 +1,10 @@
 """Names that a user types, numbers and durations as a user reads them."""
 
 import difflib
-import math
+import sys
+import textwrap
 
-from recognizer.base.errors import UserError
+from recognizer.base.errors import LONGEST_LINE, UserError
 
 
 def choose(kind, name, valid):
@@ -17,9 +18,10 @@ def choose(kind, name, valid):
     """
     if name in list(valid):  # a list, since a name read from a file may not be hashable
         return name
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    close = difflib.get_close_matches(str(name)[:60], list(valid), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    raise UserError(f"no {kind} {name!r}{hint} There are: {', '.join(sorted(valid))}")
+    line = f"no {kind} {name!r:.60}{hint} There are: {', '.join(sorted(valid))}"
+    raise UserError(textwrap.shorten(line, LONGEST_LINE, placeholder=" ..."))
 
 
 def choose_name(kind, name, valid):
@@ -38,8 +40,8 @@ def hyphens(name):
 
 
 def is_number(value):
-    """Returns whether a value is a finite number. True and False are not numbers."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value is a number that a float can hold. True and False are not numbers."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def duration(seconds):

@@ -59,7 +59,7 @@ def with_classes(model, name, flips, seed):
         raise UserError(f"architecture {name!r} does not end with classes(), which joint_flips needs")
     own = dict(units=10 * (1 + len(flips)), kernel_initializer=keras.initializers.GlorotUniform(seed))
     outputs = keras.layers.Dense.from_config(last.get_config() | own)
-    return keras.Model(model.inputs, outputs(last.input), name=CORE)
+    return keras.Model(model.inputs[0], outputs(last.input), name=CORE)  # [0]: Keras warns of a list
 
 
 def aggregated(model, flips):

@@ -32,8 +32,7 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_json, remove_temporaries, whole_file, write_json
 from recognizer.base.reasons import reason
-from recognizer.base.words import choose
-from recognizer.config import checks, earlier, schema
+from recognizer.config import checks, earlier, schedules, schema
 from recognizer.data import sources
 
 RUNS = Path("runs")
@@ -138,22 +137,13 @@ def read_config(folder):
     config = read_json(path)
     if not isinstance(config, dict):
         raise UserError(f"{path} is not a run's: an object of settings is needed")
-    config = schema.DEFAULTS | {"tensorboard": False, "deterministic": False} | dict(earlier.renamed(config.items()))
-    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
-    kinds |= dict(tensorboard=bool, deterministic=bool) | dict.fromkeys({"steps_per_call"} & config.keys(), int)
-    for key, kind in kinds.items():
-        if not isinstance(config.get(key), kind):
-            raise UserError(f"{path}: {key} is missing or not a {kind.__name__}: this is not a run's")
-    choose(f"value in {path} for precision:", config["precision"], ("float32", "bfloat16", "float16"))
-    choose(f"value in {path} for augment_engine:", config["augment_engine"], ("batch", "keras"))
-    command = config.setdefault("command", [])
-    if not isinstance(command, list) or not all(isinstance(part, str) for part in command):
-        raise UserError(f"{path}: command is not a list of strings: this is not a run's")
-    for key in ("source", "origin", "fingerprint"):
-        if not isinstance(config["data"].get(key), str):
-            raise UserError(f"{path}: data.{key} is missing or not a string: this is not a run's")
+    newer = {"tensorboard": False, "deterministic": False, "command": []}
+    config = schema.DEFAULTS | newer | dict(earlier.renamed(config.items()))
     try:
-        checks.check_seed("seed", config["seed"])
+        schema.check_values(config, schema.RECORDED | schema.RUN_SETTINGS)
+        schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
+        schema.COUNT.check("steps_per_call", config.get("steps_per_call", 1))
+        config["schedule"] = schedules.canonical(config["schedule"])
         checks.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -197,7 +187,7 @@ def leaks(folders, test):
 def load_data(folder, config):
     """Returns a run's Digits. Raises UserError if they have moved or changed since the run was started."""
     source = config["data"]["source"]
-    if source not in sources.SOURCES and not Path(source).exists():
+    if source not in sources.NAMED and not Path(source).exists():
         raise UserError(
             f"the data of run {folder.name!r} is no longer at {source}: move it back, or write its path to data.source "
             f"in {folder / 'config.json'}"

@@ -36,6 +36,8 @@ class Trainer:
         settings: one of members.kinds.
         digits: arrays.Digits.
 
+    Raises UserError if the setting joint_flips is not valid.
+
     Attributes:
         net: int, the number of the net at hand, from `begin`.
         rows, validation_rows: int64 (n,), its rows of the labelled images.
@@ -44,6 +46,7 @@ class Trainer:
     """
 
     def __init__(self, settings, digits):
+        flip_classes.checked(settings)
         self.settings, self.digits = settings, digits
         self.net = self.model = self.predictor = None
 
