@@ -134,7 +134,7 @@ def test_arguments_become_settings():
     assert (config["recipe"], source, name) == ("single", "auto", "single")
     run = ("seed", "precision", "augment_engine", "deterministic", "tensorboard")
     assert [config[key] for key in run] == [0, "auto", "batch", False, False]
-    config, source, name = given("deotte", "--nets", "3", "--seed", "7", "--data", "kaggle", "--shared-split")
+    config, source, name = given("deotte", "--nets", "3", "--seed", "7", "--data", "kaggle", "--set", "bagging=false")
     assert (config["nets"], config["seed"], config["bagging"]) == (3, 7, False)
     assert (source, name) == ("kaggle", "deotte")
     config, _, name = given("--model", "my_net", "--set", "model_config.dropout=.3", "--deterministic")

@@ -227,7 +227,7 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
         ["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"],
         ["--set", "augmentation.elastic_alpha=34"],
         ["--weights", "best"],
-        ["--nets", "2", "--shared-split"],
+        ["--nets", "2", "--set", "bagging=false"],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
         ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
@@ -264,7 +264,7 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
         submission.print_validation(run, run_folder.read_config(run))
         runs.main([])
         assert capsys.readouterr().out.count("biased upward") == 2
-    if "--shared-split" in options:
+    if "bagging=false" in options:
         predictions = load(run / "predictions.npz")
         np.testing.assert_array_equal(predictions["validation_rows_01"], predictions["validation_rows_02"])
         assert not np.array_equal(predictions["test_01"], predictions["test_02"])
