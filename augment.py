@@ -11,8 +11,9 @@ From top to bottom:
                         times slower, knows a few transforms more, needs TensorFlow
     Augmentation        the parts together, as training uses them
 
-To add a transform: a setting in Settings, its parameters in `draw` (after the others, so that runs made before can be
-repeated) and in PACKED, and what it does to images in `warp` and KerasEngine.
+To add a transform: a setting in Settings and OURS, its parameters in `draw` (drawn after the others, so that runs made
+before can be repeated) and in PACKED (before mixup), and what it does to images in `warp`, which Augmentation.warp
+calls, and in KerasEngine.
 
 Both engines apply the same parameters and agree on every pixel to 1e-4 (images in 0..1) in all four fill modes,
 including SciPy's edges: "wrap" lays the last pixel on the first (a period of n - 1 pixels), and "constant" gives `cval`
@@ -437,6 +438,7 @@ class Augmentation(Settings):
 
     @functools.cached_property
     def keras_engine(self):
+        """The KerasEngine with these settings."""
         return KerasEngine(self)
 
     @property
