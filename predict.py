@@ -17,6 +17,7 @@ from pathlib import Path
 from recognizer.base import cli
 from recognizer.base.errors import UserError
 from recognizer.data import image_files
+from recognizer.data.arrays import Images
 from recognizer.reports import submission
 from recognizer.runs import run_folder
 from recognizer.training import predicting
@@ -50,7 +51,8 @@ def main(argv=None):
     out = output(arguments, name)
     submission.check_out(out)
     if arguments.images:
-        files, test = image_files.read_images(arguments.images)
+        files, x = image_files.read_images(arguments.images)
+        test = Images(x, None, "image files")
     else:
         files, test = None, predicting.test_set(arguments.test, configs)
     leaked = run_folder.leaks(folders, test)

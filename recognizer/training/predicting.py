@@ -5,7 +5,6 @@ import shutil
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def test_set(source, configs):
     if len({own["fingerprint"] for own in data}) > 1:
         raise UserError("these runs were trained on different data: choose by --test which test set to predict")
     source = data[0]["source"]
-    if source not in sources.SOURCES and not Path(source).exists():
+    if sources.is_gone(source):
         raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")
     return sources.load_test(source)
 
@@ -68,7 +67,7 @@ def computed_probabilities(folders, configs, x):
         for folder, config in zip(folders, configs, strict=True):
             precision = native_precision(config["precision"])
             computed.append([])
-            for net, model in enumerate(saved_nets(folder, config), 1):
+            for net, model in enumerate(saved_models(folder, config), 1):
                 begin_net(sum(map(len, computed)))
                 dtypes = run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("dtypes")
                 predictor = inference.predictor_of(model, precision, dtypes, predictor)
@@ -108,7 +107,7 @@ def progress(images, nets):
         show("")
 
 
-def saved_nets(folder, config):
+def saved_models(folder, config):
     """The keras.Models of a run, one after the other."""
     from recognizer.nn import saved_net
 
