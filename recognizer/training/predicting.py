@@ -108,7 +108,7 @@ def progress(images, nets):
 
 
 def saved_models(folder, config):
-    """The keras.Models of a run, one after the other."""
+    """Yields the keras.Models of a run, one after the other."""
     from recognizer.nn import saved_net
 
     for net in range(1, config["nets"] + 1):
