@@ -16,7 +16,8 @@ import numpy as np
 from keras import ops
 
 from recognizer.base.backend import TENSORFLOW
-from recognizer.nn import copies, logits
+from recognizer.nn import copies
+from recognizer.nn.logits import final_softmax
 
 if TENSORFLOW:
     import tensorflow as tf
@@ -94,7 +95,7 @@ class TrainingModel(keras.Model):
         super().__init__()
         self.network, self.replicas = network, replicas
         self.epoch = Epoch(steps)
-        self.softmax = logits.final_softmax(network)
+        self.softmax = final_softmax(network)
         if hasattr(self.softmax, "activation"):
             self.softmax.activation = keras.activations.linear
         elif self.softmax is not None:

@@ -80,13 +80,11 @@ def tried(config, digits):
     """Tries the first net of each kind; returns a list of their Trainers."""
     from augment import Augmentation
     from recognizer.base.backend import TENSORFLOW
-    from recognizer.nn import flip_classes
     from recognizer.training import trial
     from recognizer.training.trainer import Trainer
 
     trainers, net = [], 1
     for settings in members.kinds(config):
-        flip_classes.checked(settings)
         Augmentation(**settings["augmentation"]).check_engine(settings["augment_engine"])
         trainers.append(Trainer(settings, digits))
         trial.try_net(trainers[-1], net)

@@ -1,16 +1,11 @@
 """Predicts images by the nets of finished runs, or reads what training predicted for them."""
 
-import contextlib
-import shutil
 import sys
-import threading
-import time
 
 import numpy as np
 
 from recognizer.base import environment, gpu_advice
 from recognizer.base.errors import UserError
-from recognizer.base.words import duration
 from recognizer.data import sources
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
@@ -62,55 +57,35 @@ def computed_probabilities(folders, configs, x):
     from recognizer.training import inference
 
     gpu_advice.print_advice()
-    computed, predictor = [], None
-    with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
-        for folder, config in zip(folders, configs, strict=True):
-            precision = native_precision(config["precision"])
-            computed.append([])
-            for net, model in enumerate(saved_models(folder, config), 1):
-                begin_net(sum(map(len, computed)))
-                dtypes = run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("dtypes")
-                predictor = inference.predictor_of(model, precision, dtypes, predictor)
-                computed[-1].append(predictor.predict(x, config["test_shift"]))
-                keras.backend.clear_session()
+    computed, predictor = [[] for _ in folders], None
+    nets = [(i, net) for i, config in enumerate(configs) for net in run_folder.net_numbers(config)]
+    for i, net in tracked(nets, f"Predicting {len(x):,} images with {len(nets)} net{'s' * (len(nets) > 1)}"):
+        model, dtypes = saved_model(folders[i], net)
+        predictor = inference.predictor_of(model, native_precision(configs[i]["precision"]), dtypes, predictor)
+        computed[i].append(predictor.predict(x, configs[i]["test_shift"]))
+        keras.backend.clear_session()
     return computed
 
 
-@contextlib.contextmanager
-def progress(images, nets):
-    """Shows progress: on a terminal the net and the time left, elsewhere one line if predicting takes a while.
-
-    Yields a function to call before each net, with the number of nets done.
-    """
-    what = f"Predicting {images:,} images with {nets} net{'s' * (nets > 1)}"
+def tracked(nets, what):
+    """Yields each of a list's items; meanwhile shows a bar on a terminal, one line elsewhere. what: what is done."""
     if not sys.stdout.isatty():
-        timer = threading.Timer(SLOW, print, [f"{what} ..."], {"flush": True})
-        timer.start()
-        try:
-            yield lambda done: None
-        finally:
-            timer.cancel()
-        return
+        print(f"{what} ...", flush=True)
+        return nets
+    from rich.progress import track
 
-    started, width = time.perf_counter(), shutil.get_terminal_size().columns - 1
-
-    def show(line):
-        print(f"\r{line[:width]:<{width}}\r", end="", flush=True)
-
-    def begin_net(done):
-        left = f", {duration((time.perf_counter() - started) / done * (nets - done))} left" if done else ""
-        show(f"{what}: net {done + 1}/{nets}{left}")
-
-    try:
-        yield begin_net
-    finally:
-        show("")
+    return track(nets, what, transient=True)
 
 
 def saved_models(folder, config):
-    """Yields the keras.Models of a run, one after the other."""
+    """Yields the keras.Models of a run."""
+    for net in run_folder.net_numbers(config):
+        yield saved_model(folder, net)[0]
+
+
+def saved_model(folder, net):
+    """Returns (the keras.Model of a run's net, its `dtypes` as of copies.fast)."""
     from recognizer.nn import saved_net
 
-    for net in range(1, config["nets"] + 1):
-        result = run_folder.read_result(run_folder.net_file(folder, net, ".json"), "parameters")
-        yield saved_net.read_net(run_folder.net_file(folder, net, ".keras"), result["parameters"])
+    result = run_folder.read_result(run_folder.net_file(folder, net, ".json"), "parameters")
+    return saved_net.read_net(run_folder.net_file(folder, net, ".keras"), result["parameters"]), result.get("dtypes")

@@ -36,6 +36,8 @@ class Trainer:
         settings: one of members.kinds.
         digits: arrays.Digits.
 
+    Raises UserError if the setting joint_flips is not valid.
+
     Attributes:
         net: int, the number of the net at hand, from `begin`.
         rows, validation_rows: int64 (n,), its rows of the labelled images.
@@ -44,6 +46,7 @@ class Trainer:
     """
 
     def __init__(self, settings, digits):
+        flip_classes.checked(settings)
         self.settings, self.digits = settings, digits
         self.net = self.model = self.predictor = None
 
@@ -105,6 +108,7 @@ class Trainer:
         checkpoint = Checkpoint(folder, self.net, schedule, log, best)
         checkpoint.restore(self.model)
         step_log.restore(checkpoint.epoch)
+        progress = Progress(self.net, nets, steps, schedule, verbose, show_validation=not settings["update_bn"])
         used = [
             callbacks.Epochs(self.batches),
             callbacks.FiniteLoss(),
@@ -113,7 +117,7 @@ class Trainer:
             log,
             *([best] if best else []),
             checkpoint,
-            Progress(self.net, nets, steps, schedule, verbose, show_validation=not settings["update_bn"]),
+            progress,
         ]
         if settings["tensorboard"]:
             used.append(callbacks.TensorBoard(schedule, folder / "tensorboard" / f"net-{self.net:02d}"))
@@ -129,6 +133,8 @@ class Trainer:
             )
         except callbacks.NotFinite as error:
             raise self._stopped(error, checkpoint) from None
+        finally:
+            progress.close()
         return log, best
 
     def _watched(self):

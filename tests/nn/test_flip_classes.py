@@ -16,6 +16,7 @@ from recognizer.config.overrides import resolve
 from recognizer.nn import building, copies, flip_classes, saved_net
 from recognizer.runs import run_folder
 from recognizer.training.batches import TrainingBatches
+from recognizer.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("engine", ["batch", "keras"])
@@ -26,9 +27,9 @@ def test_each_digit_comes_with_its_flips_as_classes_of_their_own(engine, digits)
         (["horizontal"], [x, x[:, :, ::-1]]),
         (["horizontal_and_vertical", "vertical"], [x, x[:, ::-1, ::-1], x[:, ::-1]]),
     ):
-        of_flips = config | {"joint_flips": flips, "augmentation": {}}
-        batches = TrainingBatches(of_flips, 1, digits.train, np.arange(100))
-        images, labels = (np.concatenate(part) for part in zip(*batches.data, strict=True))
+        settings = config | {"joint_flips": flips, "augmentation": {}}
+        batches = TrainingBatches(settings, 1, digits.train, np.arange(100)).data
+        images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
         k = len(views)
         assert len(images) == len(labels) == 100 * k
         assert labels.shape[1] == 10 * k
@@ -83,7 +84,7 @@ def test_a_net_of_joint_flips_predicts_by_each_flip_in_its_own_classes(name, dig
 )
 def test_a_bad_setting_is_told_in_one_line(setting, value, told):
     with pytest.raises(UserError) as error:
-        flip_classes.checked(resolve("single", [("joint_flips", ["vertical"]), (setting, value)]))
+        Trainer(resolve("single", [("joint_flips", ["vertical"]), (setting, value)]), None)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
 

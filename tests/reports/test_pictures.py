@@ -159,7 +159,7 @@ def test_the_spread_says_whose_accuracies_and_on_what(trained, tmp_path):
         run_pictures.spread(ours, theirs)
 
 
-def test_the_curves_show_the_saved_nets_and_that_validation_was_before_batch_norm_statistics(trained):
+def test_the_curves_show_the_saved_models_and_that_validation_was_before_batch_norm_statistics(trained):
     folder = trained / "runs" / "bag"
     config = run_folder.read_config(folder)
     accuracy = run_pictures.curves(folder, config).axes[1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from recognizer.base.files import write_arrays
 from recognizer.commands import runs
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
-from recognizer.training import predicting
 
 FINISHED = """
 import sys; sys.path.insert(0, sys.argv[1])
@@ -156,19 +156,14 @@ def test_predictions_of_other_data_are_told_in_one_line(change, trained, tmp_pat
 def test_predicting_shows_how_far_it_is(trained, digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     copied(trained, tmp_path, "bag")
-    write_csv(tmp_path / "some.csv", digits.test.x[:30])
-    monkeypatch.setattr(predicting, "SLOW", 60)
-    predict.main(["bag", "--test", "some.csv"])
-    assert "Predicting 30 images" not in capsys.readouterr().out  # it is done within seconds
-    monkeypatch.setattr(predicting, "SLOW", 0)
-    predict.main(["bag", "--test", "some.csv"])
+    write_csv(tmp_path / "others.csv", digits.test.x[:30])
+    predict.main(["bag", "--test", "others.csv"])
     assert "Predicting 30 images with 2 nets ...\n" in capsys.readouterr().out
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    predict.main(["bag", "--test", "some.csv"])
-    shown = [line.strip() for line in capsys.readouterr().out.split("\r")]
-    assert "Predicting 30 images with 2 nets: net 1/2" in shown
-    second = next(line for line in shown if line.startswith("Predicting 30 images with 2 nets: net 2/2, "))
-    assert second.endswith(" left")
+    predict.main(["bag", "--test", "others.csv"])
+    shown = capsys.readouterr().out
+    assert "Predicting 30 images with 2 nets \N{BOX DRAWINGS HEAVY HORIZONTAL}" in re.sub("\x1b.*?m", "", shown)
+    assert "100%" in shown
 
 
 def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeypatch, no_pictures):

@@ -134,18 +134,6 @@ def test_a_runs_name_is_never_reused(trained):
     assert_one_line_error(process, "leave out epochs")
 
 
-def test_a_saved_net_needs_nothing_but_keras(trained, tmp_path):
-    shutil.copy(trained / "runs" / "bag" / "net-01.keras", tmp_path)
-    code = (
-        "import keras, numpy as np; net = keras.saving.load_model('net-01.keras', safe_mode=True);"
-        "print({w.dtype for w in net.weights}, net.predict(np.zeros((2, 28, 28, 1)), verbose=0).shape)"
-    )
-    process = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert process.stdout.strip() == "{'float32'} (2, 10)", process.stderr
-
-
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never_stopped(tmp_path):
     arguments = ["codeastar", "--data", "digits", "--epochs", 20, "--set", "steps_per_epoch=40"]
@@ -217,7 +205,7 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
         ["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"],
         ["--set", "augmentation.elastic_alpha=34"],
         ["--weights", "best"],
-        ["--nets", "2", "--shared-split"],
+        ["--nets", "2", "--set", "bagging=false"],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
         ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
@@ -254,7 +242,7 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
         submission.print_validation(run, run_folder.read_config(run))
         runs.main([])
         assert capsys.readouterr().out.count("biased upward") == 2
-    if "--shared-split" in options:
+    if "bagging=false" in options:
         predictions = load(run / "predictions.npz")
         np.testing.assert_array_equal(predictions["validation_rows_01"], predictions["validation_rows_02"])
         assert not np.array_equal(predictions["test_01"], predictions["test_02"])
@@ -344,29 +332,6 @@ def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
         predict.main(["bfloat16", "--test", "own.csv", "--probabilities"])
         table = np.loadtxt("submissions/bfloat16-own-probabilities.csv", delimiter=",", skiprows=1)
         np.testing.assert_allclose(table[:, 1:], b, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("flags", "native"),
-    [
-        ("fpu sse2 avx512f avx512_bf16", True),
-        ("fpu amx_bf16 amx_tile", True),
-        ("fpu avx512f avx512_vnni", False),
-        ("", False),
-    ],
-)
-def test_bfloat16_is_chosen_where_the_processor_computes_it(flags, native, tmp_path):
-    import keras
-
-    from recognizer.nn.precision import _native_precisions, native_precision
-
-    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
-        pytest.skip("a GPU decides for itself")
-    cpuinfo = tmp_path / "cpuinfo"
-    assert not _native_precisions(cpuinfo)  # a system that does not tell
-    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
-    assert _native_precisions(cpuinfo) == ["bfloat16"] * native
-    assert native_precision("float32") == "float32"
 
 
 ONE_NET = """
@@ -477,12 +442,25 @@ def test_a_keras_that_is_too_old_is_one_line(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_as_many_steps_as_were_asked_for_are_made():
-    import train
-    from recognizer.config.overrides import config_from_arguments
-
-    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5"])
-    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 1
-    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=7"])
-    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 7
-    assert config_from_arguments(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train.py", "--data", "nowhere"],
+        ["predict.py", "no-run"],
+        ["data", "--data", "nowhere"],
+        ["runs", "diff", "a", "b"],
+        ["plot", "spread", "no-run"],
+        ["report", "no-run"],
+        ["export", "no-run"],
+        ["draw", "no-run"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_debug_shows_the_traceback_behind_a_line(command, tmp_path):
+    assert_one_line_error(script(*command, cwd=tmp_path))
+    process = script(*command, "--debug", cwd=tmp_path)
+    assert process.returncode == 2
+    lines = process.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith(f"{command[0] if command[0].endswith('.py') else 'recognizer'}: ")
+    assert "--debug" in script(command[0], "--help", cwd=tmp_path).stdout

@@ -1,0 +1,50 @@
+"""Architectures are built as published, from a seed, and refused if they are of another form."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from recognizer.base.errors import UserError
+from recognizer.nn import building
+
+PARAMETERS = {
+    "grenholm": (814_970, 814_778),
+    "codeastar": (203_933, 203_933),
+    "vgg-rmsprop": (594_922, 594_922),
+    "linear": (7_850, 7_850),
+    "vgg": (594_922, 594_922),
+    "vgg-dropout": (594_922, 594_922),
+    "vgg-bn-dropout": (597_738, 596_330),
+    "deotte": (327_242, 326_410),
+    "quick": (213_898, 213_290),
+    "residual": (1_095_178, 1_093_450),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_an_architecture_has_its_published_number_of_parameters(name):
+    model = building.build(name)
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    assert (model.count_params(), trainable) == PARAMETERS[name]
+
+
+def test_initial_weights_follow_from_the_seed_and_leave_global_randomness_alone():
+    random.seed(5)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    first, again, other = (building.build("codeastar", seed).get_weights() for seed in (1, 1, 2))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_an_architecture_of_the_wrong_form_or_with_a_wrong_argument_is_refused():
+    with pytest.raises(UserError, match="takes no argument 'drop'; it takes: dropout"):
+        building.build("deotte", drop=0.1)
+    building.ARCHITECTURES["wrong"] = lambda: keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
+    try:
+        with pytest.raises(UserError, match=r"\(None, 784\)"):
+            building.build("wrong")
+    finally:
+        del building.ARCHITECTURES["wrong"]
