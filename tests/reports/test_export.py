@@ -82,7 +82,7 @@ def test_what_cannot_be_exported_is_one_line(two_nets, monkeypatch):
     monkeypatch.chdir(two_nets)
     (two_nets / "precious.onnx").write_text("mine")
     assert_one_line_error(script("export", "two.1", "--out", "precious.onnx", cwd=two_nets), "precious.onnx exists")
-    monkeypatch.setattr(exporting, "written", lambda *_: None)
+    monkeypatch.setattr(exporting, "write", lambda *_: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime is needed .* pip install -r requirements/export.txt"):
         export.main(["two.1", "--out", "new.onnx"])
