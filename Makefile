@@ -2,13 +2,14 @@
 #   make submission [RECIPE=single] [DATA=auto]    environment, data, train, predict: a CSV for Kaggle
 #   make test                                      environment, the tests; make slow-test: those of a minute and more
 #   make bench                                     environment, PyTorch, every benchmark: benchmarks/RESULTS.md
+#   make lint                                      the linters; make floors: draws the imports in CONTRIBUTING.md anew
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
 # GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 where there is an NVIDIA driver.
 
 PYTHON ?= python3
 RECIPE ?= single
 DATA ?= auto
-# Where Linux and WSL2 have an NVIDIA driver (gpu.py has the same list); on ARM TensorFlow has no GPU support.
+# Where Linux and WSL2 have an NVIDIA driver (recognizer/base/machine.py has the same list); on ARM TensorFlow has no GPU support.
 DRIVERS := /proc/driver/nvidia /usr/lib/wsl/lib/libcuda.so.1
 GPU ?= $(if $(and $(filter x86_64,$(shell uname -m)),$(wildcard $(DRIVERS))),1,0)
 BIN := .venv/bin
@@ -23,10 +24,11 @@ ifneq ($(origin GPU),file)  # asked for: a GPU that is there is left alone
 export CUDA_VISIBLE_DEVICES := -1
 endif
 endif
-REQUIREMENTS := $(if $(filter 1,$(GPU)),requirements-gpu,requirements)
-INSTALLED := .venv/installed-$(REQUIREMENTS)
+REQUIREMENTS := $(if $(filter 1,$(GPU)),requirements/gpu.txt,requirements.txt)
+INSTALLED := .venv/installed-$(basename $(notdir $(REQUIREMENTS)))
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -r
 
-.PHONY: submission test slow-test lint bench gallery
+.PHONY: submission test slow-test lint floors bench gallery
 submission: $(INSTALLED)
 	$(BIN)/python train.py $(RECIPE) --data "$(DATA)"
 	$(BIN)/python predict.py
@@ -42,39 +44,44 @@ bench: $(if $(filter 1,$(GPU)),$(INSTALLED),.venv/installed-bench)
 	$(BIN)/python benchmarks/bench.py --data "$(DATA)"
 
 gallery: $(INSTALLED)
-	$(BIN)/python -m recognizer plot augmented --data "$(DATA)" --out gallery/augmented.png
-	$(BIN)/python -m recognizer plot centres --data "$(DATA)" --out gallery/centres.png
-	cp $(patsubst %,runs/$(RUN)/%.png,curves confusion mistakes hardest) gallery/
+	$(BIN)/python -m recognizer plot augmented --data "$(DATA)" --out docs/pictures/augmented.png
+	$(BIN)/python -m recognizer plot centres --data "$(DATA)" --out docs/pictures/centres.png
+	cp $(patsubst %,runs/$(RUN)/%.png,curves confusion mistakes hardest) docs/pictures/
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=. $(BIN)/lint-imports
+	$(BIN)/python docs/floors.py --check
+
+floors: .venv/installed-dev
+	$(BIN)/python docs/floors.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *v))'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # half of one would look whole the next time
 
 # Made once, and again only when the requirements change, or GPU.
-$(INSTALLED): requirements.txt $(REQUIREMENTS).txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS).txt
+$(INSTALLED): requirements.txt $(REQUIREMENTS) | .venv/bin/python
+	$(BIN)/python $(PIP_INSTALL) $(REQUIREMENTS)
 	@touch $@
 
-.venv/installed-dev: requirements-dev.txt requirements-export.txt requirements-draw.txt $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/installed-dev: requirements/dev.txt requirements/export.txt requirements/draw.txt $(INSTALLED)
+	$(BIN)/python $(PIP_INSTALL) requirements/dev.txt
 	@touch $@
 
-.venv/installed-bench: requirements-bench.txt $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+.venv/installed-bench: requirements/bench.txt $(INSTALLED)
+	$(BIN)/python $(PIP_INSTALL) requirements/bench.txt
 	@touch $@
 
-# The versions in Kaggle's image, which tests/test_versions.py runs the scripts with; without Python 3.12 or 3.13 it says
+# The versions in Kaggle's image, which tests/nn/test_versions.py runs the scripts with; without Python 3.12 or 3.13 it says
 # that it skips that.
 KAGGLE_PYTHON ?= python3.12 "$$(pyenv root 2> /dev/null)"/versions/3.12*/bin/python "$$(uv python find 3.12 2> /dev/null)" $(PYTHON)
-.venv-kaggle/installed: requirements-kaggle.txt
+.venv-kaggle/installed: requirements/kaggle.txt
 	@for python in $(KAGGLE_PYTHON); do \
 	    "$$python" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2> /dev/null && break; python=; \
 	done; \
 	if [ -z "$$python" ]; then echo "no Python 3.12 or 3.13 for .venv-kaggle: its tests are skipped"; exit; fi; \
 	set -ex; rm -rf .venv-kaggle; "$$python" -m venv .venv-kaggle; \
-	.venv-kaggle/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-kaggle.txt; \
+	.venv-kaggle/bin/python $(PIP_INSTALL) requirements/kaggle.txt; \
 	touch $@

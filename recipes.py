@@ -1,16 +1,33 @@
+"""The recipes: the published notebooks' and our own, as plain data.
+
+A recipe lists the settings in which it differs from the defaults. recognizer/config/schema.py has every setting with
+its default and its meaning, recognizer/config/schedules.py the learning-rate schedules, augment.py the augmentation.
+
+To add a recipe, add an entry to RECIPES:
+
+    "mine": dict(
+        model="deotte",
+        augmentation=dict(rotation_range=15, zoom_range=0.1, shear_range=10),
+        schedule=dict(name="cosine", learning_rate=1e-3),
+        epochs=20,
+    ),
+
+then `python train.py mine`. `python train.py --list` shows them all, and `python train.py NAME --set KEY=VALUE` changes
+a setting for one run (`--set augmentation.rotation_range=15`).
+"""
+
+# Augmentation that several notebooks share.
 SHIFT_10 = dict(rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
 
-
-# Keras 1 took shear_range in radians, ImageDataGenerator takes degrees now: .3 rad = 17.19 degrees.
+# The source used Keras 1, whose shear_range is in radians. ImageDataGenerator takes degrees: .3 rad = 17.19 degrees.
 SHIFT_8 = dict(rotation_range=8, width_shift_range=0.08, height_shift_range=0.08, zoom_range=0.08, shear_range=17.19)
-
 
 # Ours, tuned on tuning.npz (benchmarks/ACCURACY.md).
 SINGLE = dict(
     model="residual",
     augmentation=SHIFT_10 | dict(shear_range=10),
     optimizer="muon",
-    # The last layer's weights are left to Adam, as is usual with Muon.
+    # Adam, not Muon, trains the last layer, as is usual.
     optimizer_config=dict(weight_decay=0.1, adam_weight_decay=None, exclude_layers=["classes"]),
     schedule=dict(name="one_cycle", learning_rate=6e-3, warmup=0.2),
     label_smoothing=0.1,
@@ -24,18 +41,14 @@ SINGLE = dict(
     source="this project",
 )
 
-
-# A batch and its flips are as many images as a batch of `single`; in about its time.
+# A batch with its flips is as many images as a batch of `single`, so that training takes about as long.
 MIRRORED = {"joint_flips": ["horizontal"], "batch_size": 128, "epochs": 4}
 
-
-# rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both the
-# recipe as run and the recipe as written ("-phases") are kept.
+# rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both are recipes: as
+# run, and as written ("-phases").
 AS_RUN = dict(name="constant", learning_rate=0.01)
 
-
 AS_WRITTEN = [[1, 0.01], [5, 0.1], [5, 0.01]]
-
 
 RAHULAR = dict(
     validation_split=0.0,
@@ -46,18 +59,15 @@ RAHULAR = dict(
     source="rahular, 'Digit Recognition - 2', after fast.ai's lesson 3 of 2016 (MNIST 60,000/10,000)",
 )
 
-
 RAHULAR_WRITTEN = RAHULAR | dict(
     schedule=dict(name="phases", learning_rates=AS_WRITTEN), reported="as written; not run there"
 )
 
-
 AUGMENTED_FIGURE = "on augmented test images"
-
 
 RECIPES = {
     "single": SINGLE,
-    # Nets that err differently: a committee of them gains more than that of nets of one kind.
+    # Nets of several kinds make different errors, so averaging them gains more than averaging nets of one kind.
     "ensemble": SINGLE
     | dict(
         nets=8,
@@ -68,7 +78,7 @@ RECIPES = {
             {"augmentation.erasing_range": [3, 9]},
         ],
     ),
-    # 99 % as fast as can be: less than one pass over MNIST, after tuomaso/train_mnist_fast.
+    # 99 % as fast as possible: less than one pass over MNIST, after tuomaso/train_mnist_fast.
     "quick": dict(
         model="quick",
         optimizer_config=dict(beta_1=0.7, beta_2=0.9),

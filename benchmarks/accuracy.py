@@ -7,10 +7,10 @@
     python benchmarks/accuracy.py committees RUN FILE.npz ...               accuracy of all committees of their nets
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
 
-What `run` does not know it hands to train.py. A run that was broken off is resumed, one that is kept is not run again;
-its file is written anew whenever a net is finished, so that a long ensemble loses one net at most. Beside it, in
-NAME-DATA-SEED.npz, are its nets' probabilities of the labelled test images: `committees` takes that file in place of a
-run, so that the nets of a committee need not be of one run, or of one machine.
+`run` passes options that it does not know to train.py. It resumes an interrupted run, and does not repeat a finished
+one. The file is written again after each net, so that a long ensemble loses at most one net. NAME-DATA-SEED.npz beside
+it holds the nets' probabilities of the labelled test images: `committees` takes such a file in place of a run, so that
+the nets of a committee may be of several runs and machines.
 """
 
 import argparse
@@ -19,16 +19,12 @@ import itertools
 import math
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
 import joblib
 import numpy as np
-from bench import machine, row
+from shared import HERE, machine, script, table, without_folders
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
@@ -39,15 +35,15 @@ from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_predictions
 
 KEPT = HERE / "results" / "accuracy"
-UNIT = 1000  # probabilities are kept in parts of it
-VOLATILE = ("created", "commit", "command", "versions", "data")  # kept apart, or of this machine
+UNIT = 1000  # probabilities are stored as integers: thousandths
+VOLATILE = ("created", "commit", "command", "versions", "data")  # stored under keys of their own, or not at all
 
 
-def main():
+def parser():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = p.add_subparsers(required=True, dest="command")
-    told = "train, and keep the figures; other options are train.py's"
-    command = commands.add_parser("run", help=told, allow_abbrev=False)
+    help_of_run = "train, and keep the figures; other options are train.py's"
+    command = commands.add_parser("run", help=help_of_run, allow_abbrev=False)
     command.add_argument("recipe")
     command.add_argument("--data", required=True)
     command.add_argument("--name", help="what the figures are kept under (default: RECIPE)")
@@ -63,28 +59,30 @@ def main():
     command.add_argument("out")
     command.add_argument("--first", type=int, default=40_000, help="row of MNIST, to validate on (default: 40000)")
     command.add_argument("--last", type=int, default=60_000, help="the one after the last (default: 60000)")
+    return p
+
+
+def main():
+    p = parser()
     arguments, rest = p.parse_known_args()
     own = {"--seed", "--run", "--resume"} & {part.split("=")[0] for part in rest}
     if own or (rest and arguments.command != "run"):
         p.error(f"cannot be given here: {' '.join(sorted(own) or rest)}")
-    if arguments.command == "table":
-        print("\n".join(table()))
-        return
-    if arguments.command == "plot":
+    if arguments.command == "run":
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+            run(arguments.recipe, arguments.data, seed, arguments.name or arguments.recipe, rest)
+    elif arguments.command == "table":
+        print("\n".join(figures()))
+    elif arguments.command == "plot":
         print(plot())
-        return
-    if arguments.command == "committees":
+    elif arguments.command == "committees":
         print("\n".join(committees(arguments.runs)))
-        return
-    if arguments.command == "writers":
+    else:
         split_by_writers(arguments.mnist, arguments.tuning, arguments.out, arguments.first, arguments.last)
-        return
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        run(arguments.recipe, arguments.data, seed, arguments.name or arguments.recipe, rest)
 
 
 def run(recipe, data, seed, name, options):
-    """Trains one run by train.py, or what is left of it, and keeps its figures."""
+    """Trains one run by train.py, or the rest of it, and keeps its figures."""
     source = Path(data).name.split(".")[0]
     title = f"{name}-{source}-{seed}"
     kept = KEPT / f"{title}.json"
@@ -98,34 +96,42 @@ def run(recipe, data, seed, name, options):
             return
     folder = run_folder.named(title)
     if not run_folder.is_finished(folder):
-        what = ["--resume"] if (folder / "config.json").is_file() else new
-        command = [sys.executable, str(HERE.parent / "train.py"), "--run", title, *what]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            done = 0
-            while process.poll() is None:
-                time.sleep(1)
-                finished = len(list(folder.glob("net-*.json")))
-                if finished != done:
-                    keep(folder, kept, name, source)
-                done = finished
-        finally:
-            process.terminate()
-            process.wait()
-        if process.returncode:
-            raise UserError(f"{title}: train.py ended with {process.returncode}")
+        train(folder, new, lambda: keep(folder, kept, name, source))
     keep(folder, kept, name, source)
-    record = read_json(kept)
+    print(summary(title, read_json(kept)), flush=True)
+
+
+def train(folder, new, keep_nets):
+    """Trains the run of a folder, or the rest of it. new: train.py's arguments; keep_nets: called after each net."""
+    options = ["--resume"] if (folder / "config.json").is_file() else new
+    process = subprocess.Popen(script("train.py", "--run", folder.name, *options), stdout=subprocess.DEVNULL)
+    try:
+        done = 0
+        while process.poll() is None:
+            time.sleep(1)
+            finished = len(list(folder.glob("net-*.json")))
+            if finished != done:
+                keep_nets()
+            done = finished
+    finally:
+        process.terminate()
+        process.wait()
+    if process.returncode:
+        raise UserError(f"{folder.name}: train.py ended with exit code {process.returncode}")
+
+
+def summary(title, record):
+    """Returns a finished run's accuracies as one line."""
     result = record["result"]
     parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
     if len(record["nets"]) > 1:
         both = [key for key in ("ensemble_validation", "ensemble_test") if key in result]
         parts += [f"{key} {result[key]['accuracy']:.3%}" for key in both]
-    print(f"{title}: {', '.join(parts)}, {duration(result['seconds'])}", flush=True)
+    return f"{title}: {', '.join(parts)}, {duration(result['seconds'])}"
 
 
 def keep(folder, kept, name, source):
-    """Writes what a run has so far: its settings, its finished nets' results, and the result of all."""
+    """Writes what a run has so far: its settings, the results of its finished nets, and the run's result."""
     config = read_json(folder / "config.json")
     record = {
         "name": name,
@@ -153,12 +159,12 @@ def keep(folder, kept, name, source):
 
 
 def command_line(arguments):
-    """train.py's command line, without the folders of this machine."""
-    return " ".join(["python train.py", *(Path(part).name if "/" in part else part for part in arguments)])
+    """Returns train.py's command line, without the folders of this machine."""
+    return " ".join(["python train.py", *without_folders(arguments)])
 
 
 def groups():
-    """{(name, data): [records]} of all finished runs that are kept."""
+    """Returns {(name, data): [records]} of all finished runs that are kept."""
     found = collections.defaultdict(list)
     for path in sorted(KEPT.glob("*.json")):
         record = read_json(path)
@@ -168,15 +174,15 @@ def groups():
 
 
 def mean(values):
-    """'99.25 ± 0.13 %' of shares."""
+    """Returns the mean and standard deviation of shares as text, "99.25 ± 0.13 %" for example."""
     spread = f" ± {100 * statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.3f}{spread} %"
 
 
-def table():
-    """Lines of Markdown: mean ± standard deviation over all nets, and over all runs' ensembles."""
+def figures():
+    """Returns a Markdown table: mean ± standard deviation over all nets, and over all runs' ensembles."""
     columns = ["name", "data", "validation", "loss", "test", "nets", "seconds a net", "ensemble", "runs", "time a run"]
-    lines = [row(columns), row(["---"] * len(columns))]
+    rows = []
     for (name, data), records in groups().items():
         nets = [net for record in records for net in record["nets"]]
         cells = [f"`{name}`", data]
@@ -191,16 +197,16 @@ def table():
                 break
         cells += [mean(scores) if scores else "", str(len(records))]
         cells.append(duration(statistics.median(record["result"]["seconds"] for record in records)))
-        lines.append(row(cells))
-    return lines
+        rows.append(cells)
+    return table(columns, rows)
 
 
 def committees(names, most=1000):
-    """Lines of Markdown: the errors of all committees of 1, 2, ... of the runs' nets, `most` at random of more.
+    """Returns a Markdown table: the errors of all committees of 1, 2, ... of the runs' nets, of at most `most` each.
 
-    On the rows that every net predicted: of its validation split or, where it had none, of the labelled test set. And
-    the log-likelihood, temperature fitted, of those rows that one net at least has right: the others are digits that
-    nobody can read, or whose label is wrong, and more of them say nothing of a net.
+    The rows are those that every net predicted: its validation split or, without one, the labelled test set. The
+    log-likelihood, with fitted temperature, is that of the rows which at least one net predicts correctly: the others
+    are illegible or have a wrong label, and say nothing about a net.
     """
     probabilities, labels = [], None
     for name in names:
@@ -211,8 +217,7 @@ def committees(names, most=1000):
             probabilities.append(p.astype(float))
     wrong = [p.argmax(1) != labels for p in probabilities]
     legible = ~np.all(wrong, axis=0)
-    lines = [f"{len(labels)} rows, {np.sum(~legible)} of them wrong by every net", ""]
-    lines += [row(["nets", "committees", "errors", "from", "to", "log-likelihood"]), row(["---"] * 6)]
+    rows = []
     rng = np.random.default_rng(0)
     for size in range(1, len(probabilities) + 1):
         if math.comb(len(probabilities), size) > most:
@@ -222,9 +227,9 @@ def committees(names, most=1000):
         means = [np.mean([probabilities[net] for net in committee], axis=0) for committee in chosen]
         errors = [int(np.sum(p.argmax(1) != labels)) for p in means]
         loss = np.mean([fitted_loss(p[legible], labels[legible]) for p in means[:: math.ceil(len(means) / 50)]])
-        cells = [size, len(chosen), f"{np.mean(errors):.1f}", min(errors), max(errors), f"{loss:.1f}"]
-        lines.append(row(map(str, cells)))
-    return lines
+        rows.append([size, len(chosen), f"{np.mean(errors):.1f}", min(errors), max(errors), f"{loss:.1f}"])
+    columns = ["nets", "committees", "errors", "from", "to", "log-likelihood"]
+    return [f"{len(labels)} rows, {np.sum(~legible)} of them wrong by every net", "", *table(columns, rows)]
 
 
 def predicted(name):
@@ -246,7 +251,7 @@ def predicted(name):
 
 
 def fitted_loss(probabilities, labels):
-    """The sum of the rows' cross-entropies at the temperature that makes it least."""
+    """Returns the sum of the rows' cross-entropies at the temperature that minimizes it."""
     logarithms = np.log(np.clip(probabilities, 1e-9, 1))
     best = math.inf
     for sharpness in np.geomspace(0.5, 8, 17):
@@ -256,12 +261,12 @@ def fitted_loss(probabilities, labels):
 
 
 def split_by_writers(mnist, tuning, out, first, last):
-    """Writes the images of `tuning` as an mnist.npz whose test set are those in MNIST's rows first..last-1.
+    """Writes the images of `tuning` as an mnist.npz whose test set is those in MNIST's rows first..last-1.
 
-    MNIST's training images lie in the order of their writers: slants of images two rows apart correlate by .48 (of one
-    in two, as two collections alternate). So a block of rows is of writers of its own, as MNIST's test set is, where
-    a random split has the same on both sides and thinks too well of a net that knows them. The 200 images on either
-    side of the block are left out.
+    MNIST's training images are ordered by writer: the slants of images two rows apart correlate by .48 (two
+    collections alternate). So a block of rows has its own writers, like MNIST's test set. A random split has the same
+    writers on both sides, and overestimates a net that has seen them. The 200 images before and after the block are
+    left out.
     """
     images = sources.load(mnist).train
     wanted = {image.tobytes() for image in sources.load(tuning).train.x}
@@ -281,54 +286,54 @@ COMMITTEES = (("ttdoucet, 15 nets", 0.99826), ("Matuzas, 20 nets", 0.99830))
 
 
 def notebook_rate():
-    """Training images a second of Deotte's net as the notebook trains it, from the benchmark."""
+    """Returns the training images a second of Deotte's net as the notebook trains it, from the benchmark."""
     tables = read_json(HERE / "results" / "speed.json")["training deotte"]["tables"]
-    rows = next(table["rows"] for table in tables if table["title"] == "`deotte`, batch 64")
+    rows = next(part["rows"] for part in tables if part["title"] == "`deotte`, batch 64")
     return float(next(row[1] for row in rows if row[0] == "the notebook's way").replace(",", ""))
 
 
-def plot():
-    """Draws the recipes whose figures are kept, with what others reported; returns the picture's path."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-    from matplotlib.transforms import Bbox
-
+def points():
+    """Yields (name, accuracy, seconds, whether on MNIST's test set) of each recipe whose figures are kept."""
     import recipes
-    from recognizer.reports import charts
 
-    points = []  # name, accuracy, seconds, marker
     for (name, data), records in groups().items():
         if name not in recipes.RECIPES or data not in ("mnist", "kaggle", "digit-recognizer"):
             continue
-        seconds = [record["result"]["seconds"] for record in records]
         nets = recipes.RECIPES[name].get("nets", 1)
-        alone = nets > 1 and all(record["settings"]["nets"] == 1 for record in records)  # a committee's, one by one
-        if alone and data == "mnist":
-            if len(records) < nets:
-                continue
-            files = [KEPT / f"{name}-{data}-{record['settings']['seed']}.npz" for record in records]
-            votes, labels = zip(*(vote for path in files for vote in predicted(str(path))), strict=True)
-            # The median's, since some may have been trained beside other work.
-            seconds = nets * statistics.median(record["result"]["seconds"] * record["cores"] / 2 for record in records)
-            points.append((name, float(np.mean(np.mean(votes, axis=0).argmax(1) == labels[0])), seconds, True))
+        trained_alone = nets > 1 and all(record["settings"]["nets"] == 1 for record in records)
+        if trained_alone and data == "mnist":
+            if len(records) == nets:
+                yield (name, *committee_of(name, data, records), True)
             continue
         part = "ensemble_test" if data == "mnist" else "ensemble_validation"
         scores = [record["result"][part]["accuracy"] for record in records if part in record["result"]]
         if scores:
-            points.append((name, statistics.mean(scores), statistics.median(seconds), data == "mnist"))
+            seconds = statistics.median(record["result"]["seconds"] for record in records)
+            yield name, statistics.mean(scores), seconds, data == "mnist"
+
+
+def committee_of(name, data, records):
+    """Returns (accuracy, seconds on two cores) of an ensemble whose nets were trained in runs of their own."""
+    files = [KEPT / f"{name}-{data}-{record['settings']['seed']}.npz" for record in records]
+    votes, labels = zip(*(vote for path in files for vote in predicted(str(path))), strict=True)
+    accuracy = float(np.mean(np.mean(votes, axis=0).argmax(1) == labels[0]))
+    # The median's time, since some may have been trained beside other work.
+    return accuracy, len(records) * statistics.median(r["result"]["seconds"] * r["cores"] / 2 for r in records)
+
+
+def plot():
+    """Draws the recipes whose figures are kept, with what others reported; returns the picture's path."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    from recognizer.reports import charts
+
+    recipes = list(points())
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for _, accuracy, seconds, tested in points:
+    for _, accuracy, seconds, tested in recipes:
         axes.plot(seconds, 1 - accuracy, "o", color=charts.BLUE, markerfacecolor=charts.BLUE if tested else "none")
-    for (name, accuracy, images), offset in ((NOTEBOOK, (7, 8)), (NOTEBOOK_NET, (-7, -3))):
-        seconds = images / notebook_rate()
-        axes.plot(seconds, 1 - accuracy, "s", color=charts.ORANGE)
-        axes.annotate(name, (seconds, 1 - accuracy), xytext=offset, textcoords="offset points", ha="right")
-    for i, (name, accuracy) in enumerate(COMMITTEES):
-        axes.axhline(1 - accuracy, color=charts.GREY, linestyle=":", linewidth=1)
-        offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=charts.GREY)
-        axes.annotate(f"{name}: {accuracy:.3%}", (0, 1 - accuracy), xycoords=("axes fraction", "data"), **offset)
+    draw_reported(axes)
     axes.set(xscale="log", yscale="log", xlabel="training time on two cores", ylabel="accuracy")
     axes.set_ylim(0.2, 0.0013)
     axes.yaxis.set_major_locator(FixedLocator([0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002]))
@@ -338,15 +343,40 @@ def plot():
     axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min")))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
-    # Each name at the first place where it lies on no other and on no point.
+    draw_names(figure, axes, recipes)
+    return charts.save(figure, HERE / "accuracy.png")
+
+
+def draw_reported(axes):
+    """Draws what others reported: squares with a time, dotted lines without."""
+    from recognizer.reports import charts
+
+    for (name, accuracy, images), offset in ((NOTEBOOK, (7, 8)), (NOTEBOOK_NET, (-7, -3))):
+        seconds = images / notebook_rate()
+        axes.plot(seconds, 1 - accuracy, "s", color=charts.ORANGE)
+        axes.annotate(name, (seconds, 1 - accuracy), xytext=offset, textcoords="offset points", ha="right")
+    for i, (name, accuracy) in enumerate(COMMITTEES):
+        axes.axhline(1 - accuracy, color=charts.GREY, linestyle=":", linewidth=1)
+        offset = dict(xytext=(3, 4 if i else -10), textcoords="offset points", color=charts.GREY)
+        axes.annotate(f"{name}: {accuracy:.3%}", (0, 1 - accuracy), xycoords=("axes fraction", "data"), **offset)
+
+
+def draw_names(figure, axes, recipes):
+    """Writes each recipe's name at the first place where it covers no other name and no point."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    from recognizer.reports import charts
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     taken = [text.get_window_extent() for text in axes.texts]
-    for line in axes.lines[: len(points) + 2]:
+    for line in axes.lines[: len(recipes) + 2]:
         at = axes.transData.transform(line.get_xydata()[0])
         taken.append(Bbox([at - 5, at + 5]))
-    for name, accuracy, seconds, _ in sorted(points, key=lambda point: -point[1]):
-        for (across, up), side in itertools.product(((6, 3), (6, -11), (6, 14), (6, -22)), ("left", "right")):
+    places = list(itertools.product(((6, 3), (6, -11), (6, 14), (6, -22)), ("left", "right")))
+    for name, accuracy, seconds, _ in sorted(recipes, key=lambda point: -point[1]):
+        for (across, up), side in places:
             text = axes.annotate(
                 name,
                 (seconds, 1 - accuracy),
@@ -362,7 +392,6 @@ def plot():
         else:
             axes.add_artist(text)
         taken.append(box)
-    return charts.save(figure, HERE / "accuracy.png")
 
 
 if __name__ == "__main__":

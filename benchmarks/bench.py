@@ -4,16 +4,14 @@
     python benchmarks/bench.py --only "training deotte" --data mnist    one part; the others' last results stay
 
 Ways are timed in turn (A B A B ...), each in a process of its own that waits while another runs; a figure is the median
-over the rounds, a ratio that of medians. PyTorch is measured where it is installed (requirements-bench.txt).
+over the rounds, a ratio that of medians. PyTorch is measured where it is installed (requirements/bench.txt).
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
+import pstats
 import shlex
 import subprocess
 import sys
@@ -21,12 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
-
-import joblib
 import numpy as np
+from shared import HERE, ROOT, machine, script, table, timing_rows, without_folders
 
 from recognizer.base import cli
 from recognizer.base.files import read_json, whole_file, write_json
@@ -53,11 +47,12 @@ def main():
     arguments = p.parse_args()
     arguments.data = sources.load(arguments.data).source  # the same for parts that run in folders of their own
     state = HERE / "results" / "speed.json"
-    results = json.loads(state.read_text()) if state.is_file() else {}
+    results = read_json(state) if state.is_file() else {}
     only = arguments.only or PARTS
     for part in [part for part in PARTS if part in only or part.split()[0] in only]:
         print(f"{part} ...", flush=True)
-        results[part] = {"tables": PARTS[part](arguments), "machine": machine(), "command": command()}
+        command = shlex.join(["python", "benchmarks/bench.py", *without_folders(sys.argv[1:])])
+        results[part] = {"tables": PARTS[part](arguments), "machine": machine(), "command": command}
         write_json(state, results)
         with whole_file(HERE / "RESULTS.md") as temporary:
             temporary.write_text(report(results), encoding="utf-8")
@@ -68,15 +63,14 @@ def main():
 
 
 class Worker:
-    """A way in a process of its own, which runs when told to."""
+    """A way in a process of its own, which runs while it is its turn."""
 
-    def __init__(self, script, what, way, recipe, batch_size, arguments, rows=None, **environment):
-        command = [sys.executable, HERE / script, what, way, recipe, batch_size, "--data", arguments.data]
-        command += ["--window", arguments.window] + (["--rows", rows] if rows else [])
+    def __init__(self, name, what, way, recipe, batch_size, arguments, rows=None, **environment):
+        options = ["--data", arguments.data, "--window", arguments.window] + (["--rows", rows] if rows else [])
         self.rates = []
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `end`)
         self.process = subprocess.Popen(
-            [str(part) for part in command],
+            script(f"benchmarks/{name}", what, way, recipe, batch_size, *options),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -135,19 +129,9 @@ def ways(what, recipe, batch_size, arguments, keras_ways, torch_ways=(), rows=No
 
 def rate_table(title, rates, note=""):
     """A row for each way: median images a second, their range, and each median as a multiple of the first's."""
-    first = np.median(next(iter(rates.values())))
-    rows = [
-        [name, f"{np.median(r):,.0f}", f"{min(r):,.0f}-{max(r):,.0f}", f"{np.median(r) / first:.2f}"]
-        for name, r in rates.items()
-    ]
     print(title, {name: round(float(np.median(r))) for name, r in rates.items()}, flush=True)
-    return {
-        "title": title,
-        "columns": ["way", "images/s", "range", "ratio"],
-        "rows": rows,
-        "note": note,
-        "rates": rates,
-    }
+    columns, rows = ["way", "images/s", "range", "ratio"], timing_rows(rates, digits=0)
+    return {"title": title, "columns": columns, "rows": rows, "note": note, "rates": rates}
 
 
 # The parts
@@ -189,14 +173,14 @@ def training_table(recipe, batch_size, arguments):
 def prediction(arguments):
     """Deotte's net over 28,000 images (fewer where the data has fewer)."""
     rows = 28_000
+
+    def keras_way(way, batch_size):
+        return lambda: Worker("keras_ways.py", "predict", way, "deotte", batch_size, arguments, rows)
+
     workers = {
-        "model.predict of plain Keras": lambda: Worker(
-            "keras_ways.py", "predict", "notebook", "deotte", 32, arguments, rows
-        )
+        "model.predict of plain Keras": keras_way("notebook", 32),
+        "the same, batch_size=512": keras_way("tensors", 512),
     }
-    workers["the same, batch_size=512"] = lambda: Worker(
-        "keras_ways.py", "predict", "tensors", "deotte", 512, arguments, rows
-    )
     workers |= ways("predict", "deotte", 512, arguments, ("ours", "ours float32"), ("float32", "bfloat16"), rows)
     return [rate_table("Predicted images, `deotte`", in_turn(workers, arguments.rounds))]
 
@@ -207,9 +191,9 @@ def precision(arguments, seeds=6, epochs=4):
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):
             for name, found in accuracies.items():
-                command = [ROOT / "train.py", "grenholm", "--epochs", epochs, "--data", arguments.data]
-                command += ["--seed", seed, "--precision", name, "--run", f"{name}-{seed}"]
-                subprocess.run([sys.executable, *map(str, command)], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+                options = ["--epochs", epochs, "--data", arguments.data, "--seed", seed, "--precision", name]
+                command = script("train.py", "grenholm", *options, "--run", f"{name}-{seed}")
+                subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
                 result = read_json(Path(folder) / "runs" / f"{name}-{seed}" / "result.json")
                 found.append(result["validation_accuracy"]["mean"])
     rows = [
@@ -242,30 +226,27 @@ def loading(arguments):
                 cache.unlink()
             return tables.read_table(path, None, "train").x
 
-        seconds = {
+        readers = {
             "np.loadtxt(dtype=np.uint8)": lambda: np.loadtxt(path, np.uint8, delimiter=",", skiprows=1),
             "pandas.read_csv": lambda: pd.read_csv(path),
             "pandas.read_csv(dtype=np.uint8)": lambda: pd.read_csv(path, dtype=np.uint8),
             "ours, parsed, checked and cached": ours,
             "ours, from its cache": lambda: tables.read_table(path, None, "train").x,
         }
-        times = {name: [] for name in seconds}
-        for _ in range(arguments.rounds):
-            for name, load in seconds.items():
-                start = time.perf_counter()
-                load()
-                times[name].append(time.perf_counter() - start)
-    return [seconds_table("Kaggle's train.csv, 42,000 rows", times)]
+        return [seconds_table("Kaggle's train.csv, 42,000 rows", readers, arguments.rounds)]
 
 
-def seconds_table(title, times):
-    first = np.median(next(iter(times.values())))
-    rows = [
-        [name, f"{np.median(t):.2f}", f"{min(t):.2f}-{max(t):.2f}", f"{np.median(t) / first:.2f}"]
-        for name, t in times.items()
-    ]
+def seconds_table(title, functions, rounds):
+    """Calls the functions in turn; returns a table of their seconds. functions: {name: function}."""
+    times = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
     print(title, {name: round(float(np.median(t)), 3) for name, t in times.items()}, flush=True)
-    return {"title": title, "columns": ["way", "seconds", "range", "ratio"], "rows": rows, "times": times}
+    columns, rows = ["way", "seconds", "range", "ratio"], timing_rows(times, digits=2)
+    return {"title": title, "columns": columns, "rows": rows, "times": times}
 
 
 PLAIN_SCRIPT = """
@@ -286,46 +267,39 @@ model.fit(x, y, batch_size=64, verbose=0)
 def start_up(arguments):
     """From the shell to the answer."""
 
-    def launched(*command, until=None):
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            process = subprocess.Popen(
-                [sys.executable, *map(str, command)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            while until and process.poll() is None and not (Path(folder) / until).exists():
-                time.sleep(0.005)
-            if not until:
-                process.wait()
-            seconds = time.perf_counter() - start
-            if process.poll():
-                raise RuntimeError(f"{shlex.join(map(str, process.args))} ended with exit code {process.returncode}")
-            process.kill()
-            process.wait()
-        return seconds
-
     one_step = ["deotte", "--nets", 1, "--epochs", 1, "--validation-split", 0, "--data", arguments.data, "--run", "r"]
     one_step += ["--set", "steps_per_epoch=1"]
+    train = script("train.py", *one_step)
     commands = {
-        "import tensorflow": lambda: launched("-c", "import tensorflow"),
-        "train.py --help": lambda: launched(ROOT / "train.py", "--help"),
-        "predict.py --help": lambda: launched(ROOT / "predict.py", "--help"),
-        "a plain Keras script, one step of Deotte's net": lambda: launched("-c", PLAIN_SCRIPT),
-        "train.py deotte, until the first step is done": lambda: launched(
-            ROOT / "train.py", *one_step, until="runs/r/net-01.csv"
-        ),
+        "import tensorflow": lambda: launch([sys.executable, "-c", "import tensorflow"]),
+        "train.py --help": lambda: launch(script("train.py", "--help")),
+        "predict.py --help": lambda: launch(script("predict.py", "--help")),
+        "a plain Keras script, one step of Deotte's net": lambda: launch([sys.executable, "-c", PLAIN_SCRIPT]),
+        "train.py deotte, until the first step is done": lambda: launch(train, until="runs/r/net-01.csv"),
     }
-    times = {name: [] for name in commands}
-    for _ in range(arguments.rounds):
-        for name, launch in commands.items():
-            times[name].append(launch())
-    return [seconds_table("Start-up", times)]
+    return [seconds_table("Start-up", commands, arguments.rounds)]
 
 
-def answer(script, *arguments):
-    """What a script of this folder prints as JSON in its last line."""
-    command = [sys.executable, HERE / script, *map(str, arguments)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(told.strip().split("\n")[-1])
+def launch(command, until=None):
+    """Runs a command in a folder of its own, to its end or until a file is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        nothing = subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=folder, stdout=nothing, stderr=nothing)
+        while until and process.poll() is None and not (Path(folder) / until).exists():
+            time.sleep(0.005)
+        if not until:
+            process.wait()
+        if process.poll():
+            raise RuntimeError(f"{shlex.join(command)} ended with exit code {process.returncode}")
+        process.kill()
+        process.wait()
+
+
+def answer(name, *arguments):
+    """Returns what a script of this folder prints as JSON in its last line."""
+    command = script(f"benchmarks/{name}", *arguments)
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(printed.strip().split("\n")[-1])
 
 
 def quick(arguments, times=10):
@@ -380,47 +354,28 @@ def scaling(arguments):
     return tables
 
 
-TIMED_RUN = """
-import sys, time; sys.path.insert(0, sys.argv[1])
-import train
-from recognizer.base import files
-from recognizer.data.arrays import Images
-from recognizer.runs import checkpoints, run_folder
-spent = {}
-def timed(owner, name):
-    function = getattr(owner, name)
-    def call(*arguments):
-        start = time.perf_counter()
-        result = function(*arguments)
-        spent[name] = spent.get(name, 0) + time.perf_counter() - start
-        return result
-    setattr(owner, name, call)
-for owner, name in ((checkpoints, "write"), (files, "write_rows"), (run_folder, "create")):
-    timed(owner, name)
-for name in ("image_hashes", "fingerprint"):
-    timed(Images, name)
-train.main(["single", "--data", sys.argv[2], "--epochs", "3", "--run", "r"])
-import json
-print(json.dumps(spent))
-"""
+# {row of the table: functions, by file and name}
+SAFEGUARDS = {
+    "checkpoints and log": {("checkpoints.py", "write"), ("files.py", "write_rows")},
+    "fingerprints": {("arrays.py", "image_hashes"), ("arrays.py", "fingerprint"), ("run_folder.py", "create")},
+}
 
 
 def safety(arguments):
     """What checkpoints and fingerprints cost: the time of every call of theirs in three epochs of `single`."""
-    rounds = []
+    seconds = {name: [] for name in (*SAFEGUARDS, "training")}
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            timed = [sys.executable, "-c", TIMED_RUN, ROOT, arguments.data]
-            told = subprocess.run(timed, cwd=folder, capture_output=True, text=True, check=True)
-            spent = json.loads(told.stdout.splitlines()[-1])
-            seconds = read_json(Path(folder) / "runs" / "r" / "net-01.json")["seconds"]
-            fingerprints = spent["image_hashes"] + spent["fingerprint"] + spent["create"]
-            rounds.append([spent["write_checkpoint"] + spent["write_rows"], fingerprints, seconds])
-    parts = dict(zip(("checkpoints and log", "fingerprints", "training"), np.transpose(rounds), strict=True))
-    rows = [
-        [name, f"{np.median(times):.3f}", f"{np.median(times / parts['training']):.2%}"]
-        for name, times in parts.items()
-    ]
+            train = script("train.py", "single", "--data", arguments.data, "--epochs", 3, "--run", "r")
+            command = [sys.executable, "-m", "cProfile", "-o", "profile", *train[1:]]
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            calls = pstats.Stats(str(Path(folder) / "profile")).stats
+            spent = {(Path(path).name, function): times[3] for (path, _, function), times in calls.items()}
+            for name, functions in SAFEGUARDS.items():
+                seconds[name].append(sum(spent[function] for function in functions))
+            seconds["training"].append(read_json(Path(folder) / "runs" / "r" / "net-01.json")["seconds"])
+    shares = {name: np.divide(values, seconds["training"]) for name, values in seconds.items()}
+    rows = [[name, f"{np.median(values):.3f}", f"{np.median(shares[name]):.2%}"] for name, values in seconds.items()]
     print(rows, flush=True)
     title = f"`single`, 3 epochs, medians of {arguments.rounds}"
     return [{"title": title, "columns": ["what", "seconds", "of the training time"], "rows": rows}]
@@ -429,12 +384,10 @@ def safety(arguments):
 def fifteen_nets(arguments, nets=15):
     """Seconds and resident memory of train.py over 15 nets of two short epochs, all of the data in memory."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, ROOT / "train.py", "deotte", "--nets", nets, "--epochs", 2, "--run", "r"]
-        command += ["--data", arguments.data, "--set", "steps_per_epoch=30"]
+        options = ["--nets", nets, "--epochs", 2, "--run", "r", "--data", arguments.data]
+        command = script("train.py", "deotte", *options, "--set", "steps_per_epoch=30")
         start = time.perf_counter()
-        process = subprocess.Popen(
-            [str(part) for part in command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         rows, peak, net = [], 0, 1
         while net <= nets and process.poll() is None:
             peak = max(peak, resident(process.pid))
@@ -503,27 +456,6 @@ PARTS = {
 # The report
 
 
-def machine():
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-        model = info.split("model name", 1)[1].split(":", 1)[1].split("\n")[0].strip()
-        flags = info.split("flags", 1)[1].split("\n")[0].split()
-        model += "".join(f", {flag}" for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
-    except (OSError, IndexError):
-        model = platform.processor() or platform.machine()
-    wheels = importlib.metadata.packages_distributions()  # TensorFlow's has several names
-    names = ("tensorflow", "keras", "numpy", "pandas", "torch", "jax")
-    versions = [f"{name} {importlib.metadata.version(wheels[name][0])}" for name in names if name in wheels]
-    day = datetime.date.today().isoformat()
-    return f"{model}; {joblib.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; {day}"
-
-
-def command():
-    """The command line, without the folders of this machine."""
-    arguments = [Path(a).name if os.sep in a else a for a in sys.argv[1:]]
-    return shlex.join(["python", "benchmarks/bench.py", *arguments])
-
-
 def report(results):
     lines = [
         "# Speed, side by side",
@@ -534,17 +466,13 @@ def report(results):
     for part in filter(results.get, PARTS):
         result, text = results[part], PARTS[part].__doc__.split("\n")[0]
         lines += [f"## {part.capitalize()}", "", text, "", f"`{result['command']}` on {result['machine']}.", ""]
-        for table in result["tables"]:
-            lines += [f"**{table['title']}**", ""]
-            if table["rows"]:
-                lines += [row(table["columns"]), row(["---"] * len(table["columns"])), *map(row, table["rows"]), ""]
-            if table.get("note"):
-                lines += [table["note"], ""]
+        for part_table in result["tables"]:
+            lines += [f"**{part_table['title']}**", ""]
+            if part_table["rows"]:
+                lines += [*table(part_table["columns"], part_table["rows"]), ""]
+            if part_table.get("note"):
+                lines += [part_table["note"], ""]
     return "\n".join(lines)
-
-
-def row(cells):
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

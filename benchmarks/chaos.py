@@ -3,16 +3,15 @@
     python benchmarks/chaos.py --kills 100
 
 Half of the kills (-9) come at a random time of a process's life, the others as soon as a file is being written or a net
-is finished. "identical": weights, probabilities, submission and log (but for its times) are those of the run that was
-never killed, bit for bit. Then every other fault: full disk, signals, a folder that disappears ... Prints tables, and
-keeps them in results/chaos.json.
+is finished. "identical": weights, probabilities, submission and log (except its times) are those of the run that was
+never killed, bit for bit. Then the other faults: full disk, signals, a folder that disappears ... Prints tables, and
+writes them to results/chaos.json.
 """
 
 import argparse
 import collections
 import functools
 import itertools
-import os
 import random
 import resource
 import shutil
@@ -23,11 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
-
-from bench import machine, row
+from shared import HERE, machine, script, table
 
 from recognizer.base.files import read_arrays, read_json, write_json
 from recognizer.nn import saved_net
@@ -68,9 +63,9 @@ def main():
         parts["kills"] = lambda: kills(arguments.kills, arguments.seed)
     for part, measure in parts.items():
         columns, rows = measure()
-        print("\n".join(row(cells) for cells in [columns, ["---"] * len(columns), *rows]), flush=True)
-        told = f"python benchmarks/chaos.py --kills {arguments.kills} --seed {arguments.seed}"
-        results[part] = {"command": told, "machine": machine(), "columns": columns, "rows": rows}
+        print("\n".join(table(columns, rows)), flush=True)
+        command = f"python benchmarks/chaos.py --kills {arguments.kills} --seed {arguments.seed}"
+        results[part] = {"command": command, "machine": machine(), "columns": columns, "rows": rows}
         write_json(state, results)
     sys.exit(any(cells[-2] != cells[-1] for cells in results["kills"]["rows"]) if arguments.kills else 0)
 
@@ -168,17 +163,8 @@ def name(kind, state):
 
 
 def start(folder, options, run, **how):
-    command = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        *options,
-        *([] if "--resume" in options else SHORT),
-        "--run",
-        run,
-    ]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ, **how
-    )
+    command = script("train.py", *options, *([] if "--resume" in options else SHORT), "--run", run)
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **how)
 
 
 def finish(folder, process):
@@ -208,8 +194,7 @@ def kill(process, folder, moment, seconds):
 
 
 def submit(folder, run):
-    command = [sys.executable, str(ROOT / "predict.py"), run, "--out", f"{run}.csv"]
-    subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(script("predict.py", run, "--out", f"{run}.csv"), cwd=folder, stdout=subprocess.DEVNULL, check=True)
 
 
 def different(folder, whole, broken):

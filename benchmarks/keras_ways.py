@@ -5,11 +5,8 @@ python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
 
 import argparse
 import itertools
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import shared  # noqa: F401 (puts the repository on the path)
 from clock import Clock
 
 import recipes
@@ -124,28 +121,19 @@ def tensors(config, x, y, clock):
     )
 
 
-def our_batches(config, x, y):
-    import numpy as np
-
-    from augment import Augmentation
-    from recognizer.training.batches import training_batches
-
-    return training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
-
-
 def ours(config, x, y, clock):
-    import keras
     import numpy as np
 
-    from recognizer.training import batches, fitting
+    from recognizer.data.arrays import Digits, Images
+    from recognizer.training.callbacks import Epochs
+    from recognizer.training.trainer import Trainer
 
-    steps = batches.steps_per_epoch(config, len(x))
-    passes, begin = our_batches(config, x, y)
-    model = fitting.Compiled().trainer(config, 1, steps, passes)
-    model.epoch.rates.assign(np.full(steps, 1e-3))
-    plan = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch))
-    tick = callback(clock, config["batch_size"])
-    model.fit(passes, epochs=10**6, callbacks=[plan, tick], shuffle=False, verbose=0)
+    trainer = Trainer(config | {"validation_split": 0}, Digits(Images(x, y, ""), None, ""))
+    trainer.begin(1)
+    model, batches = trainer.model, trainer.batches
+    model.epoch.rates.assign(np.full(batches.steps, 1e-3))
+    used = [Epochs(batches), callback(clock, config["batch_size"])]
+    model.fit(batches.data, epochs=10**6, callbacks=used, shuffle=False, verbose=0)
 
 
 def augment_notebook(config, x, y, clock):
@@ -160,10 +148,15 @@ def augment_tensors(config, x, y, clock):
 
 
 def augment_ours(config, x, y, clock):
-    passes, begin = our_batches(config, x, y)
+    import numpy as np
+
+    from recognizer.data.arrays import Images
+    from recognizer.training.batches import TrainingBatches
+
+    batches = TrainingBatches(config, 1, Images(x, y, ""), np.arange(len(x)))
     for epoch in itertools.count():
-        begin(epoch)
-        for images, _ in passes:
+        batches.set_epoch(epoch)
+        for images, _ in batches.data:
             clock(len(images))
 
 
@@ -188,7 +181,7 @@ def predict_ours(config, x, y, clock):
     from recognizer.training import inference
 
     plain = copies.plain(building.build(config["model"], 0, **config["model_config"]))
-    predictor = inference.Predictor(copies.fast(plain, config["precision"]))
+    predictor = inference.Predictor(plain, config["precision"])
     clock.before = 1
     while True:
         predictor.predict(x)

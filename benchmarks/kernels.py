@@ -10,9 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
+import shared  # noqa: F401 (puts the repository on the path)
 
 from recognizer.base import environment
 from recognizer.config.overrides import resolve
@@ -29,11 +28,11 @@ def main(recipe, batch_size, steps=30):
 
     from recognizer.nn import building
     from recognizer.nn.precision import native_precision
-    from recognizer.training import fitting
+    from recognizer.training.trainer import new_model
 
     config["precision"] = native_precision()
     config["model_config"] = building.all_arguments(config["model"], config["model_config"], lambda: (0.13, 0.31))
-    model = fitting.new_trainer(config, 1, steps)
+    model = new_model(config, 1, steps)
     x = tf.random.uniform((int(batch_size), 28, 28, 1))
     y = tf.one_hot(np.arange(int(batch_size)) % 10, 10)
 

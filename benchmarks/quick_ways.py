@@ -12,11 +12,9 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+import shared  # noqa: F401 (puts the repository on the path)
 
 from recognizer.base import environment
 from recognizer.config.overrides import parse_override, resolve
@@ -56,26 +54,20 @@ def main():
 
 
 def ours(x, y, config):
-    import keras
-
-    from augment import Augmentation
+    from recognizer.data.arrays import Digits, Images
     from recognizer.nn.precision import native_precision
-    from recognizer.training import callbacks, fitting, inference
-    from recognizer.training.batches import steps_per_epoch, training_batches
+    from recognizer.training import callbacks, inference
+    from recognizer.training.trainer import Trainer
 
     config |= {"augment_engine": "batch", "precision": native_precision()}
     start = time.perf_counter()
-    steps = steps_per_epoch(config, len(x))
-    batches, begin = training_batches(config, 1, x, y, np.arange(len(x)), Augmentation(**config["augmentation"]))
-    model = fitting.Compiled().trainer(config, 1, steps, batches)
-    callbacks = [
-        keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begin(epoch)),
-        callbacks.Randomness(config["seed"], 1),
-        callbacks.Schedule(config, callbacks.Checkpoint(config, 1, Path()), steps),
-    ]
-    model.fit(batches, epochs=config["epochs"], callbacks=callbacks, shuffle=False, verbose=0)
+    trainer = Trainer(config | {"validation_split": 0}, Digits(Images(x, y, ""), None, ""))
+    trainer.begin(1)
+    batches = trainer.batches
+    used = [callbacks.Epochs(batches), callbacks.Schedule(config, batches.steps)]
+    trainer.model.fit(batches.data, epochs=config["epochs"], callbacks=used, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start
-    return seconds, lambda images: inference.Predictor(model).predict(images).argmax(1)  # of logits
+    return seconds, lambda images: inference.predictor_of(trainer.plain()).predict(images).argmax(1)
 
 
 def pytorch(x, y, seed, precision):

@@ -8,11 +8,8 @@ by affine_grid and grid_sample.
 
 import argparse
 import math
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
+import shared  # noqa: F401 (puts the repository on the path)
 import torch
 from clock import Clock
 from torch import nn

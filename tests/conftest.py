@@ -98,6 +98,11 @@ def load(path):
         return {key: file[key] for key in file.files}
 
 
+def copied(trained, folder, *names):
+    """Copies the run in `trained` into runs/ of a folder under other names; returns their folders."""
+    return [Path(shutil.copytree(trained / "runs" / "bag", folder / "runs" / name)) for name in names]
+
+
 @pytest.fixture(autouse=True)
 def same_environment():
     """A script run in this process chooses its threads by an environment variable, which later ones would inherit."""

@@ -1,0 +1,1 @@
+"""Errors, exit codes, atomic writes, environment variables, the machine."""

@@ -1,6 +1,6 @@
-"""How the scripts talk to the person who runs them: errors, exit codes, options, times.
+"""The command line: options, exit codes, signals, and errors as one line on stderr.
 
-Imports the standard library and reasons.py only, so that `--help` and a mistyped option answer at once.
+Imports the standard library only, so that `--help` and a mistyped option answer at once.
 """
 
 import argparse
@@ -14,15 +14,21 @@ from pathlib import Path
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
 
+ROOT = Path(__file__).parents[2]
+LACK_OF_MEMORY = (
+    "close other programs that use this machine's memory or its GPU's, or set CUDA_VISIBLE_DEVICES=-1 to compute "
+    "without a GPU"
+)
+
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser whose errors are one line, and whose help keeps the script's docstring as written.
+    """ArgumentParser whose errors are one line, and whose help shows the script's docstring as written.
 
-    Where argcomplete is installed and activated, the shell completes a script's options by it.
+    If argcomplete is installed and activated, the shell completes the options.
     """
 
     def __init__(self, **arguments):
-        epilog = "Exit codes: 0 done, 1 failed, 2 to be mended (one line says how), 130 interrupted, 143 terminated."
+        epilog = "Exit codes: 0 done, 1 failed, 2 wrong input (one line says what), 130 interrupted, 143 terminated."
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=form, allow_abbrev=False, epilog=epilog, **arguments)
         self.add_argument("--debug", action="store_true", help="show the traceback behind an error's line")
@@ -38,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-_received = []  # signals that were to end the program
+_received = []  # the signals that are to end the program
 
 
 def _stop(signum, frame):
@@ -47,49 +53,55 @@ def _stop(signum, frame):
 
 
 def stop_if_asked():
-    """Raises again what SIGINT or SIGTERM raised: JAX's C++, which calls Python, now and then swallows it."""
+    """Raises KeyboardInterrupt or Terminated if such a signal was received: JAX's C++ sometimes swallows the first."""
     if _received:
         raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Terminated
 
 
 def run(main):
-    """Runs a script's `main` and exits: 0 done, 1 failed, 2 the user can mend it, 130 or 143 interrupted."""
+    """Calls a script's `main()` and exits: 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
+
+    `main` returns the exit code or None. An exception that is no fault of the user's is raised, with its traceback.
+    """
     signal.signal(signal.SIGTERM, _stop)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else ignored, as by a shell's background jobs
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _stop)
-    program = Path(sys.argv[0]).name.replace("__main__.py", "recognizer")
     try:
-        with enough_memory(
-            "close other programs that use this machine's memory or its GPU's, or set CUDA_VISIBLE_DEVICES=-1 to "
-            "compute without a GPU"
-        ):
+        with enough_memory(LACK_OF_MEMORY):
             code = main() or 0
-    except UserError as error:
-        code = _mendable(program, error, str(error))
-    except BrokenPipeError:  # the reader, `head` say, has gone
+    except BrokenPipeError:  # the reader of stdout, `head` for example, has ended
         sys.stdout = None
         code = 1
     except KeyboardInterrupt as interrupt:
-        print(f"\n{program}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        code = 130
+        code = _ended(130, f"\n{_program()}: {str(interrupt) or 'interrupted'}")
     except Terminated as interrupt:
-        print(f"\n{program}: {str(interrupt) or 'terminated'}", file=sys.stderr)
-        code = 143
+        code = _ended(143, f"\n{_program()}: {str(interrupt) or 'terminated'}")
     except Exception as error:
-        if where := failed_import(error, Path(__file__).parents[2]):
-            code = _mendable(program, error, where)
-        elif isinstance(error, OSError):
-            where = f"{error.filename}: " if error.filename else ""
-            code = _mendable(program, error, f"{where}{reason(error)}")
-        else:
+        line = _line(error)
+        if not line:
             raise
-    gc.freeze()  # the collection at the end would walk through all of Keras: up to a second
+        if "--debug" in sys.argv:
+            traceback.print_exception(error)
+        code = _ended(2, f"{_program()}: {line}")
+    gc.freeze()  # the garbage collection at exit would walk through all of Keras: up to a second
     sys.exit(code)
 
 
-def _mendable(program, error, line):
-    """Prints the line of an error that the user can mend, by --debug after its traceback; returns the exit code."""
-    if "--debug" in sys.argv:
-        traceback.print_exception(error)
-    print(f"{program}: {line}", file=sys.stderr)
-    return 2
+def _program():
+    return Path(sys.argv[0]).name.replace("__main__.py", "recognizer")
+
+
+def _ended(code, line):
+    print(line, file=sys.stderr)
+    return code
+
+
+def _line(error):
+    """Returns the line for an error that the user can mend, or "" if it is another error."""
+    if isinstance(error, UserError):
+        return str(error)
+    if line := failed_import(error, ROOT):
+        return line
+    if isinstance(error, OSError):
+        return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
+    return ""

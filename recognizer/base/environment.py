@@ -1,3 +1,8 @@
+"""Imports Keras with the environment variables that it needs: every variable that the scripts set is set in this file.
+
+A variable that the user has set is never changed, except that XLA_FLAGS gets more flags.
+"""
+
 import contextlib
 import importlib.metadata
 import importlib.util
@@ -6,26 +11,28 @@ import sys
 
 from recognizer.base.errors import UserError
 
+INSTALL = "python -m pip install -r requirements.txt (or requirements/jax.txt)"
+BACKENDS = ("tensorflow", "jax")
 OLDEST_KERAS = (3, 12)
-
-
-# Their matrix products on a CPU by XNNPACK have wrong elements (512 x 512 float32, for one); 0.8.2 mended that.
-WRONG_JAXLIB = {"0.7.2", "0.8.0", "0.8.1"}
+# These compute wrong matrix products on a CPU by XNNPACK (512 x 512 float32, for example).
+WRONG_JAXLIB = ("0.7.2", "0.8.0", "0.8.1")
 
 
 def choose_threads(config):
-    """For small batches and for replicas, lets TensorFlow share an operation among fewer threads than there are cores.
+    """Lets TensorFlow use fewer threads per operation for small batches and for replicas. Call it before import_keras.
 
-    An operation on 16 digits is too short to be shared: with two cores, Grenholm's net trains 1.4 times as fast so.
-    Replicas have their operations to themselves. To be called before TensorFlow starts; a setting of the user's stays.
+    An operation on 16 digits is too short to share: on two cores the net `grenholm` trains 1.4 times as fast with one
+    thread per operation. Each replica computes its operations on one thread.
+
+    config: a run's settings, of which it reads `replicas` and `batch_size`.
     """
     _limit_threads(max(config["replicas"], 2 if config["batch_size"] < 32 else 1))
 
 
 def _limit_threads(shares=1):
-    """Has TensorFlow use at most the cores that this process may use, divided by `shares`.
+    """Limits TensorFlow's threads per operation to the cores that this process may use, divided by `shares`.
 
-    TensorFlow itself heeds taskset, but starts a thread for each core of the machine in a container with fewer.
+    TensorFlow respects taskset, but in a container it starts a thread for each core of the whole machine.
     """
     from joblib import cpu_count
 
@@ -35,56 +42,77 @@ def _limit_threads(shares=1):
 
 
 def import_keras(deterministic=False):
-    """Imports Keras and its backend without the notes that TensorFlow writes past Python to the screen.
+    """Imports Keras and its backend. Hides the notes that TensorFlow writes to stderr from C++.
 
-    The backend is that of KERAS_BACKEND; without it TensorFlow, or JAX where that alone is installed. On a GPU it takes
-    memory as needed rather than nearly all at the start, so that programs share a card; a user's own setting stays.
+    The backend is that of KERAS_BACKEND. Without it: TensorFlow, or JAX if only JAX is installed. GPU memory is
+    allocated as needed, so that programs can share a card.
 
     deterministic: whether a GPU must compute the same bits each time, by slower kernels.
+    Raises UserError if Keras or its backend is not installed, too old, or a backend that the scripts do not support.
     """
-    if deterministic:  # JAX reads it as it starts
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     if "KERAS_BACKEND" not in os.environ and not installed("tensorflow") and installed("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
+    _check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _limit_threads()
-    if os.environ.get("KERAS_BACKEND") == "jax" and version("jaxlib") in WRONG_JAXLIB:
-        os.environ["XLA_FLAGS"] = f"--xla_cpu_use_xnnpack=false {os.environ.get('XLA_FLAGS', '')}".strip()
+    _add_xla_flags(deterministic)
     try:
         with quiet():
             import keras
 
             keras.distribution.list_devices()
-            if installed("tensorflow"):  # Keras itself imports it on JAX, too, when it saves or copies a layer
+            if installed("tensorflow"):  # Keras on JAX imports it too, when it saves or copies a layer
                 tensorflow = importlib.import_module("tensorflow")
                 if deterministic:
                     tensorflow.config.experimental.enable_op_determinism()
     except ImportError as error:
-        install = "python -m pip install -r requirements.txt (or requirements-jax.txt)"
-        raise UserError(f"Keras cannot be used here ({error}): {install}") from error
+        raise UserError(f"Keras cannot be imported ({error}): {INSTALL}") from error
     if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
         oldest = ".".join(map(str, OLDEST_KERAS))
         raise UserError(
-            f"Keras {keras.__version__} is too old, {oldest} and later will do: python -m pip install 'keras>={oldest}'"
+            f"Keras {keras.__version__} is too old, {oldest} or later is needed: "
+            f"python -m pip install 'keras>={oldest}'"
         )
+    _check_backend(keras.backend.backend())  # Keras's own settings, ~/.keras/keras.json, can name one too
     if keras.backend.backend() == "tensorflow":
         _compile_once()
 
 
+def _check_backend(name):
+    if name not in BACKENDS:
+        raise UserError(
+            f"Keras's backend is {name!r}, but must be TensorFlow or JAX: set KERAS_BACKEND=tensorflow or jax"
+        )
+
+
+def _add_xla_flags(deterministic):
+    flags = ["--xla_gpu_deterministic_ops=true"] if deterministic else []
+    if os.environ.get("KERAS_BACKEND") == "jax" and version("jaxlib") in WRONG_JAXLIB:
+        flags.append("--xla_cpu_use_xnnpack=false")
+    if flags:
+        os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")]).strip()
+
+
 def _compile_once():
-    """Compiles something by XLA, since TensorFlow 2.20 writes a note when it does so first, whatever its log level."""
+    """Compiles something by XLA: TensorFlow 2.20 writes a note the first time, whatever its log level is."""
     import tensorflow as tf
 
     with quiet(), tf.device("CPU"):
         tf.function(lambda x: x + 1, jit_compile=True)(0.0)
 
 
+def import_gradio():
+    """Imports Gradio and returns it. Nothing is sent to its makers. Raises UserError if it is not installed."""
+    need("gradio", "python -m pip install -r requirements/draw.txt")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read during the import
+    return importlib.import_module("gradio")
+
+
 @contextlib.contextmanager
 def quiet():
-    """Nothing reaches the screen by stderr meanwhile, not even what libraries write past Python."""
+    """Discards everything written to stderr in the block, by C++ libraries as well."""
     sys.stderr.flush()
     before = os.dup(2)
     with open(os.devnull, "wb") as devnull:
@@ -97,18 +125,19 @@ def quiet():
 
 
 def installed(package):
+    """Returns whether a package can be imported. Does not import it."""
     return importlib.util.find_spec(package) is not None
 
 
 def version(package):
-    """The installed version of a package, or None. Does not import it."""
+    """Returns the installed version of a package, or None. Does not import it."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def need(package, told):
-    """UserError if a package that is needed for what was asked is not installed. told: how to install it."""
+def need(package, install=INSTALL):
+    """Raises UserError if a package is not installed. install: the command that installs it."""
     if not installed(package):
-        raise UserError(f"{package} is not installed: {told}")
+        raise UserError(f"{package} is not installed: {install}")

@@ -1,25 +1,29 @@
+"""The errors that a user can mend, and how others become such errors."""
+
 import contextlib
 import re
 
 from recognizer.base.reasons import reason
 
-LONGEST_LINE = 280  # characters of an error's line, beside the script's name
+LONGEST_LINE = 280  # characters of an error's line, without the script's name
 
 
 class UserError(Exception):
-    """Something the user can mend: printed as one line, exit code 2."""
+    """An error that the user can mend: cli.run prints it as one line, and exits with code 2."""
 
 
 class Terminated(BaseException):
-    """SIGTERM was received; like KeyboardInterrupt it passes every `except Exception`."""
+    """SIGTERM was received. Like KeyboardInterrupt, it is not caught by `except Exception`."""
 
 
 @contextlib.contextmanager
 def refused(told, hostile=True):
-    """Whatever is raised in the block becomes one line: `told`, and why.
+    """Turns any exception in the block into a UserError: `told`, and the reason in parentheses.
 
-    For reading a file that may be damaged or made to do harm: the readers of such files (NumPy's, Keras's, Pillow's,
-    zipfile) raise nearly every kind of exception. hostile: whether a lack of memory is the file's fault, too.
+    For reading a file that may be damaged or malicious: NumPy, Keras, Pillow and zipfile raise nearly every kind of
+    exception for one.
+
+    hostile: whether a file can be the cause if memory runs out.
     """
     try:
         yield
@@ -32,9 +36,9 @@ def refused(told, hostile=True):
 
 
 def out_of_memory(error):
-    """Whether an exception says that memory, the machine's or a GPU's, ran out.
+    """Returns whether an exception says that the machine's or a GPU's memory ran out.
 
-    By its text, since TensorFlow's class ResourceExhaustedError also stands for a full disk, and cuDNN, cuBLAS and XLA
+    It compares the text: TensorFlow raises ResourceExhaustedError for a full disk as well, and cuDNN, cuBLAS and XLA
     have no class of their own.
     """
     words = "[Oo]ut of memory|OUT_OF_MEMORY|OOM when|[Ff]ailed to allocate|[Uu]nable to allocate|Cannot allocate"
@@ -43,7 +47,7 @@ def out_of_memory(error):
 
 @contextlib.contextmanager
 def enough_memory(told):
-    """If memory runs out in the block, raises a UserError. told: what the user can do then."""
+    """Raises UserError if memory runs out in the block. told: what the user can do then."""
     try:
         yield
     except UserError:

@@ -1,3 +1,5 @@
+"""Files written whole or not at all, read with one-line errors: JSON, CSV, NumPy arrays."""
+
 import contextlib
 import csv
 import io
@@ -15,10 +17,11 @@ from recognizer.base.reasons import reason
 
 @contextlib.contextmanager
 def whole_file(path):
-    """Gives a temporary path beside `path`; renamed to `path` when the block ends well, else removed.
+    """An atomic write: yields a temporary path beside `path`, which is renamed to `path` after the block.
 
-    So `path` is written whole or not at all. The bytes are on the disk before the name is. A disk that is full, a
-    folder that is not there or not writable: UserError.
+    If the block raises, the temporary file is removed and `path` stays as it was. The bytes are on the disk before the
+    name is.
+    Raises UserError if the disk is full, or the folder is missing or not writable.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -27,7 +30,7 @@ def whole_file(path):
             yield temporary
             _sync(temporary)
             os.replace(temporary, path)
-            with contextlib.suppress(OSError):  # not every file system can; the file is whole either way
+            with contextlib.suppress(OSError):  # some file systems cannot; the file is whole in either case
                 _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -36,9 +39,9 @@ def whole_file(path):
 
 
 def _sync(path):
-    """Returns when a file's bytes, or a folder's names, are on the disk."""
+    """Waits until a file's bytes, or a folder's names, are on the disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows keeps names by itself
+        return  # Windows writes names itself
     file = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(file)
@@ -47,19 +50,23 @@ def _sync(path):
 
 
 def remove_temporaries(folder):
-    """Removes what `whole_file` left in a folder where a process died. No other process may be writing there."""
+    """Removes the temporary files that `whole_file` left in a folder if a process was killed.
+
+    No other process may be writing there.
+    """
     for path in Path(folder).glob(".*"):
         if re.fullmatch(r"\..+\.\d+(\.\w+)?", path.name):
             path.unlink(missing_ok=True)
 
 
 def write_json(path, value):
+    """Writes a value as JSON."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path):
-    """Raises UserError if the file is not there or not JSON."""
+    """Returns the value of a JSON file. Raises UserError if the file is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -67,7 +74,7 @@ def read_json(path):
 
 
 def write_rows(path, rows):
-    """Writes dicts as a CSV whose columns are those of the first."""
+    """Writes dicts as a CSV. Its columns are the keys of the first."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
@@ -77,7 +84,7 @@ def write_rows(path, rows):
 
 
 def read_rows(path):
-    """Reads a CSV of numbers as dicts of floats."""
+    """Returns the rows of a CSV of numbers, as dicts of floats."""
     with open(path, newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
@@ -93,6 +100,6 @@ def read_arrays(path):
     with refused(f"{path} is damaged"):
         with zipfile.ZipFile(path) as file:
             if any(member.compress_type != zipfile.ZIP_STORED for member in file.infolist()):
-                raise ValueError("it is packed, which these files are not")
+                raise ValueError("it is compressed, which these files are not")
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}

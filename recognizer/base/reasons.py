@@ -1,20 +1,19 @@
 """Turns an exception into one line: what is wrong, in which layer, with which shapes.
 
-Keras's messages run over many lines, and begin with where an error was met rather than with what it is. Imports nothing
-but the standard library.
+Keras's messages have many lines, and begin with where an error was met instead of what it is. Imports the standard
+library only.
 """
 
 import re
 import traceback
 from pathlib import Path
 
-LONGEST_TEXT = 5000  # characters of a message, from its beginning and from its end, that are looked at
-
-
 LONGEST = 200  # characters of a reason; the line around it says what failed, and stays below 300
+LONGEST_TEXT = 5000  # characters of a message that are searched, from its beginning and from its end
+REGISTER = "@keras.saving.register_keras_serializable()"
+AGAIN = "cannot be made again from its get_config()"
 
-
-# What wraps a message: (pattern with `rest`, the message, and `name`, what it is about; what to say of the name).
+# Messages that wrap another: (pattern with the groups `rest`, the inner message, and `name`; text about the name).
 WRAPPERS = [
     (
         r"Exception encountered when calling (?P<name>\w+)\S*\s+(?P<rest>.*?)"
@@ -27,7 +26,7 @@ WRAPPERS = [
     ),
     (
         r"(Error when deserializing class '|<class ')(?P<name>[^']+)'.*?\n\nException encountered: (?P<rest>.*)",
-        "{name} cannot be made again from its get_config()",  # AGAIN
+        f"{{name}} {AGAIN}",
     ),
     (
         r"A total of \d+ objects could not be loaded. Example error message for object <(?P<name>.*?)(, built=\w+)?>:"
@@ -38,8 +37,7 @@ WRAPPERS = [
     (r"Graph execution error:.*?\n(?P<rest>[^\s][^\n]*)\n\s*\[\[(?P<name>).*", ""),
 ]
 
-
-# What is replaced in a message.
+# Parts of a message to replace: (pattern, replacement).
 REPLACED = [
     (r"\{\{.*?\}\}\s*", ""),  # names of TensorFlow's nodes
     (r"\s*\[Op:[^\]]*\].*", ""),
@@ -57,14 +55,7 @@ REPLACED = [
     (r"\s+", " "),
 ]
 
-
-REGISTER = "@keras.saving.register_keras_serializable()"
-
-
-AGAIN = "cannot be made again from its get_config()"
-
-
-# What to do, where Keras's message does not say it: (pattern, advice).
+# What to do, if Keras's message does not say it: (pattern, advice).
 ADVICE = [
     (r"Received: (\w+) \(of type type\)", r"write \1(), with parentheses"),
     (r"[Rr]eceived:? \w+=KerasTensor", "call a layer twice: Layer(arguments)(x)"),
@@ -85,7 +76,7 @@ ADVICE = [
 
 
 def reason(error, longest=LONGEST):
-    """Returns an exception in a line of at most `longest` characters."""
+    """Returns an exception's message as one line of at most `longest` characters."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text, abouts, shape = _unwrapped(str(error))
@@ -104,9 +95,9 @@ def reason(error, longest=LONGEST):
 
 
 def place(error, file, but=()):
-    """Returns "FILE, line N" of the innermost line of `file` that an error passed, or "".
+    """Returns "FILE, line N" for the innermost line of `file` in an error's traceback, or "".
 
-    but: names of functions whose lines do not count.
+    but: names of functions to leave out.
     """
     lines = [
         line
@@ -117,7 +108,7 @@ def place(error, file, but=()):
 
 
 def failed_import(error, folder):
-    """Returns "FILE, line N: what" for an error in importing a file of `folder`, as by a syntax error; else ""."""
+    """Returns "FILE, line N: what" if an error comes from importing a file of `folder`, else ""."""
     if isinstance(error, SyntaxError) and Path(error.filename or "").parent == folder:
         return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
     found = [
@@ -130,7 +121,7 @@ def failed_import(error, folder):
 
 
 def _unwrapped(text):
-    """Returns the innermost message, what the others are about from the outermost to it, and an input's shape or ""."""
+    """Returns (the innermost message, what the messages around it are about, an input's shape or "")."""
     names, shape = [], ""
     text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # without bold type
     text = "\n".join(line.rstrip() for line in text.splitlines())
@@ -149,7 +140,7 @@ def _unwrapped(text):
 
 
 def _one_line(text):
-    """Returns the first paragraph of a message without what says nothing to a reader."""
+    """Returns the first paragraph of a message, without node names, addresses and paths."""
     text = re.split(r"\n\n|\n-{10,}", text.strip())[0]
     for pattern, replacement in REPLACED:
         text = re.sub(pattern, replacement, text, flags=re.IGNORECASE | re.DOTALL)
@@ -157,7 +148,7 @@ def _one_line(text):
 
 
 def _layer(error):
-    """Returns (the layer that raised an error, in words, its input's shape); ("", "") where there is none."""
+    """Returns (the layer that raised an error, as text; its input's shape), or ("", "") if no layer did."""
     about, shape = "", ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         layer = next((value for key in ("self", "layer", "obj") if _is_layer(value := frame.f_locals.get(key))), None)
@@ -170,7 +161,7 @@ def _layer(error):
 
 
 def _is_layer(value):
-    """Whether a value is a Keras layer, but for a model."""
+    """Returns whether a value is a Keras layer that is not a model."""
     kinds = [f"{kind.__module__}.{kind.__name__}" for kind in type(value).__mro__]
     return any(kind.endswith(".layers.layer.Layer") for kind in kinds) and not any(
         kind.endswith(".models.model.Model") for kind in kinds
@@ -190,13 +181,13 @@ def _shape(variables):
 
 
 def _names(text, about):
-    """Whether a message names what it is about already."""
+    """Returns whether a message already names what it is about."""
     words = set(re.findall(r"\w+", about)) - {"layer"}
     return " of layer '" in text or any(re.search(rf"\b{word}\b", text) for word in words)
 
 
 def _shortened(text, longest):
-    """Returns the sentences of a message that fit, those with shapes and values before those with advice."""
+    """Returns the sentences of a message that fit. Those with shapes and values come before those with advice."""
     if len(text) <= longest:
         return text
     first, *others = re.split(r"(?<=[.!?:]) (?=[A-Z`'])", text)

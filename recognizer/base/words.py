@@ -1,25 +1,31 @@
-import difflib
-import math
+"""Names that a user types, numbers and durations as a user reads them."""
 
-from recognizer.base.errors import UserError
+import difflib
+import sys
+import textwrap
+
+from recognizer.base.errors import LONGEST_LINE, UserError
 
 
 def choose(kind, name, valid):
-    """Returns `name` if it is one of `valid`; otherwise a UserError that names the closest and lists all.
+    """Returns `name` if it is one of `valid`.
+
+    Raises UserError otherwise, with the closest name and the list of all. kind: what is named, for that line.
 
     >>> choose("recipe", "grenhol", ["grenholm", "deotte"])
     Traceback (most recent call last):
-    console.UserError: no recipe 'grenhol'; did you mean 'grenholm'? There are: deotte, grenholm
+    recognizer.base.errors.UserError: no recipe 'grenhol'; did you mean 'grenholm'? There are: deotte, grenholm
     """
-    if name in list(valid):  # a list, since a name from a file may be of a kind that has no hash
+    if name in list(valid):  # a list, since a name read from a file may not be hashable
         return name
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    close = difflib.get_close_matches(str(name)[:60], list(valid), n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    raise UserError(f"no {kind} {name!r}{hint} There are: {', '.join(sorted(valid))}")
+    line = f"no {kind} {name!r:.60}{hint} There are: {', '.join(sorted(valid))}"
+    raise UserError(textwrap.shorten(line, LONGEST_LINE, placeholder=" ..."))
 
 
 def choose_name(kind, name, valid):
-    """Like choose, for names in which `-` and `_` are the same: returns the name as `valid` has it.
+    """Like `choose`, for names in which `-` and `_` are the same. Returns the name as it is in `valid`.
 
     >>> choose_name("recipe", "vgg_dropout", ["vgg", "vgg-dropout"])
     'vgg-dropout'
@@ -29,17 +35,17 @@ def choose_name(kind, name, valid):
 
 
 def hyphens(name):
-    """Returns the name of a recipe or a net, which may be written with `_`, as it is shown: with `-`."""
+    """Returns the name of a recipe or an architecture as it is shown, with `-` for `_`."""
     return str(name).replace("_", "-")
 
 
 def is_number(value):
-    """Whether a setting is a finite number, which True is not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value is a number that a float can hold. True and False are not numbers."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def duration(seconds):
-    """Seconds as people say them: '8 s', '3 min 20 s', '2 h 5 min'."""
+    """Returns seconds as text: '8 s', '3 min 20 s', '2 h 5 min'."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -1,0 +1,1 @@
+"""python -m recognizer COMMAND: arguments and printed lines."""

@@ -1,14 +1,17 @@
-"""Every picture: of a run after training, of a submission, and of the digits themselves.
+"""Draws a picture: of a run, of a recipe, or of the digits themselves.
 
-    python -m recognizer plot augmented --recipe grenholm     30 digits as that recipe would train on them
+    python -m recognizer plot confusion single-1              runs/single-1/confusion.png, drawn anew
+    python -m recognizer plot confusion single-1 --percent    in percent of each label: confusion-percent.png
+    python -m recognizer plot mistakes --out mistakes.png     of the newest finished run
+    python -m recognizer plot spread single-1 deotte-1        the accuracies of the nets of several runs: spread.png
+    python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; or a run's: layers RUN
+    python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
     python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
     python -m recognizer plot samples                         eight digits of each class
     python -m recognizer plot centres                         where the digits lie, and which augmentation covers that
-    python -m recognizer plot layers --recipe deotte          layers and parameters
-    python -m recognizer plot spread single-1 deotte-1        the accuracies of the nets of runs
 
-A run leaves the others in its folder: curves, steps, layers, spread, confusion, mistakes, calibration, hardest.
+Pictures of one run are written into its folder, others as PICTURE.png. `plot PICTURE --help` shows a picture's options.
 """
 
 from pathlib import Path
@@ -18,94 +21,131 @@ from recognizer.base import cli, environment
 from recognizer.base.errors import UserError
 from recognizer.config import members
 from recognizer.config.overrides import parse_override, resolve
-from recognizer.reports import charts, digit_charts
 from recognizer.runs import run_folder
+
+OF_RUN = {  # picture: what it shows; layers and spread are of runs, too
+    "curves": "loss, accuracy and learning rate by epoch",
+    "steps": "loss and learning rate by step",
+    "confusion": "how often each digit was taken for each",
+    "mistakes": "the misclassified digits, the most confident mistakes first",
+    "calibration": "how often predictions are right, by their probability",
+    "hardest": "the labelled digits that get the least probability, as a quiz",
+    "hardest-answers": "the same digits with their labels",
+}
+OF_DIGITS = {
+    "digit": "a digit as a line of numbers, and as an image",
+    "samples": "eight digits of each class",
+    "centres": "where the digits lie, and which augmentation covers that",
+    "augmented": "digits as a recipe augments them",
+}
 
 
 def parser():
     p = cli.Parser(prog="python -m recognizer plot", description=__doc__)
-    p.add_argument("picture", choices=sorted(PICTURES), help="which picture to make")
-    names = p.add_argument("runs", nargs="*", metavar="RUN", help="for spread: the runs whose nets are to be shown")
-    names.completer = run_folder.names
-    recipe = p.add_argument("--recipe", default="single", help="for augmented and layers: whose (default: single)")
-    recipe.completer = lambda **_: recipes.RECIPES
-    p.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting of it, as in train.py")
-    p.add_argument("--data", default="auto", metavar="SOURCE", help="whose digits (default: auto)")
-    p.add_argument("--row", type=int, default=1, metavar="N", help="for digit: which labelled row, from 1 (default: 1)")
-    p.add_argument("--seed", type=int, default=0, metavar="S", help="for samples and augmented: which digits")
-    p.add_argument("--out", type=Path, metavar="PNG", help="default: PICTURE.png")
-    return p
+    pictures = p.add_subparsers(dest="picture", metavar="PICTURE", required=True)
 
+    def add(name, what, draw):
+        picture = pictures.add_parser(name, help=what, description=f"Draws {what}.")
+        picture.set_defaults(draw=draw)
+        picture.add_argument("--out", type=Path, metavar="PNG", help="the file to write")
+        return picture
 
-def _digit(arguments, config, images):
-    if not 1 <= arguments.row <= len(images.x):
-        raise UserError(f"--row must be from 1 to {len(images.x):,}, not {arguments.row}")
-    return digit_charts.digit(images, arguments.row - 1)
+    def add_run(picture, number="?", default="the newest finished one"):
+        picture.add_argument(
+            "run", nargs=number, metavar="RUN", help=f"in runs/ (default: {default})"
+        ).completer = run_folder.names
 
+    def add_recipe(picture):
+        recipe = picture.add_argument("--recipe", metavar="NAME", help="whose (default: single)")
+        recipe.completer = lambda **_: recipes.RECIPES
+        picture.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, as in train.py")
 
-def _augmented(arguments, config, images):
-    environment.import_keras()
-    from augment import Augmentation
-    from recognizer.nn import flip_classes
-
-    kinds = members.kinds(config)
-    made = [(Augmentation(**kind["augmentation"]), flip_classes.checked(kind)) for kind in kinds]
-    for augmentation, _ in made:
-        augmentation.fit(images.x)
-    shown = config["augmentation"] | ({"joint_flips": config["joint_flips"]} if config["joint_flips"] else {})
-    told = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
-    others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
-    return digit_charts.augmented((made * 6)[:6], images, arguments.seed, f"{arguments.recipe}: {told}{others}")
-
-
-def _layers(arguments, config, images):
-    environment.import_keras()
-    from recognizer.nn import building
-
-    first = members.member(config, 1)
-    title = first["model"] + f", net 1 of {arguments.recipe}" * bool(config["members"])
-    return charts.layers(building.build(first["model"], **first["model_config"]), title)
-
-
-def _spread(arguments, config, images):
-    if not arguments.runs:
-        raise UserError("spread needs the names of runs: python -m recognizer plot spread single-1 single-2")
-    groups = {}
-    for folder in map(run_folder.find, arguments.runs):
-        found = charts.accuracies(
-            folder.name, [run_folder.read_result(path) for path in sorted(folder.glob("net-*.json"))]
+    for name, what in OF_RUN.items():
+        add_run(add(name, what, _of_run))
+    pictures.choices["confusion"].add_argument("--percent", action="store_true", help="in percent of each label")
+    add_run(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
+    layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
+    add_run(layers, default="a recipe instead")
+    add_recipe(layers)
+    for name, what in OF_DIGITS.items():
+        add(name, what, _of_digits).add_argument(
+            "--data", default="auto", metavar="SOURCE", help="whose digits (default: auto)"
         )
-        if not found:
-            raise UserError(f"run {folder.name!r} has no net with an accuracy")
-        groups |= found
-    return charts.spread(groups)
-
-
-PICTURES = {
-    "digit": _digit,
-    "samples": lambda arguments, config, images: digit_charts.samples(images, arguments.seed),
-    "centres": lambda arguments, config, images: digit_charts.centres(images),
-    "augmented": _augmented,
-    "layers": _layers,
-    "spread": _spread,
-}
+    pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help="which row (default: 1)")
+    for name in ("samples", "augmented"):
+        pictures.choices[name].add_argument("--seed", type=int, default=0, metavar="S", help="draws other digits")
+    add_recipe(pictures.choices["augmented"])
+    return p
 
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
-    out = arguments.out or Path(f"{arguments.picture}.png")
-    if out.suffix.lower() != ".png":
-        raise UserError(f"--out must name a .png file, not {out}")
-    if arguments.seed < 0:
-        raise UserError(f"--seed must be 0 or more, not {arguments.seed}")
-    if arguments.runs and arguments.picture != "spread":
-        raise UserError(f"{arguments.picture} is of no run (see --help), so {arguments.runs[0]!r} has no place here")
-    config = resolve(arguments.recipe, map(parse_override, arguments.set or []))
-    images = None
-    if arguments.picture not in ("layers", "spread"):
-        from recognizer.data import sources
+    if arguments.out and arguments.out.suffix.lower() != ".png":
+        raise UserError(f"--out must name a .png file, not {arguments.out}")
+    figure, path = arguments.draw(arguments)
+    from recognizer.reports import charts
 
-        images = sources.load(arguments.data).train
-    figure = PICTURES[arguments.picture](arguments, config, images)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    print(charts.save(figure, out))
+    path = arguments.out or path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(charts.save(figure, path))
+
+
+# Each returns a figure, and where it is written unless --out says otherwise.
+
+
+def _of_run(arguments):
+    from recognizer.reports import run_pictures
+
+    (folder,) = run_folder.find_finished([arguments.run] if arguments.run else [])
+    if getattr(arguments, "percent", False):
+        return run_pictures.run_picture("confusion", folder, in_percent=True), folder / "confusion-percent.png"
+    return run_pictures.run_picture(arguments.picture, folder), folder / f"{arguments.picture}.png"
+
+
+def _spread(arguments):
+    from recognizer.reports import run_pictures
+
+    folders = run_folder.find_finished(arguments.run)
+    return run_pictures.spread(*folders), (folders[0] if len(folders) == 1 else Path()) / "spread.png"
+
+
+def _layers(arguments):
+    if arguments.run:
+        if arguments.recipe or arguments.set:
+            raise UserError("layers shows a run or a recipe: leave out RUN, or --recipe and --set")
+        environment.import_keras()
+        return _of_run(arguments)
+    name, config = _recipe(arguments)
+    environment.import_keras()
+    from recognizer.nn import building
+    from recognizer.reports import charts
+
+    first = members.member(config, 1)
+    title = first["model"] + f", net 1 of {name}" * bool(config["members"])
+    return charts.layers(building.build(first["model"], **first["model_config"]), title), Path("layers.png")
+
+
+def _of_digits(arguments):
+    seed = getattr(arguments, "seed", 0)
+    if seed < 0:
+        raise UserError(f"--seed must be 0 or more, not {seed}")
+    recipe = _recipe(arguments) if arguments.picture == "augmented" else None
+    from recognizer.data import sources
+    from recognizer.reports import digit_charts
+
+    images = sources.load(arguments.data).train
+    if arguments.picture == "augmented":
+        environment.import_keras()
+    draw = {
+        "digit": lambda: digit_charts.digit(images, arguments.row),
+        "samples": lambda: digit_charts.samples(images, seed),
+        "centres": lambda: digit_charts.centres(images),
+        "augmented": lambda: digit_charts.augmented(*recipe, images, seed),
+    }
+    return draw[arguments.picture](), Path(f"{arguments.picture}.png")
+
+
+def _recipe(arguments):
+    """Returns the recipe's name and its settings."""
+    name = arguments.recipe or "single"
+    return name, resolve(name, map(parse_override, arguments.set or []))

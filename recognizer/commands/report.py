@@ -1,14 +1,15 @@
-"""Writes runs/NAME/report.html: a finished run's figures, pictures and settings, in one file that needs no network.
+"""Draws a finished run's pictures anew, and writes runs/NAME/report.html: figures, pictures and settings in one file.
 
-    python -m recognizer report                the newest finished run's, anew (train.py leaves one in every run)
+    python -m recognizer report                the newest finished run
     python -m recognizer report single-1
 
-It opens in any browser, in light and in dark.
+train.py leaves both in every run. The report needs no network, and opens in any browser.
 """
 
-from recognizer.base import cli
-from recognizer.base.errors import refused
-from recognizer.reports import report_page
+import sys
+
+from recognizer.base import cli, environment
+from recognizer.base.errors import UserError, refused
 from recognizer.runs import run_folder
 
 
@@ -21,13 +22,17 @@ def parser():
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
-    folder = run_folder.find(arguments.run) if arguments.run else run_folder.newest(finished=True)
-    run_folder.check_finished(folder)
+    (folder,) = run_folder.find_finished([arguments.run] if arguments.run else [])
+    environment.import_keras()
+    from recognizer.reports import report_page, run_pictures
+
+    config = run_folder.read_config(folder)
     with refused(f"{folder} cannot be reported"):
-        print(
-            report_page.write(
-                folder,
-                run_folder.read_config(folder),
-                run_folder.read_result(folder / "result.json", *report_page.NEEDED),
-            )
-        )
+        try:
+            digits = run_folder.load_data(folder, config)
+        except UserError as error:
+            print(f"{error}; pictures that show digits are left as they are", file=sys.stderr)
+            digits = None
+        result = run_folder.read_result(folder / "result.json", *report_page.NEEDED)
+        for path in [*run_pictures.run_pictures(folder, digits), report_page.write(folder, config, result)]:
+            print(path)

@@ -1,0 +1,1 @@
+"""Settings: defaults, checks, overrides, members, schedules."""

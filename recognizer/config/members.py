@@ -16,7 +16,7 @@ def member(config, net):
     if "model" in own:
         config["model_config"] = {}
     for key, value in own.items():
-        schema.override(config, key, value, schema.MAY_DIFFER)
+        schema.override(config, key, value, schema.BY_NET)
     return config
 
 

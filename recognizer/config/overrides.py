@@ -1,6 +1,8 @@
+"""Recipes with changed settings: the overrides of --set and of train.py's options, applied and checked."""
+
+import ast
 import copy
 import json
-import math
 
 import recipes
 from recognizer.base.errors import UserError
@@ -11,8 +13,7 @@ from recognizer.config import checks, earlier, schema
 def config_from_arguments(arguments):
     """Returns what train.py's parsed arguments ask for: (config, data source, name to number the run by).
 
-    config: every setting of the recipe, with the run's own: recipe, seed, precision, augment_engine, deterministic,
-    tensorboard.
+    config: every setting of the recipe, resolved, with its name as `recipe`, and schema.RUN_SETTINGS.
     Raises UserError like resolve and parse_override.
     """
     name = choose_name("recipe", arguments.recipe or "single", recipes.RECIPES)
@@ -22,44 +23,44 @@ def config_from_arguments(arguments):
     for key in ("nets", "epochs", "batch_size", "weights", "validation_split"):
         if (value := getattr(arguments, key)) is not None:
             overrides.append((key, value))
-    if arguments.learning_rate is not None:
-        overrides.append(("schedule.learning_rate", arguments.learning_rate))
     if arguments.shared_split:
         overrides.append(("bagging", False))
     overrides += map(parse_override, arguments.set or [])
     if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
         overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
-    config = {"recipe": name} | resolve(name, overrides)
-    config["augment_engine"] = arguments.augment_engine or "batch"
-    config["precision"] = arguments.precision or "auto"
-    config["seed"] = arguments.seed or 0
-    config["deterministic"] = arguments.deterministic
-    config["tensorboard"] = arguments.tensorboard
-    checks.check_seed("--seed", config["seed"])
+    config = {"recipe": name} | _with_learning_rate(name, overrides, arguments.learning_rate)
+    for key, setting in schema.RUN_SETTINGS.items():
+        given = getattr(arguments, key)
+        config[key] = setting.default if given is None else given
+    schema.SEED.check("--seed", config["seed"])
     return config, arguments.data or "auto", name if arguments.recipe else hyphens(arguments.model or name)
+
+
+def _with_learning_rate(name, overrides, rate):
+    """Resolves a recipe with the learning rate `rate` (None: its own): the schedule's peak, or where it begins."""
+    if rate is None:
+        return resolve(name, overrides)
+    config = resolve(name, [*overrides, ("schedule.learning_rate", rate)])
+    if config["schedule"].get("warmup_target") is not None:  # the peak; the warm-up begins at learning_rate
+        config = resolve(name, [*overrides, ("schedule.warmup_target", rate)])
+    return config
 
 
 def resolve(name, overrides=()):
     """Returns recipe `name` with every setting filled in, as a dict of its own.
 
-    overrides: (key, value) pairs; a key may reach into a setting by a dot, "schedule.decay".
+    overrides: (key, value) pairs; a key may reach into a setting by a dot, "schedule.decay". Whole settings are set
+    before parts of them, and a schedule's name before its settings.
     A key that some of the recipe's `members` have as well is set for every net: theirs are no longer used.
-    Names of recipes and nets may have `_` for `-`.
+    Names of recipes, nets and schedules may have `_` for `-`.
     Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting of which some
     members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
     """
     name = choose_name("recipe", name, recipes.RECIPES)
     config, overrides = copy.deepcopy(schema.DEFAULTS | recipes.RECIPES[name]), list(earlier.renamed(overrides))
     keys = dict(overrides).keys()
-    config["members"] = [{key: own[key] for key in own if key not in keys} for own in config["members"]]
-    own = [] if "members" in keys else sorted({key for member in config["members"] for key in member})
-    for key in keys:
-        if clash := [inner for inner in own if _overlap(key, inner) or (key == "model" and "model_config" in inner)]:
-            raise UserError(
-                f"{key} cannot be set for {name!r} as it is: some of its nets have a setting {clash[0]} of "
-                "their own; --set members=[] takes that from them"
-            )
-    for key, value in overrides:
+    _give_way(name, config, keys)
+    for key, value in [("schedule", config["schedule"]), *sorted(overrides, key=_order)]:
         schema.override(config, key, value, schema.DEFAULTS.keys() - schema.DESCRIPTIONS)
     checks.check(config)
     for settings in (config, *config["members"]):
@@ -68,32 +69,48 @@ def resolve(name, overrides=()):
     return config
 
 
+def _order(override):
+    """Whole settings come before parts of them, and a schedule's name, which may drop settings, before those."""
+    key, _ = override
+    return "." in key, key != "schedule.name"
+
+
+def _give_way(name, config, keys):
+    """Takes the settings `keys`, which are set for every net, from the members of recipe `name`'s config.
+
+    Raises UserError if a member has a part of one of them, or if one of them is a part of a member's setting.
+    """
+    config["members"] = [{key: own[key] for key in own if key not in keys} for own in config["members"]]
+    own = [] if "members" in keys else sorted({key for member in config["members"] for key in member})
+    for key in keys:
+        if clash := [inner for inner in own if _overlap(key, inner) or (key == "model" and "model_config" in inner)]:
+            raise UserError(
+                f"{key} cannot be set for {name!r} as it is: some of its nets have a setting {clash[0]} of "
+                "their own; --set members=[] takes that from them"
+            )
+
+
 def _overlap(key, other):
-    """Whether one of two keys is the other or a part of it: "schedule" and "schedule.decay"."""
+    """Returns whether one of two keys is the other or a part of it: "schedule" and "schedule.decay"."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
-PYTHON = {"True": "true", "False": "false", "None": "null"}  # as JSON
-
-
 def parse_override(text):
-    """'schedule.decay=0.9' -> ('schedule.decay', 0.9): the value is JSON where it can be, else text.
+    """Returns (key, value) of a text "KEY=VALUE": 'schedule.decay=0.9' gives ('schedule.decay', 0.9).
 
-    Python's True, False and None are taken for JSON's, and its numbers (.9) too.
+    The value is JSON or a Python literal (True, None, .9, [.1, .01]); what is neither is a string.
+    Raises UserError if there is no "=", and for an infinite number or NaN.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set takes KEY=VALUE, not {text!r}")
+        raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}")
+    if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
+        raise UserError(f"a setting must be a finite number, not {value}")
     try:
-        return key, json.loads(PYTHON.get(value, value), parse_constant=_no_constant)
+        return key, json.loads(value)
     except ValueError:
         pass
     try:
-        number = float(value)
-    except ValueError:
+        return key, json.loads(json.dumps(ast.literal_eval(value)))  # tuples become lists
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return key, value
-    return key, number if math.isfinite(number) else _no_constant(value)
-
-
-def _no_constant(name):
-    raise UserError(f"a setting must be a finite number, not {name}")

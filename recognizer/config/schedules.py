@@ -1,17 +1,28 @@
-"""Learning-rate schedules as pure functions, so that a resumed run takes up exactly where it stopped.
+"""Learning-rate schedules: the rate of every step, computed from the settings, so that a resumed run is exact.
 
-Each is called as `schedule(epoch, state, logs, epochs, **settings)` and returns (learning rate, state):
+A config's "schedule" is {"name": NAME, SETTING: VALUE, ...}. NAME is one of
+  - our own: constant, exponential, phases, plateau, one_cycle: the functions below and their keyword arguments;
+  - a class of keras.optimizers.schedules: CosineDecay (`cosine` for short), ExponentialDecay, PolynomialDecay ... with
+    Keras's arguments (KERAS below), except that what Keras counts in steps is given in epochs, which may be fractions:
+    decay_epochs for decay_steps, and so on. Keras's initial_learning_rate is `learning_rate`, as in every schedule.
+Upper and lower case, `-` and `_` are the same in a name.
+
+Our own are called as `schedule(epoch, state, logs, epochs, **settings)` and return (learning rate, state):
     epoch     float, epochs done so far (a fraction within an epoch where STEPWISE has the schedule)
     state     what the schedule returned the last time, JSON-able; None at first
     logs      the last epoch's metrics as Keras gives them, {} before the first epoch has ended
     epochs    int, epochs of the whole training
 """
 
+import functools
 import inspect
 import math
 
+import numpy as np
+
 from recognizer.base.errors import UserError
-from recognizer.base.words import choose, is_number
+from recognizer.base.words import choose
+from recognizer.config.rules import FLAG, NULL, TEXT, Rule, list_of, number
 
 
 def constant(epoch, state, logs, epochs, *, learning_rate):
@@ -76,46 +87,180 @@ def one_cycle(epoch, state, logs, epochs, *, learning_rate, warmup=0.2, final=0.
     return final + (learning_rate - final) * cosine, state
 
 
-SCHEDULES = {f.__name__: f for f in (constant, exponential, phases, plateau, one_cycle)}
+OWN = {f.__name__: f for f in (constant, exponential, phases, plateau, one_cycle)}
+STEPWISE = {"one_cycle"}  # computed for every step; the others once an epoch
+
+# Keras's classes: the settings that each needs, and those that have a default.
+DECAY = {"learning_rate", "decay_rate"}, {"decay_epochs", "staircase"}
+KERAS = {
+    "CosineDecay": ({"learning_rate"}, {"decay_epochs", "alpha", "warmup_target", "warmup_epochs"}),
+    "CosineDecayRestarts": ({"learning_rate", "first_decay_epochs"}, {"t_mul", "m_mul", "alpha"}),
+    "ExponentialDecay": DECAY,
+    "InverseTimeDecay": DECAY,
+    "PiecewiseConstantDecay": ({"boundaries", "values"}, set()),
+    "PolynomialDecay": ({"learning_rate"}, {"decay_epochs", "end_learning_rate", "power", "cycle"}),
+}
+SHORT = {"cosine": "CosineDecay"}
+
+RATE, EPOCHS, SHARE = number(0, 10**6), number(0.001, 10**6), number(0, 1)
+PHASE = Rule("", lambda value: isinstance(value, list) and len(value) == 2 and all(map(RATE.valid, value)))
+RULES = {  # for the settings of every schedule
+    "learning_rate": RATE,
+    "decay": RATE,
+    "learning_rates": list_of(PHASE, "a list of [epochs, rate], each 0 or more"),
+    "factor": SHARE,
+    "patience": number(),
+    "min_delta": number(),
+    "min_lr": RATE,
+    "monitor": TEXT,
+    "warmup": SHARE,
+    "final": RATE,
+    "decay_epochs": EPOCHS,
+    "first_decay_epochs": EPOCHS,
+    "warmup_epochs": EPOCHS,
+    "warmup_target": RATE | NULL,
+    "decay_rate": RATE,
+    "staircase": FLAG,
+    "alpha": RATE,
+    "t_mul": number(1, 10**6),
+    "m_mul": RATE,
+    "end_learning_rate": RATE,
+    "power": RATE,
+    "cycle": FLAG,
+    "boundaries": list_of(number(), "a list of epochs"),
+    "values": list_of(RATE, "a list of learning rates"),
+}
 
 
-STEPWISE = {"one_cycle"}  # asked at every step; the others once an epoch
+def make(config, steps):
+    """Returns a net's schedule as a function of (epoch, state, logs), as above, for epochs of `steps` steps.
+
+    It returns (the learning rates of that epoch's steps as float32 (steps,), state). config: the net's settings.
+    """
+    settings = dict(config["schedule"])
+    name = settings.pop("name")
+    if name in KERAS:
+        table = _keras_rates(_keras_schedule(name, settings, config["epochs"], steps), config["epochs"] * steps)
+        return lambda epoch, state, logs: (table[epoch * steps : (epoch + 1) * steps], None)
+    schedule = functools.partial(OWN[name], epochs=config["epochs"], **settings)
+
+    def rates(epoch, state, logs):
+        rate, state = schedule(epoch, state, logs)
+        if name in STEPWISE:
+            return np.array([schedule(epoch + i / steps, None, {})[0] for i in range(steps)], np.float32), state
+        return np.full(steps, rate, np.float32), state
+
+    return rates
 
 
-def settings(schedule):
-    """The names of a schedule's settings, e.g. {'learning_rate', 'decay'}, and those that have no default."""
-    parameters = inspect.signature(schedule).parameters.values()
-    own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-    return {p.name for p in own}, {p.name for p in own if p.default is p.empty}
+def _keras_schedule(name, settings, epochs, steps):
+    """Returns the instance of Keras's class `name`, in steps, for settings in epochs."""
+    import keras
+
+    if "decay_epochs" in KERAS[name][1]:
+        settings = {"decay_epochs": epochs - settings.get("warmup_epochs", 0)} | settings
+    arguments = {}
+    for key, value in settings.items():
+        if key.endswith("_epochs"):
+            arguments[key.replace("_epochs", "_steps")] = value * steps
+        elif key == "boundaries":
+            arguments[key] = [boundary * steps for boundary in value]
+        elif key == "values":
+            arguments[key] = [float(rate) for rate in value]  # Keras computes in the type that these have
+        elif key == "learning_rate":
+            arguments["initial_learning_rate"] = float(value)
+        else:
+            arguments[key] = value
+    return getattr(keras.optimizers.schedules, name)(**arguments)
 
 
-def monitored(config):
-    """The metric that a schedule {"name": ..., setting: value} follows; None where it follows none."""
-    parameter = inspect.signature(SCHEDULES[config["name"]]).parameters.get("monitor")
-    return parameter and config.get("monitor", parameter.default)
+def _keras_rates(schedule, steps):
+    """Returns a Keras schedule's rates for so many steps as float32 (steps,).
+
+    The steps are mapped by one compiled call: one call a step would take a millisecond for each.
+    """
+    import keras
+
+    with keras.device("cpu"):
+        rates = keras.ops.vectorized_map(schedule, keras.ops.arange(steps))
+        return keras.ops.convert_to_numpy(rates).astype(np.float32)
 
 
-def check(config):
-    """Raises UserError unless `config`, {"name": ..., setting: value}, is a schedule with its settings."""
-    if "name" not in config:
-        raise UserError(f"the schedule needs a name, one of: {', '.join(sorted(SCHEDULES))}")
-    schedule = SCHEDULES[choose("schedule", config["name"], SCHEDULES)]
-    valid, needed = settings(schedule)
-    for key in set(config) - {"name"}:
-        choose(f"setting of schedule {config['name']!r}", key, valid)
-    if missing := needed - set(config):
-        raise UserError(f"schedule {config['name']!r} needs {', '.join(sorted(missing))}")
-    for key, value in config.items():
-        if key == "learning_rates":
-            pairs = value if isinstance(value, list) and value else [None]
-            if not all(isinstance(pair, list) and len(pair) == 2 and all(map(_sound, pair)) for pair in pairs):
-                raise UserError(f"schedule.{key} must be a list of [epochs, rate], each 0 or more, not {value!r}")
-        elif key not in ("name", "monitor"):
-            share = key in ("factor", "warmup")
-            if not _sound(value) or (share and value >= 1):
-                limit = " and below 1" if share else ""
-                raise UserError(f"schedule.{key} must be a finite number, 0 or more{limit}, not {value!r}")
+def _settings(name):
+    """Returns the names of the settings that schedule `name` needs, and of those that have a default."""
+    if name in KERAS:
+        return KERAS[name]
+    own = [p for p in inspect.signature(OWN[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    needed = {p.name for p in own if p.default is p.empty}
+    return needed, {p.name for p in own} - needed
 
 
-def _sound(value):
-    return is_number(value) and value >= 0
+def monitored(schedule):
+    """Returns the metric that a config's schedule follows, or None."""
+    parameter = inspect.signature(OWN[schedule["name"]]).parameters.get("monitor") if schedule["name"] in OWN else None
+    return parameter and schedule.get("monitor", parameter.default)
+
+
+def override(schedule, key, value):
+    """Returns a config's schedule with setting `key` set, or, if `key` is "", replaced by `value`.
+
+    A name set by itself keeps the settings that the schedule of that name has, too, and drops the others.
+    """
+    if not key:
+        return canonical(value)
+    schedule = canonical(schedule) | canonical({key: value})
+    if key == "name" and schedule["name"] in [*OWN, *KERAS]:
+        kept = {"name"}.union(*_settings(schedule["name"]))
+        schedule = {key: value for key, value in schedule.items() if key in kept}
+    return schedule
+
+
+def canonical(schedule):
+    """Returns a config's schedule with its name as OWN and KERAS have it, and Keras's initial_learning_rate by ours."""
+    if not isinstance(schedule, dict):
+        return schedule  # to be refused by `check`
+    schedule = dict(schedule)
+    if "initial_learning_rate" in schedule and "learning_rate" not in schedule:
+        schedule["learning_rate"] = schedule.pop("initial_learning_rate")
+    if "name" in schedule:
+        names = {_plain(name): name for name in (*OWN, *KERAS)} | SHORT
+        schedule["name"] = names.get(_plain(schedule["name"]), schedule["name"])
+    return schedule
+
+
+def _plain(name):
+    return str(name).lower().replace("-", "").replace("_", "")
+
+
+def check(schedule, epochs):
+    """Raises UserError unless a config's schedule, as `canonical` returns it, is valid for so many epochs."""
+    names = [*OWN, *KERAS, *SHORT]
+    if "name" not in schedule:
+        raise UserError(f"the schedule needs a name, one of: {', '.join(sorted(names))}")
+    name = choose("schedule", schedule["name"], names)
+    needed, optional = _settings(name)
+    for key in [key for key in schedule if key != "name"]:
+        choose(f"{name} setting", key, needed | optional)
+        RULES[key].check(f"schedule.{key}", schedule[key])
+    if missing := needed - schedule.keys():
+        raise UserError(f"schedule {name!r} needs {', '.join(sorted(missing))}")
+    if schedule.get("learning_rates") == []:
+        raise UserError("schedule.learning_rates must have at least one [epochs, rate]")
+    if name == "CosineDecay":
+        _check_warm_up(schedule, epochs)
+    if name == "PiecewiseConstantDecay":
+        boundaries, values = schedule["boundaries"], schedule["values"]
+        if not boundaries or boundaries != sorted(set(boundaries)) or len(values) != len(boundaries) + 1:
+            raise UserError("schedule.boundaries must rise, and schedule.values be one more than they are")
+
+
+def _check_warm_up(schedule, epochs):
+    """Raises UserError unless CosineDecay's warm-up, if there is one, is complete and leaves time for the decay."""
+    warmup = schedule.get("warmup_epochs")
+    if (warmup is None) != (schedule.get("warmup_target") is None):
+        raise UserError(
+            "schedule.warmup_epochs and schedule.warmup_target go together: the rate rises from learning_rate (0, say) "
+            "to warmup_target in so many epochs"
+        )
+    if warmup and "decay_epochs" not in schedule and warmup >= epochs:
+        raise UserError(f"schedule.warmup_epochs must be below the {epochs} epochs of the training, not {warmup}")

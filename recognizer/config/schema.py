@@ -1,52 +1,123 @@
+"""Every setting: its default, what values are valid, and what it means. A recipe gives those that differ.
+
+The names of settings and their defaults are also the keys of a run's config.json.
+"""
+
+from typing import NamedTuple
+
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose
-
-DEFAULTS = dict(
-    model=None,  # a function of models.py
-    model_config={},  # its keyword arguments; `mean` and `std`, where it takes them, are the training pixels'
-    nets=1,  # how many nets, averaged
-    members=[],  # what sets them apart: so many objects of settings, each for its share of the nets, in turn
-    validation_split=0.1,  # share of the labelled rows, 0 for none
-    split_seed=None,  # scikit-learn's random_state, where the source states one; None: from the run's seed
-    bagging=False,  # a split of its own for each net
-    validation_rows=None,  # validate on so many rows while training, on all at the end
-    augmentation={},  # augment.Augmentation's arguments, which are ImageDataGenerator's
-    joint_flips=[],  # flips of each image that are trained on too, as ten classes of their own: nn/flip_classes.py
-    optimizer="adam",  # keras.optimizers' name
-    optimizer_config={},  # its keyword arguments, but for the learning rate
-    schedule=dict(name="constant", learning_rate=1e-3),  # schedules.py
-    label_smoothing=0.0,
-    batch_size=64,
-    replicas=1,  # parts of a batch that are trained on side by side, a core each: trainer.Trainer
-    steps_per_epoch=None,  # None: every row once; "full": full batches only; a number: as many, reshuffling
-    min_steps_per_epoch=1,  # so that a small data set is not left with a handful of steps
-    epochs=10,
-    # Which weights count: "last"; "averaged", Keras's moving average over the steps (optimizer_config.ema_momentum), to
-    # be had with update_bn; or "best" (epoch on validation: a figure biased upward).
-    weights="last",
-    update_bn=0,  # batches of training images, not augmented, to take batch normalisation's statistics from at the end
-    test_shift=0,  # pixels: predict an image as the mean over itself and its shifts by so many, each of four ways
-    score_augmented=False,  # score the test images augmented as well, as the source did
-    source="",  # whose work it is
-    reported="",  # the figure its author gave
-)
+from recognizer.config import schedules
+from recognizer.config.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
 
 
-DESCRIPTIONS = {"source", "reported"}  # not settings: they change nothing
+class Setting(NamedTuple):
+    """A setting's default and the rule for its values. by_net: whether `members` may set it for some of the nets."""
+
+    default: object
+    rule: Rule
+    by_net: bool = False
 
 
-MAY_DIFFER = {  # from net to net, by `members`
-    *("model", "model_config", "augmentation", "joint_flips", "optimizer", "optimizer_config", "schedule"),
-    *("label_smoothing", "batch_size", "steps_per_epoch", "min_steps_per_epoch", "epochs", "update_bn"),
+COUNT = whole(1, 10**6)
+SEED = whole(0, 2**32)
+
+SETTINGS = {
+    # The architecture, a function of models.py, and its keyword arguments. `mean` and `std`, where it has them, are
+    # those of the training pixels.
+    "model": Setting(None, TEXT, by_net=True),
+    "model_config": Setting({}, OBJECT, by_net=True),
+    # How many nets are trained and averaged. `members` lists what sets them apart: each member is an object of
+    # settings, for an equal share of the nets.
+    "nets": Setting(1, whole(1, 10_000)),
+    "members": Setting([], list_of(OBJECT, "a list of objects of settings")),
+    # The share of the labelled images to validate on; scikit-learn's random_state for that split (null: from the run's
+    # seed); whether each net has a split of its own; on how many images to validate while training (null: on all).
+    "validation_split": Setting(0.1, number(0, 1)),
+    "split_seed": Setting(None, SEED | NULL),
+    "bagging": Setting(False, FLAG),
+    "validation_rows": Setting(None, COUNT | NULL),
+    # Augmentation's arguments, which are those of ImageDataGenerator and more: augment.py.
+    "augmentation": Setting({}, OBJECT, by_net=True),
+    # Flips of each image that are trained on too, as ten classes of their own: nn/flip_classes.py.
+    "joint_flips": Setting([], list_of(TEXT, 'a list, for example ["horizontal"]'), by_net=True),
+    # The name of a Keras optimizer, and its keyword arguments except the learning rate.
+    "optimizer": Setting("adam", TEXT, by_net=True),
+    "optimizer_config": Setting({}, OBJECT, by_net=True),
+    # The learning rate: schedules.py lists the schedules and their settings.
+    "schedule": Setting({"name": "constant", "learning_rate": 1e-3}, OBJECT, by_net=True),
+    "label_smoothing": Setting(0.0, number(0, 1), by_net=True),
+    "batch_size": Setting(64, COUNT, by_net=True),
+    # Equal parts of a batch that are computed side by side, each on a core of its own.
+    "replicas": Setting(1, whole(1, 1000)),
+    # null: every training image once; "full": the same in full batches only; a number: so many steps, reshuffling.
+    # min_steps_per_epoch keeps a small data set from having a handful of steps.
+    "steps_per_epoch": Setting(None, COUNT | one_of("full") | NULL, by_net=True),
+    "min_steps_per_epoch": Setting(1, COUNT, by_net=True),
+    "epochs": Setting(10, COUNT, by_net=True),
+    # Which weights to keep: "last"; "averaged", Keras's moving average over the steps (optimizer_config.ema_momentum),
+    # which needs update_bn; "best", those of the best epoch on validation, whose figure is biased upward.
+    "weights": Setting("last", one_of("last", "averaged", "best")),
+    # Recompute batch-norm statistics at the end on so many batches of unaugmented images, which match test inputs.
+    "update_bn": Setting(0, whole(0, 10**6), by_net=True),
+    # Predict an image as the mean over itself and its shifts by so many pixels in four directions.
+    "test_shift": Setting(0, whole(0, 28)),
+    # Whether the test images are also scored augmented, as the source did.
+    "score_augmented": Setting(False, FLAG),
+    # Whose work it is, and the figure its author gave.
+    "source": Setting("", TEXT),
+    "reported": Setting("", TEXT),
 }
+DESCRIPTIONS = {"source", "reported"}  # they change nothing that is computed
+DEFAULTS = {key: setting.default for key, setting in SETTINGS.items()}
+BY_NET = {key for key, setting in SETTINGS.items() if setting.by_net}
+
+# What a run has besides its recipe's settings; train.py has an option for each.
+RUN_SETTINGS = {
+    "seed": Setting(0, SEED),
+    # Of the layers' arithmetic. "auto" (bfloat16 or float16 where the processor computes it natively) is resolved
+    # before a run starts.
+    "precision": Setting("auto", one_of("float32", "bfloat16", "float16")),
+    # "batch": augment.py's own transforms of whole batches; "keras": ImageDataGenerator, image by image.
+    "augment_engine": Setting("batch", one_of("batch", "keras")),
+    # Whether a GPU computes the same bits each time, by slower kernels.
+    "deterministic": Setting(False, FLAG),
+    # Whether curves, graph and pictures are written for TensorBoard, too.
+    "tensorboard": Setting(False, FLAG),
+}
+# What a run's config.json records besides, and what it records of the run's data.
+RECORDED = {
+    "recipe": Setting(None, TEXT),
+    "created": Setting(None, TEXT),
+    "command": Setting(None, list_of(TEXT, "a list of strings")),
+    "data": Setting(None, OBJECT),
+}
+RECORDED_DATA = dict.fromkeys(("source", "origin", "fingerprint"), Setting(None, TEXT))
+
+
+def check_values(config, settings, prefix=""):
+    """Raises UserError at the first of `settings` ({name: Setting}) that `config` does not have, or not as valid.
+
+    prefix: what the error puts before a setting's name.
+    """
+    for key, setting in settings.items():
+        if key not in config:
+            raise UserError(f"{prefix}{key} is missing")
+        setting.rule.check(prefix + key, config[key])
 
 
 def override(config, key, value, valid):
+    """Sets setting `key` of a config; a key may reach into a setting by a dot, "schedule.decay".
+
+    Raises UserError unless the setting is one of `valid`.
+    """
     outer, _, inner = key.partition(".")
     choose("setting", outer, valid)
-    if not inner:
-        config[outer] = value
-    elif isinstance(config[outer], dict):
+    if inner and not isinstance(config[outer], dict):
+        raise UserError(f"setting {outer!r} has no parts, so {key!r:.60} cannot be set")
+    if outer == "schedule":
+        config[outer] = schedules.override(config[outer], inner, value)
+    elif inner:
         config[outer][inner] = value
     else:
-        raise UserError(f"setting {outer!r} has no parts, so {key!r} cannot be set")
+        config[outer] = value

@@ -1,0 +1,1 @@
+"""Sources of digits, tables, photographs, splits, random streams."""

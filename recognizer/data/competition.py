@@ -1,4 +1,4 @@
-"""Kaggle's own client (`pip install kaggle`): downloads the competition's files, and hands in a submission."""
+"""Downloads the competition's files, and hands in a submission, by Kaggle's own client (`pip install kaggle`)."""
 
 import contextlib
 import io
@@ -11,18 +11,16 @@ from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
 
 NAME = "digit-recognizer"
-
-
 PAGE = f"https://www.kaggle.com/c/{NAME}"
 
 
 def fetch(folder):
-    """Downloads digit-recognizer.zip into a folder; returns its path. Raises UserError with what is to be done."""
+    """Downloads digit-recognizer.zip into a folder; returns its path. Raises UserError that says what to do."""
     path = Path(folder) / f"{NAME}.zip"
     if path.exists():
         raise UserError(f"{path} is there already: remove it to download it anew")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as part:  # what is broken off leaves nothing
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as part:  # an interrupted download leaves nothing
         with _client("downloaded") as client:
             client.competition_download_files(NAME, path=part, quiet=True)
         if not (Path(part) / path.name).is_file():
@@ -32,7 +30,7 @@ def fetch(folder):
 
 
 def submit(path, message):
-    """Hands in a CSV; returns what Kaggle says. Raises UserError with what is to be done."""
+    """Hands in a CSV; returns what Kaggle says. Raises UserError that says what to do."""
     with _client(f"handed in; {path} is written, and can be handed in at {PAGE}/submit") as client:
         response = client.competition_submit(str(path), message, NAME, quiet=True)
     told = getattr(response, "message", None) or str(response)
@@ -43,34 +41,44 @@ def submit(path, message):
 
 @contextlib.contextmanager
 def _client(done):
-    """Kaggle's client, signed in. done: what was not, if it fails."""
-    environment.need("kaggle", f"python -m pip install kaggle (nothing was {done})")
-    said = io.StringIO()
+    """Gives Kaggle's client, signed in; raises UserError if it fails. done: what an error says has not been done."""
+    client = _signed_in(done)
     try:
-        with contextlib.redirect_stdout(said), environment.quiet():
+        with _quiet():
+            yield client
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{_refusal(error)}; nothing was {done}") from error
+
+
+def _signed_in(done):
+    environment.need("kaggle", f"python -m pip install kaggle (nothing was {done})")
+    try:
+        with _quiet():
             from kaggle.api.kaggle_api_extended import KaggleApi
 
             client = KaggleApi()
             client.authenticate()
     except Exception as error:
-        raise UserError(f"Kaggle's client failed ({reason(error)[:200]}): nothing was {done}") from error
+        raise UserError(f"{_refusal(error)}; nothing was {done}") from error
     except SystemExit as error:  # its way of saying that there are no credentials
         raise UserError(
             "Kaggle's client has no credentials: make a token at https://www.kaggle.com/settings, and save it where it "
-            f"says, or in KAGGLE_USERNAME and KAGGLE_KEY (nothing was {done})"
+            f"says, or in KAGGLE_USERNAME and KAGGLE_KEY; nothing was {done}"
         ) from error
-    try:
-        with contextlib.redirect_stdout(said), environment.quiet():
-            yield client
-    except (Exception, SystemExit) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)
-        if status == 403:
-            raise UserError(
-                f"Kaggle refuses: accept the competition's rules at {PAGE}/rules (nothing was {done})"
-            ) from error
-        if status == 401:
-            raise UserError(
-                "Kaggle does not know the credentials: make a new token at https://www.kaggle.com/settings "
-                f"(nothing was {done})"
-            ) from error
-        raise UserError(f"Kaggle's client failed ({reason(error)[:200]}): nothing was {done}") from error
+    return client
+
+
+@contextlib.contextmanager
+def _quiet():
+    with contextlib.redirect_stdout(io.StringIO()), environment.quiet():
+        yield
+
+
+def _refusal(error):
+    """Returns what a failure of Kaggle's client means, and what to do."""
+    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)
+    if status == 403:
+        return f"Kaggle refuses: accept the competition's rules at {PAGE}/rules"
+    if status == 401:
+        return "Kaggle does not know the credentials: make a new token at https://www.kaggle.com/settings"
+    return f"Kaggle's client failed ({reason(error)[:200]})"

@@ -1,25 +1,34 @@
+"""Opens data files, whatever contains them: plain, gzipped, or members of a zip. Never unpacks more than the limits."""
+
 import contextlib
 import gzip
 import os
 import re
 import zipfile
+from pathlib import Path
 
 from recognizer.base.errors import UserError, refused
-
-LARGEST = 512 * 2**20  # bytes of one file, decompressed; Kaggle's train.csv has 77 million
+from recognizer.data import limits
 
 
 def reading(name):
+    """Any exception in the block becomes a UserError that says that `name` cannot be read, and why."""
     return refused(f"{name} cannot be read, damaged or cut short?")
 
 
 def kind_of(path):
+    """Returns what contains the data at a path: "folder", "npz" (NumPy's zip), "zip", "gzip" or "csv" (all else)."""
+    if Path(path).is_dir():
+        return "folder"
     with reading(path), open(path, "rb") as file:
-        start = file.read(4)
-    return {b"PK": "zip", b"\x1f\x8b": "gzip"}.get(start[:2], "csv")
+        start = file.read(2)
+    if start == b"PK":
+        return "npz" if any(member.endswith(".npy") for member in zip_members(path)) else "zip"
+    return "gzip" if start == b"\x1f\x8b" else "csv"
 
 
 def zip_members(path):
+    """Returns the names of the files in a zip. Raises UserError for a name that would lie outside its folder."""
     with reading(path):
         members = zipfile.ZipFile(path).namelist()
     for member in members:
@@ -28,24 +37,29 @@ def zip_members(path):
     return members
 
 
+@contextlib.contextmanager
+def opened(file, member=None):
+    """Gives a stream of the decompressed bytes of a file, plain or gzipped, or of a member of a zip."""
+    if member is not None:
+        with zipfile.ZipFile(file) as archive, archive.open(member) as stream:
+            yield stream
+    else:
+        with (gzip.open if kind_of(file) == "gzip" else open)(file, "rb") as stream:
+            yield stream
+
+
 def decompressed(file, member, name):
-    """The bytes of a CSV that is plain, gzipped or in a zip, at most LARGEST."""
-    with reading(name), contextlib.ExitStack() as stack:
-        size, at_once = os.path.getsize(file), 2**22
-        if member is not None:
-            archive = stack.enter_context(zipfile.ZipFile(file))
-            size = archive.getinfo(member).compress_size
-            stream = stack.enter_context(archive.open(member))
-        elif kind_of(file) == "gzip":
-            stream = stack.enter_context(gzip.open(file))
-        else:
-            stream = stack.enter_context(open(file, "rb"))
-            at_once = LARGEST
-        chunks, total = [], 0
-        while chunk := stream.read(at_once):
-            chunks.append(chunk)
-            total += len(chunk)
-            # Digits as text shrink ten- to thirtyfold; a thousandfold is a bomb.
-            if total > LARGEST or total > 2**24 + 100 * size:
-                raise UserError(f"{name} unpacks to far more than a CSV of digits would: it was not read")
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    """Returns the bytes of a file, or of a member of a zip. Raises UserError if they are more than the limits allow."""
+    with reading(name), opened(file, member) as stream:
+        most = limits.unpacked_bytes(_packed_bytes(file, member))
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise UserError(f"{name} unpacks to far more than a CSV of digits would: it was not read")
+    return data
+
+
+def _packed_bytes(file, member):
+    if member is None:
+        return os.path.getsize(file)
+    with zipfile.ZipFile(file) as archive:
+        return archive.getinfo(member).compress_size

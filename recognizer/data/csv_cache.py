@@ -1,3 +1,5 @@
+"""Keeps the arrays of a parsed CSV beside it, or in the user's cache folder, for as long as the CSV is the same."""
+
 import hashlib
 import os
 from pathlib import Path
@@ -9,7 +11,7 @@ from recognizer.base.files import whole_file
 
 
 def _paths(file, member, digest):
-    """Where a parsed CSV may be kept: beside it, then in the user's cache folder."""
+    """Returns where a parsed CSV may be kept: beside it, then in the user's cache folder."""
     beside = Path(file).with_name(f".{Path(file).name}{'.' + Path(member).name if member else ''}.cache.npz")
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
     key = hashlib.sha256(digest.encode()).hexdigest()[:32]
@@ -17,14 +19,17 @@ def _paths(file, member, digest):
 
 
 def read(file, member, digest):
-    """Returns (x, y) if a sound cache of the very same source is there, else None."""
+    """Returns (x uint8 (n, 784), y uint8 (n,) or None) if there is a sound cache of the same CSV, else None.
+
+    digest: tells one CSV's content from another's.
+    """
     for path in _paths(file, member, digest):
         try:
             with np.load(path, allow_pickle=False) as cache:
                 if cache["digest"].item() != digest:
                     continue
                 x, y = cache["x"], cache["y"] if "y" in cache.files else None
-        except Exception:  # absent or damaged, of which NumPy tells by nearly every kind of exception
+        except Exception:  # absent or damaged: NumPy raises nearly every kind of exception
             continue
         sound = x.dtype == np.uint8 and x.ndim == 2 and x.shape[1] == 784
         if sound and (y is None or (y.dtype == np.uint8 and y.shape == x.shape[:1] and y.max() < 10)):
@@ -33,15 +38,16 @@ def read(file, member, digest):
 
 
 def write(file, member, digest, x, y):
+    """Keeps what was parsed, in the first place that can be written to; nowhere if none can."""
     arrays = dict(x=x, digest=np.array(digest)) | ({} if y is None else dict(y=y))
     for path in _paths(file, member, digest):
         try:
-            # A folder marked read-only is left alone even where the user, root say, could write to it.
+            # A folder marked read-only is left alone even if the user (root, say) could write to it.
             if path.parent.exists() and not path.parent.stat().st_mode & 0o222:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as temporary:
                 np.savez(temporary, **arrays)
             return
-        except (OSError, UserError):  # then without
+        except (OSError, UserError):
             continue

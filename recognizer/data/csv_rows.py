@@ -1,3 +1,5 @@
+"""Reads a CSV of pixels in Kaggle's form: its header, then its rows, with the row and the column of every fault."""
+
 import csv
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -5,24 +7,26 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from recognizer.base.errors import UserError
-
-KAGGLE_PAGE = "https://www.kaggle.com/c/digit-recognizer/data"
-
+from recognizer.data import competition, limits
 
 PIXELS = [f"pixel{i}" for i in range(784)]
+COLUMNS = {"train": ["label", *PIXELS], "test": PIXELS}
+BLOCK = 2**21  # bytes that are parsed at once, on a thread
 
 
 def read_header(data, name):
-    """Returns (column names, where the first row starts) of a CSV; UserError for what is no CSV at all."""
+    """Returns (column names, where the first row starts) of a CSV. Raises UserError for what is no CSV."""
     if not data or data.isspace():
         raise UserError(f"{name} is empty")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UserError(f"{name} is in UTF-16: save it as CSV in UTF-8")
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     if data[start : start + 512].lstrip().startswith(b"<"):
-        raise UserError(f"{name} is a web page, not a CSV (a log-in page?): download the file from {KAGGLE_PAGE}")
+        raise UserError(
+            f"{name} is a web page, not a CSV (a log-in page?): download the file from {competition.PAGE}/data"
+        )
     end = data.find(b"\n")
-    line = data[start : end if end >= 0 else len(data)][: 2**16].rstrip(b"\r")
+    line = data[start : end if end >= 0 else len(data)][: limits.HEADER_BYTES].rstrip(b"\r")
     try:
         text = line.decode("utf-8")
         if re.search(r"[\x00-\x08\x0e-\x1f]", text):
@@ -33,11 +37,12 @@ def read_header(data, name):
     return columns, end + 1 if end >= 0 else len(data)
 
 
-def _check_header(header, expected, name, part):
+def _check_header(header, name, part):
+    """Raises UserError, with what is wrong first, if a header is not that of a part, "train" or "test"."""
+    expected, other = COLUMNS[part], "test" if part == "train" else "train"
     if header == expected:
         return
-    other = "test" if part == "train" else "train"
-    if header == (PIXELS if part == "train" else ["label", *PIXELS]):
+    if header == COLUMNS[other]:
         has = "has no label column" if part == "train" else "has a label column"
         hint = " (predict.py --test FILE)" * (part == "test")
         raise UserError(f"{name} is a {other}.csv ({has}), where a {part}.csv is needed{hint}")
@@ -63,50 +68,61 @@ def _check_header(header, expected, name, part):
 
 
 def few(names):
+    """Returns the first three names, for a line, and how many more there are."""
     shown = ", ".join(repr(name[:40]) for name in names[:3])
     return shown + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
-def parse_pixels(data, header, start, name, part):
-    """Parses rows of whole numbers: uint8 (rows, columns).
+def parse(data, header, start, name, part):
+    """Returns (pixels uint8 (n, 784), labels uint8 (n,), or None of part "test") of a CSV whose rows begin at `start`.
 
-    Blocks of some megabytes are parsed as arrays of bytes on all cores, faster than by a CSV reader; a block with
-    anything but digits, commas and line ends is first cleaned line by line, which finds the line at fault.
+    Raises UserError, with row and column, if a header or a cell is not as it should be.
+    Blocks of lines are parsed as arrays of bytes on all cores, faster than by a CSV reader. A block with anything but
+    digits, commas and line ends is first cleaned line by line, which finds the line at fault.
     """
     import joblib
 
-    expected = PIXELS if part == "test" else ["label", *PIXELS]
-    _check_header(header, expected, name, part)
+    _check_header(header, name, part)
+    columns, spans = COLUMNS[part], _blocks(data, start)
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        parsed = list(pool.map(lambda span: _parse_block(data[span] + b"\n", len(columns)), spans))
+    blocks, row = [], 1
+    for span, values in zip(spans, parsed, strict=True):
+        if values is None:
+            values = _parse_block(_cleaned(data[span] + b"\n", columns, row, name), len(columns))
+        _check_range(values, columns, row, name)
+        blocks.append(values.astype(np.uint8))
+        row += len(values)
+    if not blocks:
+        raise UserError(f"{name} has a header and no rows")
+    values = np.concatenate(blocks)
+    return (values, None) if part == "test" else (values[:, 1:], values[:, 0])
+
+
+def _blocks(data, start):
+    """Returns slices of whole lines, from `start` on, without blank lines at the end."""
     end = len(data)
     while end > start and data[end - 1] in b"\r\n":
         end -= 1
     spans = []
     while start < end:
-        stop = data.find(b"\n", min(start + 2**21, end))
+        stop = data.find(b"\n", min(start + BLOCK, end))
         stop = end if stop < 0 else min(stop, end)
         spans.append(slice(start, stop))
         start = stop + 1
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        parsed = list(pool.map(lambda span: _parse_block(data[span] + b"\n", len(expected)), spans))
-    blocks, row = [], 1
-    for span, values in zip(spans, parsed, strict=True):
-        if values is None:
-            values = _parse_block(_cleaned(data[span] + b"\n", expected, row, name), len(expected))
-        limits = np.full(len(expected), 255)
-        if part == "train":
-            limits[0] = 9
-        if (values > limits).any():
-            i, j = np.argwhere(values > limits)[0]
-            bad_cell(name, row + i, expected[j], str(values[i, j]))
-        blocks.append(values.astype(np.uint8))
-        row += len(values)
-    if not blocks:
-        raise UserError(f"{name} has a header and no rows")
-    return np.concatenate(blocks)
+    return spans
+
+
+def _check_range(values, columns, row, name):
+    """Raises UserError at the first value that is too large. row: the number of the first row."""
+    largest = np.array([9 if column == "label" else 255 for column in columns])
+    if (values > largest).any():
+        i, j = np.argwhere(values > largest)[0]
+        bad_cell(name, row + i, columns[j], str(values[i, j]))
 
 
 def _parse_block(block, columns):
-    """bytes of whole lines -> uint16 (rows, columns); None if it holds anything but rows of 1- to 3-digit numbers."""
+    """Returns whole lines as uint16 (rows, columns); None if they hold anything but numbers of one to three digits."""
     text = np.frombuffer(block, np.uint8)
     at = np.flatnonzero(text < ord("0"))  # commas and line ends
     if len(at) % columns or text.max() > ord("9"):
@@ -125,8 +141,8 @@ def _parse_block(block, columns):
     return values.reshape(-1, columns)
 
 
-def _cleaned(block, expected, row, name):
-    """The lines of a block without quotes and carriage returns; UserError at the first line that is no row."""
+def _cleaned(block, columns, row, name):
+    """Returns a block's lines without quotes and carriage returns. Raises UserError at the first that is no row."""
     lines = []
     for line in block[:-1].split(b"\n"):
         text = line.rstrip(b"\r").decode("utf-8", "replace")
@@ -136,12 +152,12 @@ def _cleaned(block, expected, row, name):
             raise UserError(f"{name}: row {row} (line {row + 1}): a quotation mark is not closed") from None
         if text == "":
             raise UserError(f"{name}: row {row} (line {row + 1}) is blank: remove it")
-        if len(cells) != len(expected):
-            cut = ": cut short?" if len(cells) < len(expected) else ""
+        if len(cells) != len(columns):
+            cut = ": cut short?" if len(cells) < len(columns) else ""
             raise UserError(
-                f"{name}: row {row} (line {row + 1}) has {len(cells)} columns where {len(expected)} are needed{cut}"
+                f"{name}: row {row} (line {row + 1}) has {len(cells)} columns where {len(columns)} are needed{cut}"
             )
-        for column, cell in zip(expected, cells, strict=True):
+        for column, cell in zip(columns, cells, strict=True):
             if not (cell.isascii() and cell.isdigit() and len(cell) <= 3):
                 bad_cell(name, row, column, cell)
         lines.append(",".join(cells))
@@ -150,6 +166,7 @@ def _cleaned(block, expected, row, name):
 
 
 def bad_cell(name, row, column, found):
+    """Raises the UserError of a cell that holds no label or no pixel."""
     needed = "a label, 0 to 9" if column == "label" else "a whole number from 0 to 255"
     found = f"{found[:40]!r}" if found else "nothing"
     raise UserError(f"{name}: row {row} (line {row + 1}), column {column}: {found} is not {needed}")

@@ -1,7 +1,7 @@
-"""Photographs, scans and drawings of a digit, brought to MNIST's form.
+"""Brings photographs, scans and drawings of a digit to MNIST's form.
 
-Ink is what differs from the paper around it, however that is lit: the paper is found by closing what is narrower than
-a stroke can be (Sternberg's background subtraction, by grey-scale morphology). Frames, edges and specks are left out.
+Ink is what differs from the paper around it, however the paper is lit: a grey-scale closing of what is narrower than a
+stroke can be gives the paper (Sternberg's background subtraction). Frames, edges and specks are left out.
 """
 
 import math
@@ -10,29 +10,33 @@ import warnings
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
+from recognizer.data import limits
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # Pillow's others may start programs, as EPS does
-
-
-LARGEST_SIDE = 400  # pixels that are looked at; a digit needs 20
-
-
-LARGEST_IMAGE = 2**25  # pixels that are read, but for JPEG: 256 MB
+SIDE = 400  # pixels: larger images are scaled down to this; a digit needs 20
 
 
 def read_image(path):
-    """Reads an image file of any size and polarity, as uint8 (28, 28) in MNIST's form.
+    """Returns the digit in an image file of any size and polarity, as uint8 (28, 28) in MNIST's form.
 
     Raises UserError for a file that is no image, or shows nothing.
     """
+    found = digit(_gray(path))
+    if found is None:
+        raise UserError(f"{path} shows no digit: it is of one shade")
+    return found
+
+
+def _gray(path):
+    """Returns an image file's pixels as uint8 (height, width), at most SIDE high and wide, upright and on white."""
     from PIL import Image, ImageOps
 
     with refused(f"{path} is not an image that can be read"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # of a file that is damaged, and can be read all the same
+        warnings.filterwarnings("ignore", module="PIL")  # of a damaged file that can still be read
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 89 million pixels
         with Image.open(path, formats=FORMATS) as image:
-            image.draft("L", (LARGEST_SIDE, LARGEST_SIDE))  # JPEG's way to be read smaller, and for less
-            if math.prod(image.size) > LARGEST_IMAGE:
+            image.draft("L", (SIDE, SIDE))  # JPEG can be read at a smaller size, in less time
+            if math.prod(image.size) > limits.IMAGE_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many: make it smaller")
             if image.mode == "F" or image.mode.startswith("I"):
                 image = _of_8_bits(image)
@@ -42,16 +46,12 @@ def read_image(path):
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             image = image.convert("L")
-            image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.BOX)
-            gray = np.asarray(image)
-    found = digit(gray)
-    if found is None:
-        raise UserError(f"{path} shows no digit: it is of one shade")
-    return found
+            image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+            return np.asarray(image)
 
 
 def _of_8_bits(image):
-    """A grey image of 16 bits, 32 or floats as one of 8; its white is the power of two above all that is in it."""
+    """Returns a grey image of more bits, or of floats, with 8 bits; white is the power of two above all its values."""
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(image, np.float32)).clip(0)
@@ -60,7 +60,7 @@ def _of_8_bits(image):
 
 
 def digit(gray):
-    """The digit on an image uint8 (height, width), as uint8 (28, 28) in MNIST's form; None if there is none.
+    """Returns the digit on an image uint8 (height, width), as uint8 (28, 28) in MNIST's form; None if there is none.
 
     An image of 28x28 pixels, light on dark, is in that form already, and is returned as it is.
     """
@@ -71,7 +71,11 @@ def digit(gray):
 
 
 def written(gray):
-    """What is written on an image (height, width): float32, as high and wide or more, 0 paper to 255 ink; or None."""
+    """Returns what is written on an image (height, width), or None.
+
+    It is float32, 0 paper to 255 ink, of the part of the image within a frame, and some pixels more where a fine pen's
+    strokes are widened.
+    """
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(gray.astype(np.float32), min(gray.shape) / 200)
@@ -94,15 +98,23 @@ def written(gray):
     # Again without what is faint, which may have joined a shadow's edge to the digit.
     labels, _ = ndimage.label(kept & (contrast > 0.3 * full), np.ones((3, 3)))
     kept = _of_the_digit(contrast, labels)
-    # MNIST's strokes are two pixels wide and more: a fine pen's would vanish when they are scaled.
+    return (255 * _widened(np.where(kept, np.minimum(contrast / full, 1), 0), kept)).astype(np.float32)
+
+
+def _widened(ink, kept):
+    """Returns ink, 0 to 1, with the strokes of a fine pen widened: MNIST's are at least two pixels wide when scaled.
+
+    kept: bool, where the digit is.
+    """
+    from scipy import ndimage
+
     side = max(np.ptp(where) + 1 for where in np.nonzero(kept))
     width = 4 * ndimage.distance_transform_edt(kept)[kept].mean()  # of a band: four times its mean depth
-    ink = np.where(kept, np.minimum(contrast / full, 1), 0)
     lacking = round(0.11 * side - width)
-    if lacking > 0:
-        disk = np.hypot(*np.ogrid[-lacking : lacking + 1, -lacking : lacking + 1]) <= (lacking + 1) / 2
-        ink = ndimage.grey_dilation(np.pad(ink, lacking), footprint=disk)
-    return (255 * ink).astype(np.float32)
+    if lacking <= 0:
+        return ink
+    disk = np.hypot(*np.ogrid[-lacking : lacking + 1, -lacking : lacking + 1]) <= (lacking + 1) / 2
+    return ndimage.grey_dilation(np.pad(ink, lacking), footprint=disk)
 
 
 def _border(image):
@@ -121,21 +133,21 @@ def _is_light_on_dark(image):
 
 
 def _thinner(image, width):
-    """How much darker than the paper around it each pixel of what is thinner than `width` is: of the image's shape."""
+    """Returns by how much each pixel of what is thinner than `width` is darker than the paper around it."""
     from scipy import ndimage
 
     return ndimage.grey_closing(image, (max(5, width),) * 2, mode="nearest") - image
 
 
 def _within_frame(image):
-    """The part of an image that a dark line goes round, as slices of rows and columns; None if there is none."""
+    """Returns the part of an image inside a dark frame, as slices of rows and columns; None if there is no frame."""
     from scipy import ndimage
 
     contrast = _thinner(image, min(image.shape) // 8)
     labels, _ = ndimage.label(contrast > max(12, 5 * np.median(contrast)), np.ones((3, 3)))
     for i, box in enumerate(ndimage.find_objects(labels), 1):
         if any(2 * (part.stop - part.start) < size for part, size in zip(box, image.shape, strict=True)):
-            continue  # it goes round less than a quarter
+            continue  # it encloses less than a quarter
         inside = ndimage.binary_fill_holes(labels[box] == i) & (labels[box] != i)
         if inside.mean() < 0.7:  # a 0 has less, a box has more
             continue
@@ -152,7 +164,7 @@ def _within_frame(image):
 
 
 def _of_the_digit(contrast, labels):
-    """Where the digit's parts are, the strongest connected one and what is near it: bool, of `labels`' shape."""
+    """Returns where the digit is, the strongest connected part and those near it: bool, of the shape of `labels`."""
     from scipy import ndimage
 
     numbers = np.arange(1, labels.max() + 1)
@@ -172,7 +184,7 @@ def _of_the_digit(contrast, labels):
 
 
 def mnist_form(ink):
-    """Brings a digit to MNIST's form: its box scaled to fit 20x20 pixels, its centre of mass in the middle of 28x28.
+    """Returns a digit in MNIST's form: its box scaled to fit 20x20 pixels, its centre of mass in the middle of 28x28.
 
     ink: (height, width), 0 background to 255. Returns uint8 (28, 28).
     After http://yann.lecun.com/exdb/mnist/.

@@ -1,3 +1,6 @@
+"""Reads image files of digits: those that a CSV names, with their labels, and those in folders."""
+
+import functools
 import io
 import re
 from pathlib import Path
@@ -6,61 +9,9 @@ import numpy as np
 
 from recognizer.base.errors import UserError, refused
 from recognizer.data import csv_rows, handwriting
-from recognizer.data.handwriting import read_image
-
-
-def read_image_table(data, header, start, file, member, name, part):
-    """A CSV of file names (and labels) beside image files: Returns x, y as in Images."""
-    import pandas as pd
-
-    if member is not None:
-        raise UserError(f"{name} lists image files: unpack the zip and give the folder")
-    labels = [column for column in header if column.lower() in ("label", "class", "digit")]
-    if len(header) != (2 if part == "train" else 1) or len(labels) != (part == "train"):
-        needed = "a column of file names and a column 'label'" if part == "train" else "one column of file names"
-        raise UserError(
-            f"{name}: line 1: columns {csv_rows.few(header)}: needed are label,pixel0,...,pixel783"
-            f"{'' if part == 'train' else ' without label'}, or {needed}"
-        )
-    column = next(column for column in header if column not in labels)
-    with refused(f"{name} cannot be read"):
-        # By our own reading of the header: pandas renames a column without a name.
-        kept = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        table = pd.read_csv(io.BytesIO(data), header=0, names=header, **kept)
-    if table.empty:
-        raise UserError(f"{name} has a header and no rows")
-    inside = None  # {name: paths} of the files in the folders below, where they are needed
-    x = np.empty((len(table), 28, 28), np.uint8)
-    for i, image in enumerate(table[column]):
-        path = file.parent / image
-        if not image or ".." in Path(image).parts or Path(image).is_absolute():
-            _bad_image(name, i + 1, column, image, "is not a file beside this CSV")
-        if not path.is_file():
-            if inside is None:
-                inside = {}
-                for other in file.parent.rglob("*"):
-                    inside.setdefault(other.name, []).append(other)
-            found = inside.get(path.name, [])
-            if len(found) > 1:
-                what = f"is in {len(found)} folders: give each file's path from this CSV's folder"
-                _bad_image(name, i + 1, column, image, what)
-            if not found:
-                _bad_image(name, i + 1, column, image, "is not there")
-            path = found[0]
-        x[i] = read_image(path)
-    if part == "test":
-        return x, None
-    for i, label in enumerate(table[labels[0]]):
-        if not re.fullmatch(r"[0-9]", label):
-            csv_rows.bad_cell(name, i + 1, "label", label)
-    return x, table[labels[0]].astype(np.uint8).to_numpy(copy=True)
-
-
-def _bad_image(name, row, column, image, what):
-    raise UserError(f"{name}: row {row} (line {row + 1}), column {column}: {image[:80]!r} {what}")
-
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+LABELS = ("label", "class", "digit")  # names of the column of labels
 
 
 def read_images(paths):
@@ -77,3 +28,77 @@ def read_images(paths):
         else:
             raise UserError(f"there is no image at {path}")
     return files, np.stack([handwriting.read_image(file) for file in files])
+
+
+def read_table(data, header, file, member, name, part):
+    """Returns (x, y) as in Images of a CSV of file names (and labels) that lies beside the image files.
+
+    data: the CSV's bytes. file, member: where it is. name: of it, for error lines. part: "train", or "test" without
+    labels. Raises UserError, with row and column, for a file or a label that is not sound.
+    """
+    if member is not None:
+        raise UserError(f"{name} lists image files: unpack the zip and give the folder")
+    column, label = _columns(header, name, part)
+    table = _strings(data, header, name)
+    below = functools.cache(lambda: _files_below(file.parent))  # looked for once, where it is needed
+    x = np.empty((len(table), 28, 28), np.uint8)
+    for i, image in enumerate(table[column]):
+        path, fault = _find(file.parent, image, below)
+        if fault:
+            raise UserError(f"{name}: row {i + 1} (line {i + 2}), column {column}: {image[:80]!r} {fault}")
+        x[i] = handwriting.read_image(path)
+    if label is None:
+        return x, None
+    for i, found in enumerate(table[label]):
+        if not re.fullmatch(r"[0-9]", found):
+            csv_rows.bad_cell(name, i + 1, "label", found)
+    return x, table[label].astype(np.uint8).to_numpy(copy=True)
+
+
+def _columns(header, name, part):
+    """Returns the names of the column of file names and of that of labels, or None of part "test"."""
+    labels = [column for column in header if column.lower() in LABELS]
+    if len(header) != (2 if part == "train" else 1) or len(labels) != (part == "train"):
+        needed = "a column of file names and a column 'label'" if part == "train" else "one column of file names"
+        raise UserError(
+            f"{name}: line 1: columns {csv_rows.few(header)}: needed are label,pixel0,...,pixel783"
+            f"{'' if part == 'train' else ' without label'}, or {needed}"
+        )
+    return next(column for column in header if column not in labels), labels[0] if labels else None
+
+
+def _strings(data, header, name):
+    """Returns the rows of a CSV as a pandas.DataFrame of strings."""
+    import pandas as pd
+
+    with refused(f"{name} cannot be read"):
+        # With our own reading of the header: pandas renames a column without a name.
+        kept = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(io.BytesIO(data), header=0, names=header, **kept)
+    if table.empty:
+        raise UserError(f"{name} has a header and no rows")
+    return table
+
+
+def _files_below(folder):
+    """Returns the files in a folder and all below it, by name: {name: [path, ...]}."""
+    files = {}
+    for path in folder.rglob("*"):
+        files.setdefault(path.name, []).append(path)
+    return files
+
+
+def _find(folder, image, below):
+    """Returns (path, None) of the image file that a CSV in `folder` names, or (None, what is wrong).
+
+    below: gives the files below the folder by name. One of them may be named without its folder.
+    """
+    path = folder / image
+    if not image or ".." in Path(image).parts or Path(image).is_absolute():
+        return None, "is not a file beside this CSV"
+    if path.is_file():
+        return path, None
+    found = below().get(path.name, [])
+    if len(found) > 1:
+        return None, f"is in {len(found)} folders: give each file's path from this CSV's folder"
+    return (found[0], None) if found else (None, "is not there")

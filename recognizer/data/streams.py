@@ -1,3 +1,5 @@
+"""Random streams, of which each use has its own, and the splits of the labelled rows that are drawn from them."""
+
 import numpy as np
 
 from recognizer.base.errors import UserError
@@ -6,16 +8,19 @@ PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "tes
 
 
 def rng(purpose, seed, net=0, epoch=0, step=0):
-    """The random stream of (seed, net, epoch, step, purpose): a numpy.random.Generator of its own for each.
+    """Returns the random stream of (seed, net, epoch, step, purpose), one of PURPOSES: a numpy.random.Generator.
 
-    All randomness here is drawn so. All are whole numbers from 0 to 2^32 - 1, so that no two streams coincide.
+    All random numbers are drawn from such streams. The numbers are whole ones below 2^32, so no two streams coincide.
     """
     entropy = [seed, net, epoch, step, PURPOSES.index(purpose)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 def split(n, validation_split, random_state):
-    """Returns (training rows, validation rows) of `n`, sorted int64 arrays, by scikit-learn's train_test_split."""
+    """Returns (training rows, validation rows) of `n`, sorted int64 arrays, by scikit-learn's train_test_split.
+
+    Raises UserError if so few rows cannot be split.
+    """
     from sklearn.model_selection import train_test_split
 
     if not validation_split:

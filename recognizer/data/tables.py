@@ -1,3 +1,5 @@
+"""Reads a table of labelled or unlabelled digits: a CSV of pixels, parsed once and cached, or of image files' names."""
+
 import hashlib
 from pathlib import Path
 
@@ -10,7 +12,10 @@ KAGGLE_TEST_ROWS = 28_000
 
 
 def read_table(file, member, part):
-    """Reads one CSV, from its cache where that is sound. part: "train" or "test"."""
+    """Returns the Images of a CSV. Raises UserError, with row and column, if it is not sound.
+
+    file: plain or gzipped, or a zip with `member`. part: "train" or "test", which has no labels.
+    """
     name = f"{file}" if member is None else f"{file} ({member})"
     with containers.reading(name), open(file, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest() + f":{member}:{part}"
@@ -19,10 +24,8 @@ def read_table(file, member, part):
         data = containers.decompressed(file, member, name)
         header, start = csv_rows.read_header(data, name)
         if len(header) <= 2 and not set(header) & set(csv_rows.PIXELS):
-            x, y = image_files.read_image_table(data, header, start, Path(file), member, name, part)
-            return Images(x, y, name)
-        values = csv_rows.parse_pixels(data, header, start, name, part)
-        cached = values if part == "test" else values[:, 1:], values[:, 0] if part == "train" else None
+            return Images(*image_files.read_table(data, header, Path(file), member, name, part), name)
+        cached = csv_rows.parse(data, header, start, name, part)
         csv_cache.write(file, member, digest, *cached)
     x, y = cached
     x = np.ascontiguousarray(x).reshape(-1, 28, 28)

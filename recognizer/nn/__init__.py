@@ -1,0 +1,1 @@
+"""Registry of architectures, layers, optimizers, flipped classes, saved nets."""

@@ -14,7 +14,7 @@ import zipfile
 from recognizer.base.errors import refused
 from recognizer.base.files import whole_file
 from recognizer.base.reasons import REGISTER, reason
-from recognizer.data.containers import LARGEST
+from recognizer.data.limits import FILE_BYTES
 from recognizer.nn import portable, sizes
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
@@ -156,8 +156,8 @@ def _checked(path):
         if {member.filename for member in members} != MEMBERS or len(members) != len(MEMBERS):
             names = ", ".join(repr(member.filename[:60]) for member in members[:5])
             raise ValueError(f"it holds {names or 'nothing'}, where {', '.join(sorted(MEMBERS))} belong")
-        if sum(member.file_size for member in members) > LARGEST:
-            raise ValueError(f"it unpacks to more than {LARGEST >> 20} MB")
+        if sum(member.file_size for member in members) > FILE_BYTES:
+            raise ValueError(f"it unpacks to more than {FILE_BYTES >> 20} MB")
         if archive.getinfo("config.json").file_size > LARGEST_CONFIG:
             raise ValueError("its config.json is far too large")
         config = portable.portable(json.loads(archive.read("config.json"))) | {"compile_config": None}

@@ -1,0 +1,1 @@
+"""Pictures, a run's report, pages of runs, submissions."""

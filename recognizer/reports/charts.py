@@ -1,17 +1,6 @@
-# PYTHON_ARGCOMPLETE_OK
-"""Every picture: of a run after training, of a submission, and of the digits themselves.
+"""Charts: each function takes numbers and returns a matplotlib Figure."""
 
-    python -m recognizer plot augmented --recipe grenholm     30 digits as that recipe would train on them
-    python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
-    python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
-    python -m recognizer plot samples                         eight digits of each class
-    python -m recognizer plot centres                         where the digits lie, and which augmentation covers that
-    python -m recognizer plot layers --recipe deotte          layers and parameters
-    python -m recognizer plot spread single-1 deotte-1        the accuracies of the nets of runs
-
-A run leaves the others in its folder: curves, steps, layers, spread, confusion, mistakes, calibration, hardest.
-"""
-
+import math
 from pathlib import Path
 
 import matplotlib
@@ -25,72 +14,142 @@ from recognizer.runs import metrics
 matplotlib.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
-# Okabe and Ito's palette, told apart by the colour-blind; line styles tell the same in grey.
+# Okabe and Ito's palette, which the colour-blind can tell apart; in grey, line styles differ too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 
 def save(figure, path):
-    """Writes a figure, whole or not at all; returns the path."""
+    """Writes a figure atomically, and returns its path."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120, bbox_inches="tight")
     return Path(path)
 
 
-def curves(logs, title):
-    """Loss, accuracy and learning rate by epoch, a line for each net. logs: a list of lists of dicts, as net-NN.csv."""
+def curves(logs, steps, finals, title, validation="validation"):
+    """Loss, accuracy and learning rate by epoch, a line for each net.
+
+    logs, steps: for each net a list of dicts, as net-NN.csv and net-NN.steps.csv have them. finals: for each net the
+    epoch whose weights were saved, and the saved net's validation accuracy; [] without validation. validation: what the
+    validation during training is called.
+    """
     figure = Figure(figsize=(7, 7.5), layout="constrained")
     loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=[3, 3, 2])
-    validated = "val_loss" in logs[0][0]
-    kinds = [("", "training", ORANGE, "--")] + [("val_", "validation", BLUE, "-")] * validated
-    for net, log in enumerate(logs):
+    kinds = [("", "training", ORANGE, "--")]
+    if "val_loss" in logs[0][0]:
+        kinds.append(("val_", validation, BLUE, "-" if validation == "validation" else ":"))
+    style = dict(lw=1.4, alpha=1 if len(logs) == 1 else 0.5)
+    for net, (log, by_step) in enumerate(zip(logs, steps, strict=True)):
         epochs = [row["epoch"] for row in log]
-        style = dict(lw=1.4, alpha=1 if len(logs) == 1 else 0.5, marker="." if len(log) < 3 else None)
+        marker = "." if len(log) < 3 else None
+        at = np.array([row["step"] for row in by_step]) / math.ceil(by_step[-1]["step"] / len(log))
+        means = running_mean([row["loss"] for row in by_step])
+        loss.plot(at, means, color=ORANGE, lw=0.8, alpha=0.5, label=None if net else "training, by step (running mean)")
+        rate.plot(at, [row["learning_rate"] for row in by_step], color=GREY, **style)
         for prefix, label, color, line in kinds:
             for axes, key in ((loss, "loss"), (accuracy, "accuracy")):
                 values = [row[prefix + key] for row in log]
-                axes.plot(epochs, values, line, color=color, label=None if net else label, **style)
-        rate.plot(epochs, [row["learning_rate"] for row in log], color=GREY, **style)
-    # The first epochs are far off and would flatten all that follows.
-    errors = [1 - row[key] for log in logs for row in log for key in ("accuracy", "val_accuracy") if key in row]
+                axes.plot(epochs, values, line, color=color, label=None if net else label, marker=marker, **style)
+    if finals:
+        label = f"validation, the saved net: {finals[0][1]:.2%}" if len(finals) == 1 else "validation, the saved nets"
+        accuracy.plot(*zip(*finals, strict=True), "D", color=BLUE, markersize=6, label=label, clip_on=False)
     loss.set(ylabel="loss (log scale)", yscale="log")
     plain_numbers(loss)
+    # The first epochs are far off and would flatten all others, as would a validation that is not of the saved net.
+    keys = ["accuracy", *["val_accuracy"] * (validation == "validation")]
+    errors = [1 - row[key] for log in logs for row in log for key in keys if key in row]
+    errors += [1 - share for _, share in finals]
     accuracy.set(ylabel="accuracy", ylim=(1 - min(1, 3 * float(np.median(errors)) + 1e-3), 1))
-    accuracy.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
-    rate.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+    accuracy.yaxis.set_major_formatter(percent)
+    rate.set(xlabel="epoch", ylabel="learning rate", xlim=(0, None), ylim=(0, None))
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (loss, accuracy, rate):
         axes.grid(alpha=0.3)
-    loss.legend(frameon=False)
+    for axes in (loss, accuracy):
+        axes.legend(frameon=False)
     loss.set_title(title + (f", {len(logs)} nets" if len(logs) > 1 else ""))
     return figure
 
 
-def confusion_matrix(labels, predicted, title):
-    """How often each digit was taken for each; labels, predicted: integers (n,)."""
+def steps(logs, title):
+    """Loss by step with its running mean, a line for each net, and the learning rate.
+
+    logs: for each net a list of dicts, as net-NN.steps.csv has them.
+    """
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    loss, rate = figure.subplots(2, sharex=True, height_ratios=[3, 1.5])
+    style = dict(lw=1.4, alpha=1 if len(logs) == 1 else 0.5)
+    for net, log in enumerate(logs):
+        at, losses = [row["step"] for row in log], [row["loss"] for row in log]
+        label = None if net else "of a step"
+        loss.plot(at, losses, color=ORANGE, lw=0.6, alpha=max(0.05, 0.35 / len(logs)), zorder=1, label=label)
+        label = None if net else f"running mean of {window(losses):,} steps"
+        loss.plot(at, running_mean(losses), color=ORANGE, marker="." if len(log) < 3 else None, label=label, **style)
+        rate.plot(at, [row["learning_rate"] for row in log], color=GREY, **style)
+    loss.set(ylabel="training loss (log scale)", yscale="log")
+    plain_numbers(loss)
+    rate.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+    for axes in (loss, rate):
+        axes.grid(alpha=0.3)
+    if window(losses) > 1:
+        loss.legend(frameon=False)
+    loss.set_title(title + (f", {len(logs)} nets" if len(logs) > 1 else ""))
+    return figure
+
+
+def window(values):
+    """How many values a running mean is taken over: a hundredth of them."""
+    return max(1, len(values) // 100)
+
+
+def running_mean(values):
+    """Returns the mean of the values around each value; at both ends of those that there are."""
+    ones = np.ones(window(values))
+    return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
+
+
+def plain_numbers(axes):
+    """Writes the numbers of a logarithmic axis in full, and more of them if it spans few powers of ten."""
+    low, high = axes.get_ylim()
+    between = LogLocator(subs=[2, 5] if high / low > 4 else [2, 3, 4, 5, 6, 7, 8, 9])
+    axes.yaxis.set_minor_locator(between if high / low < 100 else NullLocator())
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}")
+
+
+def percent(share, _):
+    """Formats a tick of an axis of shares."""
+    return f"{100 * share:.4g}%"
+
+
+def confusion_matrix(labels, predicted, title, in_percent=False):
+    """How often each digit was taken for each: as counts, or in percent of the digits with a label (of a row).
+
+    labels, predicted: integers (n,).
+    """
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, predicted), 1)
     wrong = counts * (1 - np.eye(10))  # only mistakes are shaded: the diagonal would drown them
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1) * 2)
-    for label in range(10):
-        for guess in range(10):
-            if counts[label, guess]:
-                bold = "bold" if label == guess else "normal"
-                axes.text(guess, label, f"{counts[label, guess]:,}", ha="center", va="center", fontweight=bold)
+    for label, guess in zip(*np.nonzero(counts), strict=True):
+        count = counts[label, guess]
+        cell = f"{100 * count / counts[label].sum():.1f}" if in_percent else f"{count:,}"
+        weight = "bold" if label == guess else "normal"
+        axes.text(guess, label, cell, ha="center", va="center", fontweight=weight)
     axes.set(xticks=range(10), yticks=range(10), xlabel="predicted", ylabel="label")
     axes.spines[:].set_visible(True)
     mistaken = int(wrong.sum())
-    axes.set_title(f"{title}\n{mistaken:,} of {len(labels):,} wrong ({mistaken / len(labels):.2%})")
+    unit = "; in percent of each label" if in_percent else ""
+    axes.set_title(f"{title}\n{mistaken:,} of {len(labels):,} wrong ({mistaken / len(labels):.2%}){unit}")
     return figure
 
 
 def digit_grid(x, captions, columns, title):
     """A grid of digits with a caption under each. x: (n, 28, 28) in 0..255."""
     rows = max(1, -(-len(x) // columns))
-    high = (
-        28 + 5 + 7 * max([caption.count("\n") + 1 for caption in captions], default=1)
-    )  # pixels of a row with captions
+    lines = max([caption.count("\n") + 1 for caption in captions], default=1)
+    high = 28 + 5 + 7 * lines  # pixels of a row with its captions
     sheet = np.zeros((rows * high, columns * 32), np.float32)
     figure = Figure(figsize=(columns * 0.95, rows * high / 32 + 0.4), layout="constrained")
     axes = figure.subplots()
@@ -106,45 +165,38 @@ def digit_grid(x, captions, columns, title):
 
 def mistakes(x, y, probabilities, title, most=40):
     """The misclassified digits, the most confident mistakes first, with label, prediction and its probability."""
-    predicted, sure = probabilities.argmax(1), probabilities.max(1)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != y)
-    shown = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
-    captions = [f"{y[i]} taken for {predicted[i]}\n{sure[i]:.0%}" for i in shown]
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    captions = [f"{y[i]} taken for {predicted[i]}\n{confidence[i]:.0%}" for i in shown]
     which = f"{len(wrong)} mistake{'s' * (len(wrong) != 1)}"
     if len(wrong) > most:
-        which = f"the {len(shown)} surest of {which}"
+        which = f"the {len(shown)} most confident of {which}"
     return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability)")
 
 
-def plain_numbers(axes):
-    """Numbers on a logarithmic axis as people write them; where it spans few powers of ten, between these too."""
-    low, high = axes.get_ylim()
-    between = LogLocator(subs=[2, 5] if high / low > 4 else [2, 3, 4, 5, 6, 7, 8, 9])
-    axes.yaxis.set_minor_locator(between if high / low < 100 else NullLocator())
-    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        set_formatter(lambda value, _: f"{value:g}")
+def hardest(x, y, probabilities, title, answers=False, most=50):
+    """The labelled digits whose label has the least probability: numbered as a quiz, or with their labels."""
+    rows = np.argsort(probabilities[np.arange(len(y)), y], kind="stable")[:most]
+    if not answers:
+        numbers = [str(i) for i in range(1, len(rows) + 1)]
+        return digit_grid(x[rows], numbers, 10, f"{title}: what are these? (the {len(rows)} hardest)")
+    predicted = probabilities[rows].argmax(1)
+    captions = [
+        f"{i}: {y[row]}" + ("" if label == y[row] else f" (not {label})")
+        for i, (row, label) in enumerate(zip(rows, predicted, strict=True), 1)
+    ]
+    return digit_grid(x[rows], captions, 10, f"{title}: labels (and what the net took them for)")
 
 
-def steps(logs, title):
-    """Loss by step, a line for each net, and the learning rate. logs: a list of lists of dicts, as net-NN.steps.csv."""
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
-    loss, rate = figure.subplots(2, sharex=True, height_ratios=[3, 1.5])
-    for log in logs:
-        at = [row["step"] for row in log]
-        style = dict(lw=1, alpha=1 if len(logs) == 1 else 0.5, marker="." if len(log) < 3 else None)
-        loss.plot(at, [row["loss"] for row in log], color=ORANGE, **style)
-        rate.plot(at, [row["learning_rate"] for row in log], color=GREY, **style)
-    loss.set(ylabel="training loss (log scale)", yscale="log")
-    plain_numbers(loss)
-    rate.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
-    for axes in (loss, rate):
-        axes.grid(alpha=0.3)
-    loss.set_title(title + (f", {len(logs)} nets" if len(logs) > 1 else ""))
-    return figure
+def preview(x, probabilities, title):
+    """The first 40 digits with their predictions and probabilities."""
+    captions = [f"{row.argmax()} ({row.max():.0%})" for row in probabilities[:40]]
+    return digit_grid(x[:40], captions, 8, title)
 
 
 def layers(model, title):
-    """A net's layers from input to output: kind, output's shape, parameters, and the parameters as bars."""
+    """A keras.Model's layers from input to output: kind, output shape, and the parameters as bars."""
     from recognizer.nn.flip_classes import core
 
     rows = [layer for layer in core(model).layers if layer.__class__.__name__ != "InputLayer"]
@@ -152,7 +204,7 @@ def layers(model, title):
     axes = figure.subplots()
     counts = [layer.count_params() for layer in rows]
     axes.barh(range(len(rows)), [max(count, 0.5) for count in counts], color=BLUE, alpha=0.6, height=0.75)
-    names = [f"{layer.__class__.__name__}  {_size(layer.output.shape[1:])}" for layer in rows]
+    names = [f"{layer.__class__.__name__}  {'x'.join(map(str, layer.output.shape[1:]))}" for layer in rows]
     axes.set_yticks(range(len(rows)), names)
     for i, count in enumerate(counts):
         axes.annotate(
@@ -164,43 +216,27 @@ def layers(model, title):
     return figure
 
 
-def _size(shape):
-    return "x".join(str(size) for size in shape)
-
-
-def accuracies(name, results):
-    """{name and part: [accuracy, ...]} of nets' results, on validation rows or else on the test set; {} of neither."""
-    for part in ("validation", "test"):
-        key = f"{part}_accuracy"
-        if results and key in results[0]:
-            return {f"{name}, {part}": [net[key] for net in results]}
-    return {}
-
-
 def spread(groups):
     """The accuracies of many nets, a point each, with mean and standard deviation. groups: {name: [accuracy, ...]}."""
     figure = Figure(figsize=(7, 1.2 + 0.6 * len(groups)), layout="constrained")
     axes = figure.subplots()
-    for i, (_, values) in enumerate(groups.items()):
-        nudges = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0]
-        axes.plot(values, i + np.array(nudges), "o", color=BLUE, alpha=0.6, markersize=5)
-        deviation = np.std(values, ddof=1) if len(values) > 1 else 0
+    names = []
+    for i, (name, values) in enumerate(groups.items()):
+        several = len(values) > 1
+        deviation = np.std(values, ddof=1) if several else 0
+        nudges = np.linspace(-0.15, 0.15, len(values)) if several else np.zeros(1)
+        axes.plot(values, i + nudges, "o", color=BLUE, alpha=0.6, markersize=5)
         axes.errorbar(np.mean(values), i + 0.32, xerr=deviation, fmt="D", color=ORANGE, capsize=4, markersize=5)
-    told = [
-        f"{name}\n{np.mean(values):.2%}"
-        + (f" ± {np.std(values, ddof=1):.2%}" if len(values) > 1 else "")
-        + f", n {len(values)}"
-        for name, values in groups.items()
-    ]
-    axes.set_yticks(range(len(groups)), told)
+        names.append(f"{name}\n{np.mean(values):.2%}" + f" ± {deviation:.2%}" * several + f", n {len(values)}")
+    axes.set_yticks(range(len(groups)), names)
     axes.set(ylim=(len(groups) - 0.4, -0.6), xlabel="accuracy of a net (diamonds: mean ± standard deviation)")
-    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
+    axes.xaxis.set_major_formatter(percent)
     axes.grid(alpha=0.3, axis="x")
     return figure
 
 
 def calibration(labels, probabilities, title, bins=10):
-    """Reliability: how often a net is right beside how sure it is, and how many digits of each sureness there are."""
+    """Reliability: how often predictions are right by their probability, and how many digits have it."""
     error, means, accuracies, counts = metrics.calibration(labels, probabilities, bins)
     figure = Figure(figsize=(5, 5.5), layout="constrained")
     top, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
@@ -215,24 +251,3 @@ def calibration(labels, probabilities, title, bins=10):
         axes.grid(alpha=0.3)
     top.set_title(f"{title}\nexpected calibration error {error:.2%}")
     return figure
-
-
-def hardest(x, y, probabilities, title, most=50):
-    """The labelled digits that a net gives the least probability, as a quiz: (figure to guess, figure with answers)."""
-    true = probabilities[np.arange(len(y)), y]
-    chosen = np.argsort(true, kind="stable")[:most]
-    predicted = probabilities[chosen].argmax(1)
-    quiz = digit_grid(
-        x[chosen], [str(i + 1) for i in range(len(chosen))], 10, f"{title}: what are these? (the {len(chosen)} hardest)"
-    )
-    answers = [
-        f"{i + 1}: {y[row]}" + ("" if label == y[row] else f" (not {label})")
-        for i, (row, label) in enumerate(zip(chosen, predicted, strict=True))
-    ]
-    return quiz, digit_grid(x[chosen], answers, 10, f"{title}: labels (and what the net took them for)")
-
-
-def preview(x, probabilities, title):
-    """The first 40 digits with their predictions and probabilities."""
-    captions = [f"{row.argmax()} ({row.max():.0%})" for row in probabilities[:40]]
-    return digit_grid(x[:40], captions, 8, title)

@@ -1,34 +1,52 @@
+"""Charts of the digits themselves, and of digits as a recipe augments them."""
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from recognizer.base.errors import UserError
+from recognizer.config import members
 from recognizer.reports import charts
 
 
-def augmented(kinds, images, seed, title):
-    """Five digits (first column) and six augmented forms of each: 30 in all. images: dataset.Images.
+def augmented(name, config, images, seed):
+    """Five digits (first column) and six augmented forms of each, as a recipe's kinds of nets see them in turn.
 
-    kinds: six (augment.Augmentation, joint_flips), one for each form; the forms show the image and its flips in turn.
+    name, config: the recipe's name and settings. images: the labelled Images.
+    Raises UserError if there is no digit of one of the five classes that the picture shows.
     """
-    from recognizer.nn.flip_classes import FLIPS
+    from augment import Augmentation
+    from recognizer.nn import flip_classes
     from recognizer.training import batches
 
     of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
     if not all(map(len, of_class.values())):
         raise UserError(f"{images.origin} has not all of the digits 0, 2, 4, 7 and 9, which this picture shows")
     firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
-    forms = []
-    for i, (augmentation, flips) in enumerate(kinds):
+    kinds, forms = members.kinds(config), []
+    for i in range(6):
+        settings = kinds[i % len(kinds)]
+        augmentation = Augmentation(**settings["augmentation"])
+        augmentation.fit(images.x)
         form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
-        views = [(), *(FLIPS[flip] for flip in flips)]
+        flips = flip_classes.checked(settings)
+        views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # the columns show one after the other
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
     captions = [f"{label}" if i == 0 else "" for label in images.y[firsts] for i in range(7)]
-    return charts.digit_grid(x, captions, 7, title)
+    shown = config["augmentation"] | {key: config[key] for key in ["joint_flips"] if config[key]}
+    settings = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
+    others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
+    return charts.digit_grid(x, captions, 7, f"{name}: {settings}{others}")
 
 
 def digit(images, row):
-    """A digit as the line of 784 numbers that the file holds, and as the image that they are. row: from 0."""
+    """A digit as the 784 numbers in its line of the file, and as the image that they are.
+
+    row: which labelled row, from 1. Raises UserError if there is no such row.
+    """
+    if not 1 <= row <= len(images.x):
+        raise UserError(f"--row must be from 1 to {len(images.x):,}, not {row}")
+    row -= 1
     figure = Figure(figsize=(9, 3), layout="constrained")
     line, image = figure.subplots(1, 2, width_ratios=[2, 1])
     line.plot(images.x[row].ravel(), color=charts.BLUE, lw=0.8)
@@ -54,9 +72,9 @@ def samples(images, seed):
 def centres(images):
     """Where the digits lie, how large and how slanted they are, and which augmentation covers 95 % of that.
 
-    Centres of the bounding box, as Deotte measured them, and of the mass, by which MNIST was centred; beside the median
-    of a digit's class, the size (of a square as large as the box) and the slant (from the second moments, as deskewing
-    takes it).
+    Shows the centres of the bounding box, as Deotte measured them, and of mass, by which MNIST was centred; and size
+    (the side of a square as large as the box) and slant (from the second moments, as in deskewing), both relative to
+    the median of their class.
     """
     box, mass, size, slant = shapes(images.x)
 
@@ -86,14 +104,16 @@ def centres(images):
 
 
 def covers(values, share=0.95):
-    """The distance from 0 within which `share` of the values lie; the larger coordinate's, of points (n, 2)."""
+    """Returns the distance from 0 within which `share` of the values lie; the larger coordinate's, of points (n, 2)."""
     distances = np.abs(values)
     return float(np.quantile(distances if distances.ndim == 1 else distances.max(axis=1), share))
 
 
 def shapes(x):
-    """Of digits uint8 (n, 28, 28): centres of box and of mass (n, 2) as (row, column) from the middle, in pixels; the
-    side of a square as large as the box, in pixels; the slant in degrees, to the right positive.
+    """Measures digits uint8 (n, 28, 28).
+
+    Returns the centres of box and of mass, (n, 2) as (row, column) from the middle in pixels; the side of a square as
+    large as the box, in pixels; the slant in degrees, positive to the right.
     """
     at = np.arange(28) - 13.5
     box, sides = [], []

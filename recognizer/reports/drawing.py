@@ -1,26 +1,21 @@
-# PYTHON_ARGCOMPLETE_OK
-"""A page to draw a digit on: the ten probabilities, what the net sees of the drawing, and where it looked.
+"""A page to draw a digit on: its ten probabilities, what the net sees of the drawing, and where it looks."""
 
-    python -m recognizer draw                      with the newest finished run
-    python -m recognizer draw single-1 --port 8000
-
-It needs Gradio (pip install -r requirements-draw.txt), and answers on this machine only. Ctrl-C ends it.
-"""
+import threading
 
 import numpy as np
 
+from recognizer.base.errors import UserError
+from recognizer.base.reasons import reason
 from recognizer.data import handwriting
 from recognizer.nn import grad_cam
 
 CANVAS = 280  # pixels
-
-
 BRUSH = 10
 
 
-# What the page does besides, ten times a second. Gradio begins without a tool, and after "Clear canvas" has none again:
-# the pen is taken for the user. And it sends two drawings that follow each other side by side, so that the older one
-# may arrive, and be answered, last: one is asked about when the answer to the one before is there.
+# The page runs this ten times a second. Gradio starts without a tool, as after "Clear canvas", so this selects the pen.
+# And Gradio sends successive drawings in parallel, so that the older one may be answered last: this sends a drawing
+# only after the answer to the one before.
 LOOP = """() => setInterval(() => {
     const pen = document.querySelector('#drawing button[aria-label="Brush"]');
     if (pen && !document.querySelector('#drawing button[aria-label$=" Size"]')) pen.click();
@@ -31,19 +26,45 @@ LOOP = """() => setInterval(() => {
 }, 100)"""
 
 
+def serve(page, port=None, browser=True):
+    """Serves a page (gradio.Blocks) on this machine only until Ctrl-C. port: None for the first free one.
+
+    browser: whether to open it in a browser. Raises UserError if the port cannot be used.
+    """
+    import gradio
+
+    # The machine's own fonts: Gradio's would be fetched from the network.
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    try:
+        _, address, _ = page.launch(
+            server_name="127.0.0.1",  # whatever GRADIO_SERVER_NAME or Kaggle's environment says
+            server_port=port,
+            share=False,
+            inbrowser=browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            footer_links=[],
+            theme=theme,
+        )
+    except (OSError, OverflowError) as error:
+        raise UserError(f"{reason(error)}: choose another --port") from error
+    print(f"Draw at {address}, and end with Ctrl-C", flush=True)
+    threading.Event().wait()  # the page is served by a thread that ends with the process
+
+
 def drawing_page(name, models, test_shift):
-    """The page, a gradio.Blocks. models: the keras.Models of a run; test_shift: as in its settings."""
+    """Returns the page, a gradio.Blocks. name, models, test_shift: a run's name, keras.Models and setting."""
     import gradio
 
     explained = [grad_cam.grad_cam(model) for model in models]
 
-    def judged(sketch):
+    def predict(sketch):
         found = handwriting.digit(_gray(sketch))
         if found is None:
             return None, None, None
         probabilities, heat = look(models, explained, found, test_shift)
-        told = {str(label): float(p) for label, p in enumerate(probabilities)}
-        return told, _enlarged(255 - found), _enlarged(_overlaid(found, heat))
+        by_label = {str(label): float(p) for label, p in enumerate(probabilities)}
+        return by_label, _enlarged(255 - found), _enlarged(_overlaid(found, heat))
 
     with gradio.Blocks(title="Draw a digit", analytics_enabled=False) as page:
         gradio.Markdown(f"# Draw a digit\n`{name}` says which it is, as soon as you lift the pen.")
@@ -67,10 +88,10 @@ def drawing_page(name, models, test_shift):
             plain = dict(height=320, buttons=[], interactive=False)
             seen = gradio.Image(label="What the net sees: 28 x 28 pixels, centred", **plain)
             looked = gradio.Image(label="Where it looked (Grad-CAM): the more, the darker the orange", **plain)
-        told = [probabilities, seen, looked]
+        outputs = [probabilities, seen, looked]
         ask = gradio.Button(visible="hidden", elem_id="ask")
         sketch.change(None, js="() => { window.changed = true }")
-        answered = ask.click(judged, sketch, told, show_progress="hidden")
+        answered = ask.click(predict, sketch, outputs, show_progress="hidden")
         for end in (answered.success, answered.failure):
             end(None, js="() => { window.asked = false }")
         page.load(js=LOOP)
@@ -78,9 +99,10 @@ def drawing_page(name, models, test_shift):
 
 
 def look(models, explained, image, test_shift=0):
-    """What nets say of a digit uint8 (28, 28): mean probabilities (10,), and where they looked, float32 (28, 28).
+    """Predicts a digit uint8 (28, 28) by several nets.
 
-    explained: `grad_cam` of each.
+    explained: `grad_cam` of each of the models. Returns the mean probabilities (10,), and where the nets looked, as
+    float32 (28, 28).
     """
     from recognizer.training import inference
 
@@ -91,21 +113,21 @@ def look(models, explained, image, test_shift=0):
 
 
 def _gray(sketch):
-    """What Gradio gives of a drawing, uint8 (height, width, 4), as dark on white: uint8 (height, width)."""
-    drawn = sketch and sketch["composite"]
-    if drawn is None:  # nothing is drawn
+    """Returns Gradio's sketch as dark on white, uint8 (height, width)."""
+    drawn = sketch and sketch["composite"]  # uint8 (height, width, 4)
+    if drawn is None:
         return np.full((CANVAS, CANVAS), 255, np.uint8)
     opacity = drawn[..., 3] / 255
     return (255 - opacity * (255 - drawn[..., :3].mean(axis=-1))).astype(np.uint8)
 
 
 def _enlarged(image):
-    """uint8 (28, 28) or (28, 28, 3), ten times as large, its pixels as squares."""
+    """Returns an image ten times as large, its pixels as squares."""
     return image.repeat(10, axis=0).repeat(10, axis=1)
 
 
 def _overlaid(image, heat):
-    """A digit uint8 (28, 28) dark on white, in orange as far as it was looked at: uint8 (28, 28, 3)."""
+    """Returns a digit as dark on white, with `heat` in orange: uint8 (28, 28, 3)."""
     paper = 255 - 0.6 * image[..., None]
     orange = np.array([213, 94, 0])  # Okabe and Ito's
     share = 0.7 * heat[..., None]

@@ -1,46 +1,142 @@
-from recognizer.base.files import read_json, read_rows
+"""The pictures of a run, by name: OF_NETS show how its nets were trained, OF_DIGITS what they make of digits."""
+
+import typing
+
+import numpy as np
+
+from recognizer.base.errors import UserError
+from recognizer.base.files import read_rows
+from recognizer.config import members
 from recognizer.reports import charts
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
 
 
-def run_pictures(folder, digits):
-    """Draws a run's pictures into its folder, when all its nets are finished; returns their paths.
+class Predicted(typing.NamedTuple):
+    """Labelled digits that a run's nets did not train on, and what they predict."""
 
-    digits: the run's dataset.Digits. The digits shown are the validation rows (of several nets: each row judged by the
-    nets that did not train on it), or the test rows of a run that has no validation split.
-    """
+    x: np.ndarray  # uint8 (n, 28, 28)
+    y: np.ndarray  # labels (n,)
+    probabilities: np.ndarray  # (n, 10)
+    title: str
+
+
+def curves(folder, config):
+    """Loss, accuracy and learning rate by epoch."""
+    results = run_folder.net_results(folder, config)
+    logs, steps = _rows(folder, config, ".csv"), _rows(folder, config, ".steps.csv")
+    finals = [
+        (net.get("weights_epoch") or len(log), net["validation_accuracy"])
+        for net, log in zip(results, logs, strict=True)
+        if "validation_accuracy" in net
+    ]
+    return charts.curves(logs, steps, finals, folder.name, f"validation{validation_note(config)}")
+
+
+def validation_note(config):
+    """Returns how validation during training differs from that of the saved net, after a comma; "" if it does not."""
+    changes = ["batch-norm statistics are recomputed"] * any(kind["update_bn"] for kind in members.kinds(config))
+    changes += ["weights are averaged"] * (config["weights"] == "averaged")
+    return f", before {' and '.join(changes)}" if changes else ""
+
+
+def steps(folder, config):
+    """Loss and learning rate by step."""
+    return charts.steps(_rows(folder, config, ".steps.csv"), folder.name)
+
+
+def layers(folder, config):
+    """The layers of the run's first net, and their parameters."""
     from recognizer.nn import saved_net
 
+    model = saved_net.read_net(run_folder.net_file(folder, 1, ".keras"))
+    return charts.layers(model, folder.name + ", net 1" * bool(config["members"]))
+
+
+def spread(*folders):
+    """The accuracy of each net of one or more runs: on validation rows, or else on the test set.
+
+    Raises UserError if a run has neither.
+    """
+    groups = {}
+    for folder in folders:
+        results = run_folder.net_results(folder, run_folder.read_config(folder))
+        parts = [part for part in ("validation", "test") if f"{part}_accuracy" in results[0]]
+        if not parts:
+            raise UserError(f"run {folder.name!r} has no net with an accuracy")
+        groups[f"{folder.name}, {parts[0]}"] = [net[f"{parts[0]}_accuracy"] for net in results]
+    return charts.spread(groups)
+
+
+def _rows(folder, config, suffix):
+    return [read_rows(run_folder.net_file(folder, net, suffix)) for net in run_folder.net_numbers(config)]
+
+
+def confusion(p, in_percent=False):
+    """How often each digit was taken for each. p: Predicted."""
+    return charts.confusion_matrix(p.y, p.probabilities.argmax(1), p.title, in_percent)
+
+
+OF_NETS = {  # name: function(folder, config), which returns a figure
+    "curves": curves,
+    "steps": steps,
+    "layers": layers,
+    "spread": lambda folder, config: spread(folder),
+}
+OF_DIGITS = {  # name: function(Predicted), which returns a figure
+    "confusion": confusion,
+    "mistakes": lambda p: charts.mistakes(p.x, p.y, p.probabilities, p.title),
+    "calibration": lambda p: charts.calibration(p.y, p.probabilities, p.title),
+    "hardest": lambda p: charts.hardest(p.x, p.y, p.probabilities, p.title),
+    "hardest-answers": lambda p: charts.hardest(p.x, p.y, p.probabilities, p.title, answers=True),
+}
+
+
+def run_pictures(folder, digits):
+    """Draws all pictures of a run whose nets are trained and gathered into its folder, and returns their paths.
+
+    digits: the run's Digits; None leaves the pictures of digits as they are.
+    """
     config = run_folder.read_config(folder)
-    numbers = range(1, config["nets"] + 1)
-
-    def of_nets(suffix, read):
-        return [read(run_folder.net_file(folder, net, suffix)) for net in numbers]
-
-    figures = {"curves": charts.curves(of_nets(".csv", read_rows), folder.name)}
-    figures["steps"] = charts.steps(of_nets(".steps.csv", read_rows), folder.name)
-    first = saved_net.read_net(run_folder.net_file(folder, 1, ".keras"))
-    figures["layers"] = charts.layers(first, folder.name + ", net 1" * bool(config["members"]))
-    results = of_nets(".json", read_json)
-    if len(results) > 1 and (found := charts.accuracies(folder.name, results)):
-        figures["spread"] = charts.spread(found)
-    judged = judged_digits(folder, config, digits)
-    if judged:
-        x, y, probabilities, part = judged
-        title = f"{folder.name}: {part} digits"
-        figures["confusion"] = charts.confusion_matrix(y, probabilities.argmax(1), title)
-        figures["mistakes"] = charts.mistakes(x, y, probabilities, title)
-        figures["calibration"] = charts.calibration(y, probabilities, title)
-        figures["hardest"], figures["hardest-answers"] = charts.hardest(x, y, probabilities, title)
+    measured = "validation_accuracy", "test_accuracy"
+    several = config["nets"] > 1 and any(key in run_folder.net_results(folder, config)[0] for key in measured)
+    figures = {name: draw(folder, config) for name, draw in OF_NETS.items() if name != "spread" or several}
+    if digits and (predicted := predicted_digits(folder, config, digits)):
+        figures |= {name: draw(predicted) for name, draw in OF_DIGITS.items()}
     return [charts.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def to_tensorboard(folder, pictures):
-    """Writes a run's pictures (paths of PNGs) and its first net's graph where TensorBoard finds its curves.
+def run_picture(name, folder, **options):
+    """Returns the figure `name` of a finished run. options: those of its function, in_percent of confusion.
 
-    On another backend than TensorFlow there is no graph.
+    Raises UserError if the run has no labelled digits that the picture could show, or if they cannot be read.
     """
+    config = run_folder.read_config(folder)
+    if name in OF_NETS:
+        return OF_NETS[name](folder, config)
+    predicted = predicted_digits(folder, config, run_folder.load_data(folder, config))
+    if predicted is None:
+        raise UserError(f"run {folder.name!r} has neither validation rows nor a labelled test set to draw {name} from")
+    return OF_DIGITS[name](predicted, **options)
+
+
+def predicted_digits(folder, config, digits):
+    """Returns what a run predicts for its validation rows, or if there are none for its test set; None without labels.
+
+    A row is predicted by the nets that did not train on it.
+    """
+    train, test, nets = digits.train, digits.test, run_folder.net_numbers(config)
+    predictions = read_predictions(folder / "predictions.npz", digits)
+    rows, probabilities = out_of_bag(predictions, len(train.y), nets)
+    if len(rows):
+        return Predicted(train.x[rows], train.y[rows], probabilities, f"{folder.name}: validation digits")
+    if test is not None and test.y is not None:
+        return Predicted(test.x, test.y, mean_of_test(predictions, nets), f"{folder.name}: test digits")
+    return None
+
+
+def to_tensorboard(folder, pictures):
+    """Writes pictures (paths of PNGs) and, on TensorFlow, the graph of a run's first net for TensorBoard."""
     import keras
     import tensorflow as tf
 
@@ -48,19 +144,7 @@ def to_tensorboard(folder, pictures):
 
     with tf.summary.create_file_writer(str(folder / "tensorboard")).as_default():
         if keras.backend.backend() == "tensorflow":
-            net = saved_net.read_net(run_folder.net_file(folder, 1, ".keras"))
-            tf.summary.graph(tf.function(net).get_concrete_function(tf.TensorSpec((None, 28, 28, 1))).graph)
+            model = saved_net.read_net(run_folder.net_file(folder, 1, ".keras"))
+            tf.summary.graph(tf.function(model).get_concrete_function(tf.TensorSpec((None, 28, 28, 1))).graph)
         for path in pictures:
             tf.summary.image(path.stem, tf.io.decode_png(path.read_bytes(), channels=3)[None], step=0)
-
-
-def judged_digits(folder, config, digits):
-    """(images, labels, mean probabilities, "validation" or "test") of a run; None where it has no labelled ones."""
-    train, test, numbers = digits.train, digits.test, range(1, config["nets"] + 1)
-    predictions = read_predictions(folder / "predictions.npz", digits)
-    rows, probabilities = out_of_bag(predictions, len(train.y), numbers)
-    if len(rows):
-        return train.x[rows], train.y[rows], probabilities, "validation"
-    if test is not None and test.y is not None:
-        return test.x, test.y, mean_of_test(predictions, numbers), "test"
-    return None

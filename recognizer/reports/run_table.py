@@ -1,10 +1,14 @@
+"""The table of runs (runs.compare.table) as text, as a page of HTML and as a CSV."""
+
 import numpy as np
 
+from recognizer.base.errors import UserError
+from recognizer.base.files import whole_file
 from recognizer.reports import report_page
 
 
-def _shown(table):
-    """The same for people, as text."""
+def _formatted(table):
+    """Returns the table with its numbers as people write them."""
 
     def share(value):
         return "" if np.isnan(value) else f"{value:.2%}"
@@ -12,33 +16,43 @@ def _shown(table):
     def whole(value):
         return "" if np.isnan(value) else f"{value:,.0f}"
 
-    told = table[["run", "recipe", "data", "nets"]].copy()
-    told["parameters"] = table["parameters"].map(whole)
-    told["epochs"] = table["epochs"]
-    told["seconds"] = table["seconds"].map(whole)
-    told["images/s"] = table["images/s"].map(whole)
-    told["validation"] = table["validation"].map(share)
-    told["95 % interval"] = [
-        f"{share(a)}-{share(b)}".strip("-") + " (biased upward)" * (biased == 1)
-        for a, b, biased in zip(table["low"], table["high"], table["biased"], strict=True)
+    formatted = table[["run", "recipe", "model", "data", "nets"]].copy()
+    formatted["parameters"] = table["parameters"].map(whole)
+    formatted["epochs"] = table["epochs"]
+    formatted["seconds"] = table["seconds"].map(whole)
+    formatted["images/s"] = table["images/s"].map(whole)
+    formatted["validation"] = table["validation"].map(share)
+    formatted["95 % interval"] = [
+        f"{share(low)}-{share(high)}".strip("-") + " (biased upward)" * (biased == 1)
+        for low, high, biased in zip(table["low"], table["high"], table["biased"], strict=True)
     ]
-    told["test"] = table["test"].map(share)
-    told["started"] = table["created"].where(table["finished"], table["created"] + " (unfinished)")
-    return told
+    formatted["test"] = table["test"].map(share)
+    formatted["started"] = table["created"].where(table["finished"], table["created"] + " (unfinished)")
+    return formatted
 
 
 def text(table):
-    return _shown(table).to_string(index=False)
+    """Returns the table as text."""
+    return _formatted(table).to_string(index=False)
 
 
 def page(table):
-    """A page of HTML, complete in itself, whose columns are sorted by a click."""
-    told = _shown(table)
+    """Returns the table as a self-contained page of HTML, in which a click on a column sorts by it."""
+    formatted = _formatted(table)
     numbers = {"nets", "parameters", "epochs", "seconds", "images/s", "validation", "test"}
     return report_page.render(
-        "runs.html", title="Runs", columns=list(told), numbers=numbers, rows=told.to_numpy().tolist()
+        "runs.html", title="Runs", columns=list(formatted), numbers=numbers, rows=formatted.to_numpy().tolist()
     )
 
 
 def comma_separated(table):
+    """Returns the table as a CSV, its numbers as they are."""
     return table.to_csv(index=False, lineterminator="\n")
+
+
+def write(path, content):
+    """Writes the text of a table of runs. Raises UserError if the file (Path) exists and is not such a table."""
+    if path.exists() and not path.read_bytes().startswith((b"run,recipe,", report_page.START)):
+        raise UserError(f"{path} exists and is not a table of runs: choose another name, or remove it")
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content.encode())

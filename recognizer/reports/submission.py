@@ -1,20 +1,22 @@
+"""The files that predict.py writes, submissions first, and the lines that it prints about them."""
+
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from recognizer.base.errors import UserError
-from recognizer.base.files import whole_file
+from recognizer.base.errors import UserError, refused
+from recognizer.base.files import whole_file, write_rows
+from recognizer.runs import metrics, run_folder
 
 SUBMISSIONS = Path("submissions")
-
-
 WORKING = Path("/kaggle/working")  # the output of a Kaggle notebook, which submits its submission.csv
+STARTS = b"ImageId,", b"file,label,probability"  # of the files that may be overwritten
 
 
 def check_out(path):
-    """Raises UserError if writing to `path` would overwrite what these scripts did not write."""
+    """Raises UserError if `path` is not a CSV's, or if writing to it would overwrite a file of another kind."""
     if path.suffix.lower() != ".csv":
         raise UserError(f"--out must name a .csv file, not {path}")
     if path.is_dir():
@@ -22,18 +24,68 @@ def check_out(path):
     if path.exists():
         with open(path, "rb") as file:
             start = file.read(32)
-        if not start.startswith((b"ImageId,", b"file,label,probability")):
-            raise UserError(f"{path} exists and is no submission: choose another name, or remove it")
+        if not start.startswith(STARTS):
+            raise UserError(f"{path} exists and is not a submission: choose another name, or remove it")
+
+
+def check_outputs(out, probabilities):
+    """Raises UserError if writing `out` and the files beside it would overwrite files of another kind.
+
+    probabilities: whether they are written, too.
+    """
+    for path in [out, probabilities_path(out)] if probabilities else [out]:
+        check_out(path)
+    preview = preview_path(out)
+    if preview.exists() and not out.exists():
+        raise UserError(f"{preview} exists, and is not of predictions here: move it, or choose another --out")
+
+
+def probabilities_path(out):
+    """The path of the probabilities that are written beside `out`."""
+    return out.with_name(f"{out.stem}-probabilities.csv")
+
+
+def preview_path(out):
+    """The path of the picture that is written beside `out`."""
+    return out.with_name(f"{out.stem}-preview.png")
+
+
+def write_all(out, test, files, probabilities, title, with_probabilities):
+    """Writes predictions to `out`, a submission or by file names, and the preview and the probabilities beside it.
+
+    test: Images. files: their names, or None for a submission. probabilities: (n, 10).
+    """
+    from recognizer.reports import charts
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if files is None:
+        write_submission(out, probabilities.argmax(1))
+    else:
+        write_labels_of_files(out, files, probabilities)
+    if with_probabilities:
+        numbered = enumerate(probabilities, 1)
+        rows = [{"ImageId": i} | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for i, row in numbered]
+        write_rows(probabilities_path(out), rows)
+        print(f"Probabilities: {probabilities_path(out)}")
+    charts.save(charts.preview(test.x, probabilities, title), preview_path(out))
 
 
 def write_submission(path, labels):
-    """Writes Kaggle's form, ImageId (from 1) and Label; it takes its name only once read back and found right."""
+    """Writes Kaggle's form, ImageId (from 1) and Label; the file takes its name once it reads back as written."""
     text = "ImageId,Label\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels, 1))
     with whole_file(path) as temporary:
         temporary.write_bytes(text.encode())
         table = np.loadtxt(temporary, np.int64, delimiter=",", skiprows=1, ndmin=2)
         if not np.array_equal(table, np.column_stack([np.arange(1, len(labels) + 1), labels])):
             raise OSError(f"{path} did not read back as written; nothing was kept")
+
+
+def write_labels_of_files(path, files, probabilities):
+    """Writes, and prints, the label and its probability of each of some image files."""
+    predicted = list(zip(files, probabilities.argmax(1), probabilities.max(1), strict=True))
+    write_rows(path, [{"file": file, "label": label, "probability": f"{p:.4f}"} for file, label, p in predicted])
+    for file, label, p in predicted:
+        print(f"{file}: {label} ({p:.1%})")
 
 
 def write_where_kaggle_expects_it(out, labels):
@@ -46,3 +98,35 @@ def write_where_kaggle_expects_it(out, labels):
         return
     write_submission(path, labels)
     print(f"Submission: {path}, the same for Kaggle's Submit button")
+
+
+def print_test_accuracy(predicted, labels, leaked):
+    """Prints the accuracy of predicted labels. leaked: how many of the images the runs had with their labels."""
+    wrong = int((predicted != labels).sum())
+    note = f"; {leaked:,} of them were trained on, so this measures nothing" if leaked else ""
+    print(f"Test accuracy: {1 - wrong / len(labels):.2%} ({wrong:,} of {len(labels):,} wrong{note})")
+
+
+def print_validation(folder, config):
+    """Prints the validation accuracy of a finished run, if it has one."""
+    path = folder / "result.json"
+    result = run_folder.read_result(path)
+    score = result.get("ensemble_validation")
+    if not score:
+        return
+    with refused(f"{path} is not a run's"):
+        low, high = metrics.interval(score["accuracy"], score["rows"])
+        kind = "out-of-bag " if score.get("out_of_bag") else ""
+        biased = f"; {metrics.BIASED}" if result.get("chosen_on_validation") else ""
+        print(
+            f"Validation accuracy of {folder.name}: {score['accuracy']:.2%} on {score['rows']:,} {kind}rows of "
+            f"{config['data']['origin']} (95 % interval {low:.2%} to {high:.2%}{biased})"
+        )
+
+
+def print_submission(out, test, leaked):
+    """Prints where a submission is, and whether it is for Kaggle. test: the Images that it labels."""
+    note = "" if test.kaggle else " (not for Kaggle: these are not the rows it asks for)"
+    if leaked:
+        note = f" (not for Kaggle: {leaked:,} of its images were trained on with their labels)"
+    print(f"Submission: {out}{note}")

@@ -1,3 +1,5 @@
+"""An unfinished net's checkpoints: two files, written alternately, so that one is sound whenever a process dies."""
+
 import json
 import sys
 
@@ -10,37 +12,43 @@ from recognizer.runs.predictions import checksum
 
 
 def write(folder, net, arrays, state):
-    """Writes a dict of arrays and `state` (JSON-able, with its "epoch") with a checksum, over the last but one."""
+    """Writes a dict of arrays and `state` (JSON-able, with its "epoch") with a checksum, over the older checkpoint."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
     arrays["checksum"] = np.array(checksum(arrays))
     write_arrays(paths(folder, net)[state["epoch"] % 2], arrays)
 
 
 def read(folder, net):
-    """Returns (arrays, state) of the last checkpoint that is sound; None where there is none.
+    """Returns (arrays, state) of the newest sound checkpoint, or None if there is none.
 
-    One that is damaged is told of on stderr.
+    A damaged checkpoint is skipped with a warning on stderr.
     """
     found = []
     for path in paths(folder, net):
         if path.is_file():
             try:
-                with refused(f"{path} is damaged"):
-                    arrays = read_arrays(path)
-                    if arrays.pop("checksum").item() != checksum(arrays):
-                        raise ValueError("its checksum is another")
-                    state = json.loads(arrays.pop("state").item())
-                    found.append((int(state["epoch"]), arrays, state))
+                found.append(_read(path))
             except UserError as error:
-                print(f"{error}: going on without it", file=sys.stderr)
-    return max(found, key=lambda checkpoint: checkpoint[0])[1:] if found else None
+                print(f"{error}: continuing without it", file=sys.stderr)
+    return max(found, key=lambda checkpoint: int(checkpoint[1]["epoch"]), default=None)
+
+
+def _read(path):
+    with refused(f"{path} is damaged"):
+        arrays = read_arrays(path)
+        if arrays.pop("checksum").item() != checksum(arrays):
+            raise ValueError("its checksum does not match")
+        state = json.loads(arrays.pop("state").item())
+        int(state["epoch"])
+        return arrays, state
 
 
 def remove(folder, net):
+    """Removes a net's checkpoints."""
     for path in paths(folder, net):
         path.unlink(missing_ok=True)
 
 
 def paths(folder, net):
-    """The paths of a net's two generations of checkpoint, which are written in turn."""
+    """The paths of a net's two checkpoints."""
     return [run_folder.net_file(folder, net, f".checkpoint-{generation}.npz") for generation in (0, 1)]

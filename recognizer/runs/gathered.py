@@ -1,3 +1,5 @@
+"""Gathers a run whose nets are all trained: its log, its predictions and its result."""
+
 import csv
 
 import numpy as np
@@ -8,28 +10,14 @@ from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictio
 
 
 def gather(folder, config, digits):
-    """When every net is finished: writes log.csv and predictions.npz, and returns the result for `finish`.
+    """Writes log.csv and predictions.npz of a run whose nets are all trained, and returns its result, for `finish`.
 
-    digits: the run's dataset.Digits.
-    predictions.npz holds validation_rows_01 (row numbers of the labelled data, from 0), validation_01 and test_01
-    (float32 probabilities) for net 1, and so on.
+    digits: the run's Digits.
     """
-    nets = range(1, config["nets"] + 1)
-    train_labels, test_labels = digits.train.y, digits.test and digits.test.y
-    results = [
-        run_folder.read_result(run_folder.net_file(folder, net, ".json"), "parameters", "seconds") for net in nets
-    ]
-    gathered = folder / "predictions.npz"
-    predictions = read_predictions(gathered, digits) if gathered.is_file() else {}
-    for net in nets:
-        if (path := run_folder.net_file(folder, net, ".predictions.npz")).is_file():
-            predictions |= {f"{key}_{net:02d}": value for key, value in read_predictions(path, digits).items()}
-    rows = []
-    for net in nets:
-        with open(run_folder.net_file(folder, net, ".csv"), newline="", encoding="utf-8") as file:
-            rows += [{"net": net} | row for row in csv.DictReader(file)]
-    write_rows(folder / "log.csv", rows)
-
+    nets = run_folder.net_numbers(config)
+    results = run_folder.net_results(folder, config, "parameters", "seconds")
+    predictions = _predictions(folder, nets, digits)
+    write_rows(folder / "log.csv", _log(folder, nets, results))
     result = {
         "recipe": config["recipe"],
         "nets": config["nets"],
@@ -37,32 +25,75 @@ def gather(folder, config, digits):
         "seconds": sum(net["seconds"] for net in results),
         "chosen_on_validation": config["weights"] == "best",
     }
-    for part in ("validation_accuracy", "test_accuracy", "test_accuracy_augmented"):
-        values = [net[part] for net in results if part in net]
-        if values:
-            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            result[part] = {"mean": float(np.mean(values)), "spread": spread, "n": len(values)}
-    rows, probabilities = out_of_bag(predictions, len(train_labels), nets)
-    if len(rows):
-        result["ensemble_validation"] = metrics.score(probabilities, train_labels[rows]) | {
-            "rows": len(rows),
-            "coverage": len(rows) / len(train_labels),
-            "out_of_bag": config["bagging"],
-            "calibration_error": metrics.calibration(train_labels[rows], probabilities)[0],
-        }
-    probabilities = mean_of_test(predictions, nets)
-    if probabilities is not None and test_labels is not None:
-        result["ensemble_test"] = metrics.score(probabilities, test_labels) | {
-            "rows": len(test_labels),
-            "calibration_error": metrics.calibration(test_labels, probabilities)[0],
-        }
-    write_arrays(gathered, predictions)
+    result |= _means(results) | _ensemble(config, predictions, digits)
+    write_arrays(folder / "predictions.npz", predictions)
     return result
 
 
 def finish(folder, config, result):
-    """Removes what was needed until now, and writes result.json, by which a run is finished."""
-    for net in range(1, config["nets"] + 1):
+    """Removes the files that only training needs, and writes result.json, which makes the run a finished one."""
+    for net in run_folder.net_numbers(config):
         run_folder.net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)
         checkpoints.remove(folder, net)
     write_json(folder / "result.json", result)
+
+
+def _predictions(folder, nets, digits):
+    """Returns all nets' predictions; those of an earlier `gather`, which `finish` did not follow, are read too."""
+    gathered = folder / "predictions.npz"
+    predictions = read_predictions(gathered, digits) if gathered.is_file() else {}
+    for net in nets:
+        if (path := run_folder.net_file(folder, net, ".predictions.npz")).is_file():
+            predictions |= {f"{key}_{net:02d}": value for key, value in read_predictions(path, digits).items()}
+    return predictions
+
+
+def _log(folder, nets, results):
+    """Returns the rows of all nets' logs.
+
+    A net is validated after each epoch as it is then: on fewer rows, or before its weights are averaged or its
+    batch-norm statistics recomputed, if the recipe says so. So its last row also has the saved net's accuracy.
+    """
+    rows = []
+    for net, result in zip(nets, results, strict=True):
+        with open(run_folder.net_file(folder, net, ".csv"), newline="", encoding="utf-8") as file:
+            log = [{"net": net} | row for row in csv.DictReader(file)]
+        if "validation_accuracy" in result:
+            for row in log:
+                seconds = row.pop("seconds")
+                final = f"{result['validation_accuracy']:.6g}" if row["epoch"] == log[-1]["epoch"] else ""
+                row |= {"final_val_accuracy": final, "seconds": seconds}
+        rows += log
+    return rows
+
+
+def _means(results):
+    """Returns the mean, standard deviation ("spread") and number of the nets' accuracies."""
+    means = {}
+    for key in ("validation_accuracy", "test_accuracy", "test_accuracy_augmented"):
+        values = [net[key] for net in results if key in net]
+        if values:
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            means[key] = {"mean": float(np.mean(values)), "spread": spread, "n": len(values)}
+    return means
+
+
+def _ensemble(config, predictions, digits):
+    """Returns the scores of all nets together, on validation rows and on test rows, where there are any."""
+    nets, scores = run_folder.net_numbers(config), {}
+    rows, probabilities = out_of_bag(predictions, len(digits.train.y), nets)
+    if len(rows):
+        labels = digits.train.y[rows]
+        scores["ensemble_validation"] = metrics.score(probabilities, labels) | {
+            "rows": len(rows),
+            "coverage": len(rows) / len(digits.train.y),
+            "out_of_bag": config["bagging"],
+            "calibration_error": metrics.calibration(labels, probabilities)[0],
+        }
+    probabilities = mean_of_test(predictions, nets)
+    if probabilities is not None and digits.test and digits.test.y is not None:
+        scores["ensemble_test"] = metrics.score(probabilities, digits.test.y) | {
+            "rows": len(digits.test.y),
+            "calibration_error": metrics.calibration(digits.test.y, probabilities)[0],
+        }
+    return scores

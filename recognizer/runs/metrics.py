@@ -1,10 +1,12 @@
+"""Accuracy, its interval, loss and calibration, of labels and predicted probabilities."""
+
 import numpy as np
 
 BIASED = "biased upward: the epoch was chosen on these rows"
 
 
 def score(probabilities, labels):
-    """Accuracy and mean cross-entropy of float (n, 10) probabilities, as a dict of floats."""
+    """Returns accuracy and mean cross-entropy of float (n, 10) probabilities, as a dict of floats."""
     true = probabilities[np.arange(len(labels)), labels]
     return {
         "accuracy": float(np.mean(probabilities.argmax(1) == labels)),
@@ -13,21 +15,21 @@ def score(probabilities, labels):
 
 
 def calibration(labels, probabilities, bins=10):
-    """How often predictions are right beside how sure they are (Guo et al., "On calibration ...", 2017).
+    """Compares how confident predictions are with how often they are right (Guo et al., 2017).
 
-    Returns (expected calibration error, mean probability and accuracy of each bin that has any, count of every bin).
+    Returns (expected calibration error, each non-empty bin's mean probability, its accuracy, the counts of all bins).
     """
-    sure, right = probabilities.max(1), probabilities.argmax(1) == labels
-    bin_of = np.minimum((sure * bins).astype(int), bins - 1)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     counts = np.bincount(bin_of, minlength=bins)
     some = counts > 0
-    means = np.bincount(bin_of, sure, bins)[some] / counts[some]
+    means = np.bincount(bin_of, confidence, bins)[some] / counts[some]
     accuracies = np.bincount(bin_of, right, bins)[some] / counts[some]
-    return float(np.abs(means - accuracies) @ counts[some] / len(sure)), means, accuracies, counts
+    return float(np.abs(means - accuracies) @ counts[some] / len(confidence)), means, accuracies, counts
 
 
 def interval(accuracy, n):
-    """Wilson's 95 % interval of an accuracy on `n` rows: (low, high)."""
+    """Returns Wilson's 95 % interval of an accuracy on `n` rows: (low, high)."""
     from scipy.stats import binomtest
 
     return tuple(binomtest(round(accuracy * n), n).proportion_ci(method="wilson"))

@@ -1,3 +1,5 @@
+"""What a run's nets predicted for validation and test rows: read, verified, averaged."""
+
 import hashlib
 import sys
 
@@ -10,9 +12,9 @@ from recognizer.runs import run_folder
 
 
 def read_predictions(path, digits):
-    """The arrays of a predictions.npz (see `gather`), a run's or a net's, checked as they may come from elsewhere.
+    """Returns the arrays of a predictions.npz, a run's or a net's (run_folder.py says which), as a dict.
 
-    digits: the run's dataset.Digits. Raises UserError if the arrays are not theirs.
+    digits: the run's Digits. Raises UserError if the arrays do not fit them: the file may come from a stranger.
     """
     arrays, labelled = read_arrays(path), np.arange(len(digits.train.x))
     for key, array in arrays.items():
@@ -37,21 +39,21 @@ def checksums(folder, net, arrays):
 def read_test_predictions(folder, config, test):
     """Returns the probabilities that training stored for a run's own test set: a list of float32 (n, 10), by net.
 
-    test: dataset.Images. Returns None if this is another test set, if the run is older than its checksums, or if a net
-    or the predictions have changed since training, which is reported on stderr.
+    test: Images. Returns None if this is another test set, if the run is older than its checksums, or, with a warning
+    on stderr, if a saved net or the predictions have changed since training.
     """
     if test.fingerprint() != config["data"].get("test_fingerprint"):
         return None
-    nets = range(1, config["nets"] + 1)
-    recorded = [run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("checksums") for net in nets]
+    recorded = [result.get("checksums") for result in run_folder.net_results(folder, config)]
     if not all(isinstance(sums, dict) and sums.keys() >= {"net", "test"} for sums in recorded):
         return None
     path, found = folder / "predictions.npz", []
     try:
         arrays = read_arrays(path)
-        for net, sums in zip(nets, recorded, strict=True):
-            if _file_checksum(run_folder.net_file(folder, net, ".keras")) != sums["net"]:
-                raise UserError(f"{run_folder.net_file(folder, net, '.keras')} has changed since it was trained")
+        for net, sums in enumerate(recorded, 1):
+            saved = run_folder.net_file(folder, net, ".keras")
+            if _file_checksum(saved) != sums["net"]:
+                raise UserError(f"{saved} has changed since it was trained")
             found.append(arrays.get(f"test_{net:02d}", np.zeros(0)))
             if found[-1].shape != (len(test.x), 10) or checksum({"test": found[-1]}) != sums["test"]:
                 raise UserError(f"{path} has changed since net {net} was trained")
@@ -62,6 +64,7 @@ def read_test_predictions(folder, config, test):
 
 
 def checksum(arrays):
+    """Returns the SHA-256 of a dict of arrays: their names, types, shapes and values."""
     digest = hashlib.sha256()
     for key in sorted(arrays):
         array = np.asarray(arrays[key])
@@ -81,15 +84,16 @@ def identical(first, second):
 
 
 def mean_of_test(predictions, nets):
-    """The nets' mean probabilities for the test set, (n, 10); None where they were not asked for them."""
+    """Returns the nets' mean probabilities for the test set, (n, 10), or None if there was no test set."""
     found = [predictions[f"test_{net:02d}"] for net in nets if f"test_{net:02d}" in predictions]
     return np.mean(found, axis=0) if found else None
 
 
 def out_of_bag(predictions, n, nets):
-    """The mean probabilities of the nets that did not train on a row, for the rows where there is any.
+    """Averages, for each labelled row, the probabilities of the nets that did not train on it.
 
-    Returns (rows, float64 (len(rows), 10)). With one split for all nets these are simply its validation rows.
+    With one split for all nets these are its validation rows. n: the number of labelled rows.
+    Returns (the rows that any net predicted, float64 (len(rows), 10)).
     """
     total, count = np.zeros((n, 10)), np.zeros(n, int)
     for net in nets:

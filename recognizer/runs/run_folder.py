@@ -1,21 +1,20 @@
-# PYTHON_ARGCOMPLETE_OK
-"""A run's folder, runs/NAME/: its settings, each net's log, checkpoint and result, and what is gathered at the end.
+"""A run's folder, runs/NAME/: makes it, locks it, finds it, and reads and checks what is in it.
 
-    config.json        every resolved setting, the seed, versions, git commit, the data's fingerprint
-    seen.npy           a hash of each labelled image that the run had, for predict.py's leak guard
-    net-01.csv         a row an epoch
-    net-01.steps.csv   a row for every step: the loss and the learning rate
-    net-01.json        the net's result; there once the net is finished
-    net-01.keras       the net, as Keras saves it
-    .lock              locked by the process that trains the run
-    net-01.checkpoint-0.npz, net-01.checkpoint-1.npz, net-01.predictions.npz    while unfinished
-    log.csv, result.json, predictions.npz, pictures  when all nets are finished
+    config.json         every setting, the seed, versions, git commit, the data's fingerprint
+    seen.npy            a hash of each labelled image of the run, by which predict.py detects leaks
+    .lock               locked by the process that trains the run
+    net-01.csv          a row for each epoch, as Keras's CSVLogger writes it
+    net-01.steps.csv    a row for each step: the loss and the learning rate
+    net-01.json         the net's result; exists once the net is finished
+    net-01.keras        the saved net
+    log.csv             the rows of all nets; final_val_accuracy is that of the saved net
+    predictions.npz     of net 1 validation_rows_01 (rows of the labelled data, from 0), and validation_01 and test_01
+                        (float32 probabilities), and so on
+    result.json         the run's result; exists once all nets are finished
+    *.png, report.html  the pictures, and the report that shows them
 
-Every file is written whole or not at all. Nets share no file, so they can be trained apart and gathered after.
-
-    python -m recognizer runs                           the runs, the best validation accuracy first
-    python -m recognizer runs --html runs.html          as a page whose columns can be sorted; --csv runs.csv as a table
-    python -m recognizer runs diff single-1 single-2    which settings and which digits differ, with McNemar's test
+An unfinished net also has net-01.checkpoint-0.npz and -1.npz, and net-01.predictions.npz until the run is finished.
+Every file is written atomically. Nets share no file, so they can be trained apart and gathered afterwards.
 """
 
 import contextlib
@@ -33,38 +32,29 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_json, remove_temporaries, whole_file, write_json
 from recognizer.base.reasons import reason
-from recognizer.base.words import choose
-from recognizer.config import checks, earlier, schema
-from recognizer.runs import run_folder
+from recognizer.config import checks, earlier, schedules, schema
+from recognizer.data import sources
 
 RUNS = Path("runs")
+ABANDONED = 3600  # seconds after which a half-made folder is of a process that died
+
+# Making and locking a run
 
 
 def create(name, recipe, config, seen):
-    """Makes a new run's folder, its config.json and seen.npy; returns the folder (Path).
+    """Makes a new run's folder with its config.json and seen.npy, and returns the folder (Path).
 
-    name: None for `recipe` and the next free number. seen: uint64, dataset.Images.image_hashes of the labelled images.
-    Raises UserError if the name is taken or no name for a folder.
+    name: None for `recipe` and the next free number. seen: uint64, Images.image_hashes of the labelled images.
+    Raises UserError if the name is taken or not valid.
     """
     _need_filelock()  # before anything is made: the run is locked next
-    if name is not None:
-        folder = named(name)
-        if folder.exists():
-            raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
-    else:
-        numbers = [re.fullmatch(rf"{re.escape(recipe)}-(\d+)", path.name) for path in RUNS.glob("*")]
-        folder = RUNS / f"{recipe}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
-    new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run has its settings from the first
-    for left in RUNS.glob(".*.*/"):
-        if time.time() - left.stat().st_mtime > 3600:  # seconds; of a process that died while it was here
-            shutil.rmtree(left, ignore_errors=True)
+    folder = _next_folder(recipe) if name is None else named(name)
+    if folder.exists():
+        raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
+    _remove_abandoned()
+    new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run has its settings from the start
     try:
-        new.mkdir(parents=True, exist_ok=True)
-        content = io.BytesIO()  # written by Python, whose errors say what the system said, where NumPy's do not
-        np.save(content, np.unique(seen))
-        with whole_file(new / "seen.npy") as temporary:
-            temporary.write_bytes(content.getvalue())
-        write_json(new / "config.json", config)
+        _write_new(new, config, seen)
         new.rename(folder)  # fails if another process has just made it
     except OSError as error:
         if name is None and folder.exists():
@@ -77,12 +67,32 @@ def create(name, recipe, config, seen):
     return folder
 
 
+def _next_folder(recipe):
+    numbers = [re.fullmatch(rf"{re.escape(recipe)}-(\d+)", path.name) for path in RUNS.glob("*")]
+    return RUNS / f"{recipe}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
+
+
+def _remove_abandoned():
+    for left in RUNS.glob(".*.*/"):
+        if time.time() - left.stat().st_mtime > ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_new(folder, config, seen):
+    folder.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()  # written by Python, whose errors give the system's reason; NumPy's do not
+    np.save(content, np.unique(seen))
+    with whole_file(folder / "seen.npy") as temporary:
+        temporary.write_bytes(content.getvalue())
+    write_json(folder / "config.json", config)
+
+
 @contextlib.contextmanager
 def locked(folder):
-    """Keeps a run to this process while the block lasts. Raises UserError if another process has it.
+    """Locks a run for this process inside the block. Raises UserError if another process has locked it.
 
-    The lock is on a file of its own, which nothing replaces or removes; the operating system frees it however the
-    process ends. Temporary files that a dead process left in the folder are removed.
+    The lock file is never replaced or removed; the operating system frees the lock however the process ends. Temporary
+    files that a dead process left in the folder are removed.
     """
     _need_filelock()
     import filelock
@@ -105,68 +115,56 @@ def locked(folder):
 
 
 def _need_filelock():
-    environment.need("filelock", "python -m pip install -r requirements.txt (or requirements-jax.txt)")
+    environment.need("filelock")
 
 
 def record_source(folder, config):
-    """Writes where a run's data is now to its config.json, if it has moved. The run must be locked."""
+    """Updates config.json if the run's data has moved. The run must be locked."""
     written = read_json(folder / "config.json")
     if written["data"] != config["data"]:
         write_json(folder / "config.json", written | {"data": config["data"]})
 
 
+# Reading a run, which may come from a stranger
+
+
 def read_config(folder):
-    """A run's config.json, checked as it may come from elsewhere; settings that are newer than the run are added."""
+    """Returns a run's config.json, checked; settings that are newer than the run have their defaults.
+
+    Raises UserError if it is not the config of a run.
+    """
     path = folder / "config.json"
     config = read_json(path)
     if not isinstance(config, dict):
-        raise UserError(f"{path} is no run's: an object of settings is needed")
-    config = schema.DEFAULTS | {"tensorboard": False, "deterministic": False} | dict(earlier.renamed(config.items()))
-    kinds = dict(recipe=str, seed=int, precision=str, augment_engine=str, data=dict, created=str)
-    kinds |= dict(tensorboard=bool, deterministic=bool) | dict.fromkeys({"steps_per_call"} & config.keys(), int)
-    for key, kind in kinds.items():
-        if not isinstance(config.get(key), kind):
-            raise UserError(f"{path}: {key} is missing or no {kind.__name__}: this is no run's")
-    choose(f"value in {path} for precision:", config["precision"], ("float32", "bfloat16", "float16"))
-    choose(f"value in {path} for augment_engine:", config["augment_engine"], ("batch", "keras"))
-    command = config.setdefault("command", [])
-    if not isinstance(command, list) or not all(isinstance(part, str) for part in command):
-        raise UserError(f"{path}: command is no list of texts: this is no run's")
-    for key in ("source", "origin", "fingerprint"):
-        if not isinstance(config["data"].get(key), str):
-            raise UserError(f"{path}: data.{key} is missing or no text: this is no run's")
+        raise UserError(f"{path} is not a run's: an object of settings is needed")
+    newer = {"tensorboard": False, "deterministic": False, "command": []}
+    config = schema.DEFAULTS | newer | dict(earlier.renamed(config.items()))
     try:
-        checks.check_seed("seed", config["seed"])
+        schema.check_values(config, schema.RECORDED | schema.RUN_SETTINGS)
+        schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
+        schema.COUNT.check("steps_per_call", config.get("steps_per_call", 1))
+        config["schedule"] = schedules.canonical(config["schedule"])
         checks.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return config
 
 
-def check_data(folder, config, digits):
-    """Raises UserError if a run's data (dataset.Digits) is not what it was when the run was started."""
-    if digits.train.fingerprint() != config["data"]["fingerprint"]:
-        if digits.train.origin != config["data"]["origin"]:
-            raise UserError(
-                f"run {folder.name!r} was started on {config['data']['origin']}, which {digits.train.origin} is not: "
-                "give by --data where that is now"
-            )
-        raise UserError(f"{digits.train.origin} has changed since run {folder.name!r} was started")
-    test = digits.test.fingerprint() if digits.test else None
-    if test != config["data"].get("test_fingerprint", test):
-        raise UserError(f"the test set of {digits.train.origin} has changed since run {folder.name!r} was started")
-
-
 def read_result(path, *needed):
-    """A JSON file of a run's results, which may come from elsewhere: an object that has the keys `needed`."""
+    """Returns the object in a JSON file of results. Raises UserError if it lacks one of the keys `needed`."""
     result = read_json(path)
     if not isinstance(result, dict) or not result.keys() >= set(needed):
-        raise UserError(f"{path} is no run's: an object with {', '.join(needed) or 'results'} is needed")
+        raise UserError(f"{path} is not a run's: an object with {', '.join(needed) or 'results'} is needed")
     return result
 
 
+def net_results(folder, config, *needed):
+    """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: as of `read_result`."""
+    return [read_result(net_file(folder, net, ".json"), *needed) for net in net_numbers(config)]
+
+
 def read_seen(folder):
-    """The hashes of the labelled images that a run had: uint64, sorted."""
+    """Returns the hashes of the labelled images of a run: uint64, sorted."""
     path = folder / "seen.npy"
     if not path.is_file():
         raise UserError(
@@ -180,24 +178,81 @@ def read_seen(folder):
         return seen
 
 
+def leaks(folders, test):
+    """Returns how many images of a test set (Images) any of the runs had with their labels, by their exact pixels."""
+    hashes = test.image_hashes()
+    return int(np.any([np.isin(hashes, read_seen(folder)) for folder in folders], axis=0).sum())
+
+
+def load_data(folder, config):
+    """Returns a run's Digits. Raises UserError if they have moved or changed since the run was started."""
+    source = config["data"]["source"]
+    if source not in sources.SOURCES and not Path(source).exists():
+        raise UserError(
+            f"the data of run {folder.name!r} is no longer at {source}: move it back, or write its path to data.source "
+            f"in {folder / 'config.json'}"
+        )
+    digits = sources.load(source)
+    check_data(folder, config, digits)
+    return digits
+
+
+def check_data(folder, config, digits):
+    """Raises UserError if a run's data (Digits) has changed since the run was started."""
+    if digits.train.fingerprint() != config["data"]["fingerprint"]:
+        if digits.train.origin != config["data"]["origin"]:
+            raise UserError(
+                f"run {folder.name!r} was started on {config['data']['origin']}, which {digits.train.origin} is not: "
+                "give by --data where that is now"
+            )
+        raise UserError(f"{digits.train.origin} has changed since run {folder.name!r} was started")
+    test = digits.test.fingerprint() if digits.test else None
+    if test != config["data"].get("test_fingerprint", test):
+        raise UserError(f"the test set of {digits.train.origin} has changed since run {folder.name!r} was started")
+
+
+def flat(settings, prefix=""):
+    """Returns nested settings as one dict: {"schedule.decay": 0.9, ...}."""
+    found = {}
+    for key, value in settings.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+# Names and files
+
+
+def net_numbers(config):
+    """The numbers of a run's nets: 1, 2, ..."""
+    return range(1, config["nets"] + 1)
+
+
+def net_file(folder, net, suffix):
+    """The path of a file of net number `net`: net-01.csv, .json, .keras ..."""
+    return folder / f"net-{net:02d}{suffix}"
+
+
 def named(name):
-    """The folder of run `name`, which may be given as runs/NAME too."""
+    """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an unusable name."""
     name = str(name).removeprefix(f"{RUNS}/").strip("/")
     if not re.fullmatch(r"[\w][\w.+-]*", name):
-        raise UserError(f"{name!r} is no name for a run: use letters, digits, '-', '_', '.' and '+'")
+        raise UserError(f"{name!r} is not a name for a run: use letters, digits, '-', '_', '.' and '+'")
     return RUNS / name
 
 
 def find(name):
-    """The folder of an existing run."""
+    """Returns the folder of an existing run. Raises UserError if there is none of this name."""
     folder = named(name)
     if not (folder / "config.json").is_file():
         raise UserError(f"no run {name!r} in {RUNS}/; there are: {', '.join(sorted(names())) or 'none'}")
     return folder
 
 
-def chosen(names):
-    """The folders of finished runs, by name and each once; of no names, the newest finished one."""
+def find_finished(names):
+    """Returns the folders of finished runs by their names, each once; without names, the newest finished run.
+
+    Raises UserError if a run does not exist or is not finished.
+    """
     folders = list(dict.fromkeys(find(name) for name in names)) or [newest(finished=True)]
     for folder in folders:
         check_finished(folder)
@@ -205,7 +260,7 @@ def chosen(names):
 
 
 def names(**_):
-    """The names of all runs, as the shell completes them."""
+    """The names of all runs. Completers for the shell are called with arguments, which are ignored."""
     return [folder.name for folder in all_runs()]
 
 
@@ -215,9 +270,9 @@ def all_runs():
 
 
 def newest(finished):
-    """The folder of the run finished last, or of the unfinished one started last; UserError if there is none.
+    """Returns the folder of the run that was finished last, or of the unfinished run that was started last.
 
-    A run that is damaged is told of on stderr, and left out.
+    A damaged run is skipped with a warning on stderr. Raises UserError if there is none.
     """
     found = {}
     for folder in all_runs():
@@ -226,7 +281,7 @@ def newest(finished):
                 created = read_config(folder)["created"]
                 found[folder] = (folder / "result.json").stat().st_mtime if finished else created
             except UserError as error:
-                print(f"{error}: left out", file=sys.stderr)
+                print(f"{error}: skipped", file=sys.stderr)
     if not found:
         what = "finished" if finished else "unfinished"
         raise UserError(f"there is no {what} run in {RUNS}/: python train.py makes one")
@@ -234,28 +289,11 @@ def newest(finished):
 
 
 def is_finished(folder):
+    """Whether all nets of a run are trained and gathered."""
     return (folder / "result.json").is_file()
 
 
 def check_finished(folder):
+    """Raises UserError if a run is not finished."""
     if not is_finished(folder):
         raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
-
-
-def flat(settings, prefix=""):
-    """{"schedule.decay": 0.9, ...} of settings within settings."""
-    found = {}
-    for key, value in settings.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
-
-
-def net_file(folder, net, suffix):
-    """The path of a file of net number `net`, counted from 1: net-01.csv, .json, .keras ..."""
-    return folder / f"net-{net:02d}{suffix}"
-
-
-def leaks(folders, test):
-    """How many images of a test set were among the labelled ones that any of the runs had, by their exact pixels."""
-    hashes = test.image_hashes()
-    return int(np.any([np.isin(hashes, run_folder.read_seen(folder)) for folder in folders], axis=0).sum())

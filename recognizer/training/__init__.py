@@ -1,0 +1,1 @@
+"""One net's training: batches, steps, callbacks, trial, prediction."""

@@ -77,7 +77,7 @@ class TrainingBatches:
         if self.by_class:
             self.augmentation.fit(images.x[rows])
         else:
-            self.augmentation.check_batch()
+            self.augmentation.check_engine("batch")
         self.steps = steps_per_epoch(settings, len(rows))
         self.keys = list(self.augmentation.draw(np.random.default_rng(0), 1))
         self._draw(0)  # Keras looks at a batch before the first epoch begins

@@ -1,6 +1,5 @@
 """Callbacks that steer training: batches, seeds and learning rates of each epoch, an end if the loss is not finite."""
 
-import functools
 import math
 
 import keras
@@ -60,7 +59,7 @@ def seed_dropout(model, seed, net, epoch):
 
 
 class Schedule(keras.callbacks.Callback):
-    """Sets each epoch's learning rates by a function of schedules.py.
+    """Sets each epoch's learning rates.
 
     Attributes:
         rate: the last step's learning rate, to six digits.
@@ -69,21 +68,15 @@ class Schedule(keras.callbacks.Callback):
 
     def __init__(self, settings, steps):
         super().__init__()
-        arguments = dict(settings["schedule"])
-        name = arguments.pop("name")
-        self.function = functools.partial(schedules.SCHEDULES[name], epochs=settings["epochs"], **arguments)
-        self.stepwise = name in schedules.STEPWISE
-        self.steps, self.state, self.logs = steps, None, {}
+        self.rates = schedules.make(settings, steps)
+        self.state, self.logs = None, {}
 
     def restore(self, state, rows):
         """Sets what the schedule remembers; rows: the EpochLog's of the finished epochs."""
         self.state, self.logs = state, rows[-1] if rows else {}
 
     def on_epoch_begin(self, epoch, logs=None):
-        rate, self.state = self.function(epoch, self.state, self.logs)
-        rates = np.full(self.steps, rate, np.float32)
-        if self.stepwise:
-            rates[:] = [self.function(epoch + i / self.steps, None, {})[0] for i in range(self.steps)]
+        rates, self.state = self.rates(epoch, self.state, self.logs)
         self.model.epoch.rates.assign(rates)
         self.rate = float(f"{rates[-1]:.6g}")
 

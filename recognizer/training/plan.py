@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import UserError
 from recognizer.base.words import duration
 from recognizer.config import members, schema
@@ -41,7 +41,7 @@ def prepared(config, source):
     digits = sources.load(source)
     print_data(digits)
     environment.import_keras(config["deterministic"])
-    machine.print_advice()
+    gpu_advice.print_advice()
     complete(config, digits)
     hashes = digits.train.image_hashes()
     rows, validation_rows = streams.split_rows(config, 1, len(digits.train.x))
@@ -131,7 +131,7 @@ def resumed(name, source):
     config["data"]["source"] = digits.source
     config.setdefault("steps_per_call", 1)  # of runs that are older than this setting
     environment.import_keras(config["deterministic"])
-    machine.print_advice()
+    gpu_advice.print_advice()
     return config, folder, digits
 
 

@@ -1,33 +1,47 @@
-"""Predicts a set of images by the nets of finished runs."""
+"""Predicts images by the nets of finished runs, or reads what training predicted for them."""
 
-import contextlib
-import shutil
 import sys
-import threading
-import time
+from pathlib import Path
 
 import numpy as np
 
-from recognizer.base import environment, machine
-from recognizer.base.words import duration
+from recognizer.base import environment, gpu_advice
+from recognizer.base.errors import UserError
+from recognizer.data import sources
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
 
 SLOW = 5  # seconds before a line says that predicting is under way, without a terminal
 
 
+def test_set(source, configs):
+    """Returns the test set (Images) of `source`, or if that is None the test set of the runs' own data.
+
+    Raises UserError if there is none, or if the runs have different data.
+    """
+    if source is not None:
+        return sources.load_test(source)
+    data = [config["data"] for config in configs]
+    if len({own["fingerprint"] for own in data}) > 1:
+        raise UserError("these runs were trained on different data: choose by --test which test set to predict")
+    source = data[0]["source"]
+    if source not in sources.SOURCES and not Path(source).exists():
+        raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")
+    return sources.load_test(source)
+
+
 def mean_probabilities(folders, configs, test):
-    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for a dataset.Images.
+    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for Images.
 
     Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
     """
     known = [read_test_predictions(folder, config, test) for folder, config in zip(folders, configs, strict=True)]
-    left = [i for i, found in enumerate(known) if found is None]
-    if same := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
-        print(f"Already predicted when trained: {', '.join(same)}")
-    if left:
-        computed = computed_probabilities([folders[i] for i in left], [configs[i] for i in left], test.x)
-        for i, found in zip(left, computed, strict=True):
+    unknown = [i for i, found in enumerate(known) if found is None]
+    if names := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
+        print(f"Already predicted when trained: {', '.join(names)}")
+    if unknown:
+        computed = computed_probabilities([folders[i] for i in unknown], [configs[i] for i in unknown], test.x)
+        for i, found in zip(unknown, computed, strict=True):
             known[i] = found
     total = np.zeros((len(test.x), 10))
     for probabilities in (of_net for of_run in known for of_net in of_run):
@@ -43,56 +57,36 @@ def computed_probabilities(folders, configs, x):
     from recognizer.nn.precision import native_precision
     from recognizer.training import inference
 
-    machine.print_advice()
-    computed, predictor = [], None
-    with progress(len(x), sum(config["nets"] for config in configs)) as begin_net:
-        for folder, config in zip(folders, configs, strict=True):
-            precision = native_precision(config["precision"])
-            computed.append([])
-            for net, model in enumerate(saved_nets(folder, config), 1):
-                begin_net(sum(map(len, computed)))
-                dtypes = run_folder.read_result(run_folder.net_file(folder, net, ".json")).get("dtypes")
-                predictor = inference.predictor_of(model, precision, dtypes, predictor)
-                computed[-1].append(predictor.predict(x, config["test_shift"]))
-                keras.backend.clear_session()
+    gpu_advice.print_advice()
+    computed, predictor = [[] for _ in folders], None
+    nets = [(i, net) for i, config in enumerate(configs) for net in run_folder.net_numbers(config)]
+    for i, net in tracked(nets, f"Predicting {len(x):,} images with {len(nets)} net{'s' * (len(nets) > 1)}"):
+        model, dtypes = saved_model(folders[i], net)
+        predictor = inference.predictor_of(model, native_precision(configs[i]["precision"]), dtypes, predictor)
+        computed[i].append(predictor.predict(x, configs[i]["test_shift"]))
+        keras.backend.clear_session()
     return computed
 
 
-@contextlib.contextmanager
-def progress(images, nets):
-    """Shows progress: on a terminal the net and the time left, elsewhere one line if predicting takes a while.
-
-    Yields a function to call before each net, with the number of nets done.
-    """
-    what = f"Predicting {images:,} images with {nets} net{'s' * (nets > 1)}"
+def tracked(nets, what):
+    """Yields each of a list's items; meanwhile shows a bar on a terminal, one line elsewhere. what: what is done."""
     if not sys.stdout.isatty():
-        told = threading.Timer(SLOW, print, [f"{what} ..."], {"flush": True})
-        told.start()
-        try:
-            yield lambda done: None
-        finally:
-            told.cancel()
-        return
+        print(f"{what} ...", flush=True)
+        return nets
+    from rich.progress import track
 
-    started, width = time.perf_counter(), shutil.get_terminal_size().columns - 1
-
-    def show(line):
-        print(f"\r{line[:width]:<{width}}\r", end="", flush=True)
-
-    def begin_net(done):
-        left = f", {duration((time.perf_counter() - started) / done * (nets - done))} left" if done else ""
-        show(f"{what}: net {done + 1}/{nets}{left}")
-
-    try:
-        yield begin_net
-    finally:
-        show("")
+    return track(nets, what, transient=True)
 
 
-def saved_nets(folder, config):
-    """The keras.Models of a run, one after the other."""
+def saved_models(folder, config):
+    """Yields the keras.Models of a run."""
+    for net in run_folder.net_numbers(config):
+        yield saved_model(folder, net)[0]
+
+
+def saved_model(folder, net):
+    """Returns (the keras.Model of a run's net, its `dtypes` as of copies.fast)."""
     from recognizer.nn import saved_net
 
-    for net in range(1, config["nets"] + 1):
-        result = run_folder.read_result(run_folder.net_file(folder, net, ".json"), "parameters")
-        yield saved_net.read_net(run_folder.net_file(folder, net, ".keras"), result["parameters"])
+    result = run_folder.read_result(run_folder.net_file(folder, net, ".json"), "parameters")
+    return saved_net.read_net(run_folder.net_file(folder, net, ".keras"), result["parameters"]), result.get("dtypes")

@@ -17,7 +17,7 @@ from conftest import ROOT, TINY, assert_one_line_error, load, script
 
 import predict
 import train
-from recognizer.base import environment, machine
+from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.runs import compare
 from recognizer.training import memory, progress, trainer
@@ -38,13 +38,13 @@ def described(monkeypatch, tmp_path):
         path = tmp_path / "driver"
         path.touch()
         packages = dict(packages)
-        monkeypatch.setattr(machine, "DRIVERS", (str(path if driver else tmp_path / "none"),))
+        monkeypatch.setattr(gpu_advice, "DRIVERS", (str(path if driver else tmp_path / "none"),))
         monkeypatch.setattr(machine, "gpus", lambda: list(gpus))
-        monkeypatch.setattr(machine, "_tensorflow_gpus", lambda: list(physical))
-        monkeypatch.setattr(machine, "WINDOWS", windows)
+        monkeypatch.setattr(machine, "tensorflow_gpus", lambda: list(physical))
+        monkeypatch.setattr(gpu_advice, "WINDOWS", windows)
         monkeypatch.setattr(shutil, "which", lambda name: "nvidia-smi.exe" if driver and windows else None)
-        monkeypatch.setattr(machine, "_version", packages.get)
-        monkeypatch.setattr(machine.platform, "machine", lambda: cpu)
+        monkeypatch.setattr(environment, "version", packages.get)
+        monkeypatch.setattr(platform, "machine", lambda: cpu)
         monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
         monkeypatch.setattr(keras.backend, "backend", lambda: backend)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -57,15 +57,15 @@ CUDA = {"nvidia-cudnn-cu12": "9.10.2.21"}
 NEW = {"nvidia-cudnn-cu12": "9.28.0.42"}
 FROM_NVIDIA = {"nvidia-cudnn-cu13": "9.12.0.46"}
 NO_GPU = {
-    "TensorFlow": ({}, "pip install -r requirements-gpu.txt"),
-    "JAX": ({"backend": "jax"}, "pip install -r requirements-jax-gpu.txt"),
-    "JAX beside TensorFlow's CUDA": ({"backend": "jax", "packages": CUDA}, "pip install -r requirements-jax-gpu.txt"),
+    "TensorFlow": ({}, "pip install -r requirements/gpu.txt"),
+    "JAX": ({"backend": "jax"}, "pip install -r requirements/jax-gpu.txt"),
+    "JAX beside TensorFlow's CUDA": ({"backend": "jax", "packages": CUDA}, "pip install -r requirements/jax-gpu.txt"),
     "CUDA is there": ({"packages": CUDA}, "nvidia-smi must list the GPU"),
     "CUDA is there for JAX": ({"backend": "jax", "packages": {"jax-cuda13-plugin": "0.10.2"}}, "nvidia-smi must list"),
     "Windows": ({"windows": True}, "WSL2"),
     "JAX on Windows": ({"windows": True, "backend": "jax"}, "WSL2"),
     "ARM": ({"cpu": "aarch64"}, "KERAS_BACKEND=jax"),
-    "JAX on ARM": ({"cpu": "aarch64", "backend": "jax"}, "pip install -r requirements-jax-gpu.txt"),
+    "JAX on ARM": ({"cpu": "aarch64", "backend": "jax"}, "pip install -r requirements/jax-gpu.txt"),
     "a card that it refuses": ({"packages": CUDA, "physical": [V100]}, "nvidia-smi must list the GPU"),
     "an old card": ({"packages": CUDA, "physical": [M40]}, "Tesla M40 (compute capability 5.2) is too old"),
     "P100, new cuDNN": ({"gpus": [P100], "packages": NEW}, "cuDNN 9.28 does not support Tesla P100-PCIE-16GB (compute"),
@@ -79,7 +79,6 @@ SILENT = {
     "Apple's GPU": {"gpus": [METAL], "driver": False},
     "P100, the pinned cuDNN": {"gpus": [P100], "packages": CUDA},
     "P100, an unknown cuDNN": {"gpus": [P100]},
-    "another backend": {"backend": "torch"},
 }
 
 
@@ -88,7 +87,7 @@ SILENT = {
 def test_a_gpu_that_stands_idle_is_one_line_that_says_what_to_do(case, described, capsys):
     things, told = NO_GPU[case]
     described(**things)
-    machine.print_advice()
+    gpu_advice.print_advice()
     out, err = capsys.readouterr()
     assert out == ""
     assert told in err
@@ -100,7 +99,7 @@ def test_a_gpu_that_stands_idle_is_one_line_that_says_what_to_do(case, described
 @pytest.mark.parametrize("case", SILENT)
 def test_nothing_is_said_where_there_is_nothing_to_do(case, described, capsys):
     described(**SILENT[case])
-    machine.print_advice()
+    gpu_advice.print_advice()
     assert capsys.readouterr() == ("", "")
 
 
@@ -121,13 +120,13 @@ def test_nothing_is_said_where_there_is_nothing_to_do(case, described, capsys):
 def test_who_hides_the_gpu_wants_the_cpu(variable, value, silent, described, capsys, monkeypatch):
     described(backend="jax")
     monkeypatch.setenv(variable, value)
-    machine.print_advice()
+    gpu_advice.print_advice()
     assert (capsys.readouterr().err == "") == silent
 
 
 def test_training_and_predicting_say_it_once_each(tmp_path, monkeypatch, capsys, no_pictures, kaggle_folder):
     (tmp_path / "driver").touch()
-    monkeypatch.setattr(machine, "DRIVERS", (str(tmp_path / "driver"),))
+    monkeypatch.setattr(gpu_advice, "DRIVERS", (str(tmp_path / "driver"),))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.chdir(tmp_path)
     if machine.gpus() or os.name == "nt":
@@ -143,7 +142,7 @@ def test_training_and_predicting_say_it_once_each(tmp_path, monkeypatch, capsys,
 
 
 def test_the_makefile_looks_for_a_driver_where_the_scripts_do():
-    assert f"DRIVERS := {' '.join(machine.DRIVERS)}\n" in (ROOT / "Makefile").read_text()
+    assert f"DRIVERS := {' '.join(gpu_advice.DRIVERS)}\n" in (ROOT / "Makefile").read_text()
 
 
 def made(folder, *arguments, **environment):
@@ -156,37 +155,38 @@ def made(folder, *arguments, **environment):
 
 @pytest.mark.skipif(shutil.which("make") is None or platform.machine() != "x86_64", reason="needs make, on x86-64")
 def test_make_installs_cuda_where_there_is_a_driver(tmp_path):
-    for path in [ROOT / "Makefile", *ROOT.glob("requirements*.txt")]:
-        shutil.copy(path, tmp_path)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
     here, none = f"DRIVERS={tmp_path}", f"DRIVERS={tmp_path / 'none'}"
     for target in ("submission", "test", "slow-test", "bench"):
-        assert "-r requirements-gpu.txt" in made(tmp_path, target, here)
-        assert "-r requirements-gpu.txt" in made(tmp_path, target, none, "GPU=1")
-        assert "-r requirements-gpu.txt" in made(tmp_path, target, none, GPU="1")
+        assert "-r requirements/gpu.txt" in made(tmp_path, target, here)
+        assert "-r requirements/gpu.txt" in made(tmp_path, target, none, "GPU=1")
+        assert "-r requirements/gpu.txt" in made(tmp_path, target, none, GPU="1")
         for arguments in ([none], [here, "GPU=0"]):
             text = made(tmp_path, target, *arguments)
             assert "-r requirements.txt" in text
-            assert "-gpu" not in text
+            assert "gpu.txt" not in text
     # PyTorch's cuDNN would replace TensorFlow's.
-    assert "requirements-bench" in made(tmp_path, "bench", "GPU=0")
-    assert "requirements-bench" not in made(tmp_path, "bench", "GPU=1")
+    assert "requirements/bench" in made(tmp_path, "bench", "GPU=0")
+    assert "requirements/bench" not in made(tmp_path, "bench", "GPU=1")
     # What is installed is installed once, and for a GPU too once that is asked for.
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("bin/python", "installed-requirements", "installed-dev"):
         (tmp_path / ".venv" / name).touch()
     assert "pip" not in made(tmp_path, "test", "GPU=0")
-    assert "-r requirements-gpu.txt" in made(tmp_path, "test", "GPU=1")
+    assert "-r requirements/gpu.txt" in made(tmp_path, "test", "GPU=1")
     assert made(tmp_path, "test", "GPU=maybe") == ""
 
 
 def test_both_gpu_requirements_have_the_pinned_versions():
     pinned = {}
-    for name in ("requirements.txt", "requirements-gpu.txt", "requirements-jax.txt", "requirements-jax-gpu.txt"):
+    for name in ("requirements.txt", "requirements/gpu.txt", "requirements/jax.txt", "requirements/jax-gpu.txt"):
         lines = [line for line in (ROOT / name).read_text().splitlines() if line[0] not in "#-"]
         pinned[name] = dict(line.split("==") for line in lines)
-    assert pinned["requirements-gpu.txt"]["tensorflow[and-cuda]"] == pinned["requirements.txt"]["tensorflow"]
-    assert pinned["requirements-jax-gpu.txt"]["jax[cuda12]"] == pinned["requirements-jax.txt"]["jax"]
-    for name in machine.REQUIREMENTS.values():
+    assert pinned["requirements/gpu.txt"]["tensorflow[and-cuda]"] == pinned["requirements.txt"]["tensorflow"]
+    assert pinned["requirements/jax-gpu.txt"]["jax[cuda12]"] == pinned["requirements/jax.txt"]["jax"]
+    for name in gpu_advice.REQUIREMENTS.values():
         assert pinned[name]["nvidia-cudnn-cu12"] == "9.10.2.21"
 
 
@@ -478,3 +478,10 @@ def test_threads_are_as_many_as_the_cores_that_the_process_may_use(
 
 def test_joblib_is_installed_by_the_requirements():
     assert f"joblib=={importlib.metadata.version('joblib')}\n" in (ROOT / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino", "tensorflwo"])
+def test_a_backend_that_is_not_supported_is_one_line(backend, tmp_path):
+    process = script("train.py", "--data", "digits", cwd=tmp_path, KERAS_BACKEND=backend)
+    assert_one_line_error(process, repr(backend), "TensorFlow or JAX", "KERAS_BACKEND=tensorflow")
+    assert not (tmp_path / "runs").exists()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from recognizer.base.errors import UserError
 from recognizer.commands import data
-from recognizer.data import places, sources, streams
+from recognizer.data import mnist, places, sources, streams
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_auto_prefers_kaggle_then_mnist_then_digits(kaggle_folder, digits, tmp_p
     def no_network():
         raise UserError("no network")
 
-    monkeypatch.setattr(sources, "_mnist_download", no_network)
+    monkeypatch.setattr(mnist, "downloaded", no_network)
     found = sources.load("auto")
     assert found.source == "digits"
     assert "mnist.npz" in found.hint
@@ -92,7 +92,7 @@ def offline(monkeypatch):
     def no_network():
         raise UserError("no network")
 
-    monkeypatch.setattr(sources, "_mnist_download", no_network)
+    monkeypatch.setattr(mnist, "downloaded", no_network)
 
 
 def zipped(source, target, inside=""):
@@ -291,7 +291,7 @@ def test_train_says_which_file_auto_does_not_use(kaggle_folder, offline, capsys)
 def test_half_a_download_of_mnist_is_fetched_again_or_left_aside(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr(sources, "_mnist_download", lambda: digits)
+    monkeypatch.setattr(mnist, "downloaded", lambda: digits)
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "mnist.npz").write_bytes(b"PK half")
     for source in ("auto", "mnist"):

@@ -84,7 +84,7 @@ def test_what_cannot_be_exported_is_one_line(two_nets, monkeypatch):
     assert_one_line_error(script("export", "two.1", "--out", "precious.onnx", cwd=two_nets), "precious.onnx exists")
     monkeypatch.setattr(exporting, "written", lambda *_: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"onnxruntime is needed .* pip install -r requirements-export.txt"):
+    with pytest.raises(UserError, match=r"onnxruntime is needed .* pip install -r requirements/export.txt"):
         export.main(["two.1", "--out", "new.onnx"])
     monkeypatch.setitem(exporting.RUN, "onnx", lambda path, x: np.full((len(x), 10), 0.1))
     with pytest.raises(UserError, match=r"new.onnx was not kept: its probabilities are up to .* from Keras's"):

@@ -1,23 +1,25 @@
-"""Pictures, reports and the table of runs say what the runs did."""
+"""Pictures and reports say what the runs did."""
 
 import csv
 import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, assert_one_line_error, load, script, write_csv
+from conftest import TINY, assert_one_line_error, copied, script
 from PIL import Image
 
 import recipes
 from recognizer.base.errors import UserError
-from recognizer.base.files import read_rows, write_arrays
-from recognizer.commands import plot, runs
+from recognizer.base.files import read_json, read_rows, write_json
+from recognizer.commands import plot, report
 from recognizer.config.overrides import resolve
-from recognizer.reports import charts, digit_charts, report_page
-from recognizer.runs import compare, metrics
+from recognizer.reports import charts, digit_charts, report_page, run_pictures
+from recognizer.reports.run_pictures import predicted_digits
+from recognizer.runs import metrics, run_folder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = ("curves", "steps", "layers", "spread", "confusion", "mistakes", "calibration", "hardest", "hardest-answers")
@@ -37,11 +39,12 @@ def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained)
     for told in (f"{result['accuracy']:.2%}", f"{low:.2%} to {high:.2%}", f"{result['calibration_error']:.2%}"):
         assert told in page
     assert "<code>0.4</code>" in page  # model_config.dropout
-    before = page
-    (run / "report.html").unlink()
+    drawn = {path: path.read_bytes() for path in [*run.glob("*.png"), run / "report.html"]}
+    for path in drawn:
+        path.unlink()
     process = script("report", "bag", cwd=trained)
-    assert process.stdout == "runs/bag/report.html\n", process.stderr
-    assert (run / "report.html").read_text() == before
+    assert {trained / line for line in process.stdout.splitlines()} == drawn.keys(), process.stderr
+    assert {path: path.read_bytes() for path in drawn} == drawn
 
 
 def test_what_a_report_shows_is_escaped():
@@ -111,7 +114,8 @@ def test_the_hardest_digits_are_those_given_the_least_probability(digits, monkey
     probabilities[np.arange(360), digits.test.y] = np.linspace(1, 0.5, 360)
     probabilities[7, digits.test.y[7]] = 0.1
     probabilities[7, (digits.test.y[7] + 1) % 10] = 0.9
-    charts.hardest(digits.test.x, digits.test.y, probabilities, "title")
+    for answers in (False, True):
+        charts.hardest(digits.test.x, digits.test.y, probabilities, "title", answers)
     (quiz, numbers), (_, answers) = asked
     assert len(quiz) == 50
     np.testing.assert_array_equal(quiz[0], digits.test.x[7])
@@ -139,13 +143,64 @@ def test_mistakes_and_confusions_are_those_of_label_and_prediction(digits, monke
     assert "3 of 4 wrong (75.00%)" in axes.get_title()
 
 
-def test_the_spread_says_whose_accuracies_and_on_what():
-    results = [dict(validation_accuracy=0.98, test_accuracy=0.9), dict(validation_accuracy=0.96, test_accuracy=0.9)]
-    tested = [dict(test_accuracy=0.9)]
-    figure = charts.spread(charts.accuracies("a", results) | charts.accuracies("b", tested))
-    told = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert told == ["a, validation\n97.00% ± 1.41%, n 2", "b, test\n90.00%, n 1"]
-    assert charts.accuracies("c", [{}]) == {}
+def test_the_spread_says_whose_accuracies_and_on_what(trained, tmp_path):
+    ours, theirs = copied(trained, tmp_path, "ours", "theirs")
+    for net, accuracy in ((1, 0.98), (2, 0.96)):
+        path = ours / f"net-0{net}.json"
+        path.write_text(json.dumps(read_json(path) | {"validation_accuracy": accuracy}))
+        path = theirs / f"net-0{net}.json"
+        path.write_text(json.dumps({"test_accuracy": 0.9}))
+    figure = run_pictures.spread(ours, theirs)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["ours, validation\n97.00% ± 1.41%, n 2", "theirs, test\n90.00% ± 0.00%, n 2"]
+    path.write_text("{}")
+    (theirs / "net-01.json").write_text("{}")
+    with pytest.raises(UserError, match="run 'theirs' has no net with an accuracy"):
+        run_pictures.spread(ours, theirs)
+
+
+def test_the_curves_show_the_saved_models_and_that_validation_was_before_batch_norm_statistics(trained):
+    folder = trained / "runs" / "bag"
+    config = run_folder.read_config(folder)
+    accuracy = run_pictures.curves(folder, config).axes[1]
+    lines = {line.get_label(): line for line in accuracy.lines if not line.get_label().startswith("_")}
+    assert list(lines) == [
+        "training",
+        "validation, before batch-norm statistics are recomputed",
+        "validation, the saved nets",
+    ]
+    saved = lines["validation, the saved nets"]
+    nets = [read_json(folder / f"net-0{net}.json") for net in (1, 2)]
+    assert list(saved.get_ydata()) == [net["validation_accuracy"] for net in nets]
+    assert list(saved.get_xdata()) == [2, 2]
+    assert accuracy.get_ylim()[0] < min(saved.get_ydata())
+    with open(folder / "log.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    assert [row["final_val_accuracy"] for row in log[::2]] == ["", ""]
+    finals = [float(row["final_val_accuracy"]) for row in log[1::2]]
+    assert finals == pytest.approx([net["validation_accuracy"] for net in nets], rel=1e-5)
+    page = (folder / "report.html").read_text()
+    assert "Each epoch is validated before batch-norm statistics are recomputed; the diamond is the saved net" in page
+    assert "deotte (deotte), 2 nets" in page
+
+
+def test_the_curves_of_a_single_epoch_show_its_steps():
+    steps = [{"step": i + 1, "loss": 2 - i / 100, "learning_rate": i / 1e5} for i in range(150)]
+    log = [{"epoch": 1, "loss": 1.2, "accuracy": 0.8, "val_loss": 0.5, "val_accuracy": 0.9}]
+    loss, accuracy, rate = charts.curves([log], [steps], [(1, 0.97)], "title").axes
+    assert [len(loss.lines[0].get_xdata()), len(rate.lines[0].get_xdata())] == [150, 150]
+    assert loss.lines[0].get_xdata()[-1] == 1
+    assert "validation, the saved net: 97.00%" in [text.get_text() for text in accuracy.get_legend().get_texts()]
+
+
+def test_the_loss_of_many_steps_is_shown_by_its_running_mean_over_the_faint_losses():
+    losses = np.random.default_rng(0).uniform(0.5, 1.5, 10_000)
+    log = [{"step": i + 1, "loss": loss, "learning_rate": 0.1} for i, loss in enumerate(losses)]
+    raw, mean = charts.steps([log], "title").axes[0].lines
+    assert raw.get_alpha() < 0.5 < mean.get_alpha()
+    assert np.ptp(mean.get_ydata()) < np.ptp(raw.get_ydata()) / 3
+    assert mean.get_ydata()[5000] == pytest.approx(losses[4950:5050].mean(), abs=0.02)
+    assert mean.get_ydata()[0] == pytest.approx(losses[:50].mean(), abs=0.02)  # the ends are no lower
 
 
 def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digits, monkeypatch):
@@ -158,8 +213,7 @@ def test_the_augmented_digits_of_a_recipe_are_as_its_kinds_of_nets_see_them(digi
         return x
 
     monkeypatch.setattr("recognizer.training.batches.augmented_images", transformed)
-    arguments = plot.parser().parse_args(["augmented", "--recipe", "ensemble"])
-    plot.PICTURES["augmented"](arguments, config, digits.train)
+    digit_charts.augmented("ensemble", config, digits.train, 0)
     assert seen == [(0, 0), ([3, 9], 0), (0, 0.2)] * 2
 
 
@@ -176,11 +230,6 @@ def test_the_augmented_digits_are_shown_with_the_settings_given_and_flipped_in_t
     for row in x.reshape(5, 7, 28, 28):
         for i, image in enumerate(row[1:]):
             np.testing.assert_allclose(image, row[0][:, ::-1] if i % 2 else row[0], atol=1e-3)
-
-
-def test_a_run_that_a_picture_is_not_of_is_refused():
-    with pytest.raises(UserError, match="layers is of no run"):
-        plot.main(["layers", "deotte-1"])
 
 
 def test_where_digits_lie_and_what_covers_them_is_measured():
@@ -200,136 +249,101 @@ def test_where_digits_lie_and_what_covers_them_is_measured():
 
 
 @pytest.mark.parametrize("picture", ["digit", "samples", "augmented", "centres", "layers"])
-def test_every_picture_of_digits_is_one_command(picture, tmp_path, monkeypatch):
+def test_every_picture_of_digits_is_one_command(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    plot.main([picture, "--data", "digits", "--out", f"new/{picture}.png"])
+    source = [] if picture == "layers" else ["--data", "digits"]
+    plot.main([picture, *source, "--out", f"new/{picture}.png"])
+    assert capsys.readouterr().out == f"{Path('new', picture)}.png\n"
     with Image.open(tmp_path / "new" / f"{picture}.png") as drawn:
         assert min(drawn.size) > 200
 
 
-def test_pictures_of_nothing_are_refused(trained):
-    assert_one_line_error(script("plot", "digit", "--data", "digits", "--row", 1438, cwd=trained), "from 1 to 1,437")
-    assert_one_line_error(script("plot", "samples", "--out", "x", cwd=trained), "must name a .png file")
-    assert_one_line_error(script("plot", "spread", cwd=trained), "needs the names of runs")
-    assert_one_line_error(script("plot", "dgit", cwd=trained), "invalid choice")
-
-
-# Runs side by side
-
-
-@pytest.fixture
-def three_runs(trained, tmp_path, monkeypatch):
-    """runs/ with a finished run, the same with other predictions and settings, and one that is not finished."""
+def test_every_picture_of_a_run_is_one_command_and_as_training_drew_it(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("a", "b", "c"):
-        shutil.copytree(trained / "runs" / "bag", tmp_path / "runs" / name)
-    (tmp_path / "runs" / "c" / "result.json").unlink()
-    other = tmp_path / "runs" / "b"
-    config = json.loads((other / "config.json").read_text())
-    config["schedule"]["decay"] = 0.5
-    (other / "config.json").write_text(json.dumps(config))
-    result = json.loads((other / "result.json").read_text())
-    result["ensemble_validation"]["accuracy"] = 0.9
-    (other / "result.json").write_text(json.dumps(result))
-    return tmp_path / "runs"
+    (folder,) = copied(trained, tmp_path, "bag")
+    before = {name: (folder / f"{name}.png").read_bytes() for name in PICTURES}
+    for name in PICTURES:
+        (folder / f"{name}.png").unlink()
+        plot.main([name, *["bag"] * (name in ("layers", "spread"))])  # the others are of the newest run
+        assert capsys.readouterr().out == f"{Path('runs', 'bag', name)}.png\n"
+    assert {name: (folder / f"{name}.png").read_bytes() for name in PICTURES} == before
+    plot.main(["confusion", "bag", "--percent"])
+    assert capsys.readouterr().out == f"{Path('runs', 'bag', 'confusion-percent')}.png\n"
+    assert (folder / "confusion.png").read_bytes() == before["confusion"]
+    plot.main(["spread", "bag", "bag", "--out", "own.png"])
+    assert (tmp_path / "own.png").is_file()
 
 
-def test_runs_are_listed_the_best_first_as_text_page_and_csv(three_runs, capsys):
-    runs.main(["--html", "runs.html", "--csv", "runs.csv"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ["b", "a", "c"]
-    assert "90.00%" in lines[1]
-    assert "scikit-learn's digits" in lines[1]  # accuracies on other data are not to be compared
-    low, high = metrics.interval(
-        0.9, json.loads((three_runs / "b" / "result.json").read_text())["ensemble_validation"]["rows"]
+def test_a_confusion_matrix_in_percent_is_of_each_label():
+    labels = np.array([3] * 8 + [5] * 2)
+    predicted = np.array([3, 3, 3, 3, 3, 3, 3, 8, 5, 5])
+    (axes,) = charts.confusion_matrix(labels, predicted, "title", in_percent=True).axes
+    cells = {(text.get_position(), text.get_text()) for text in axes.texts}
+    assert cells == {((3, 3), "87.5"), ((8, 3), "12.5"), ((5, 5), "100.0")}  # (predicted, label)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["digit", "--data", "digits", "--row", "1438"], "--row must be from 1 to 1,437, not 1438"),
+        (["samples", "--data", "digits", "--seed", "-1"], "--seed must be 0 or more"),
+        (["samples", "--out", "x"], "must name a .png file"),
+        (["confusion", "bog"], "no run 'bog' in runs/; there are: bag, moved, unfinished, unlabelled"),
+        (["confusion", "unfinished"], "run 'unfinished' is not finished"),
+        (["confusion", "unlabelled"], "run 'unlabelled' has neither validation rows nor a labelled test set"),
+        (["mistakes", "moved"], "the data of run 'moved' is no longer at gone.npz"),
+        (["layers", "bag", "--recipe", "single"], "a run or a recipe"),
+        (["layers", "--recipe", "sigle"], "did you mean 'single'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_pictures_of_nothing_are_one_line(arguments, line, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, unfinished, _, moved = copied(trained, tmp_path, "bag", "unfinished", "unlabelled", "moved")
+    (unfinished / "result.json").unlink()
+    config = read_json(moved / "config.json")
+    write_json(moved / "config.json", config | {"data": config["data"] | {"source": "gone.npz"}})
+    monkeypatch.setattr(
+        "recognizer.reports.run_pictures.predicted_digits",
+        lambda folder, *rest: None if folder.name == "unlabelled" else predicted_digits(folder, *rest),
     )
-    assert f"{low:.2%}-{high:.2%}" in lines[1]
-    assert "unfinished" in lines[3]
-    with open("runs.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["run"] for row in rows] == ["b", "a", "c"]
-    assert float(rows[0]["validation"]) == 0.9
-    page = (three_runs.parent / "runs.html").read_text()
-    assert page.index(">b<") < page.index(">a<") < page.index(">c<")
-    assert 'src="' not in page
-    runs.main(["--html", "runs.html", "--csv", "runs.csv"])  # over its own
-    (three_runs.parent / "mine.csv").write_text("label,pixel0")
-    with pytest.raises(UserError, match=r"mine\.csv exists and is no table of runs"):
-        runs.main(["--csv", "mine.csv"])
+    with pytest.raises(UserError) as error:
+        plot.main(arguments)
+    assert line in str(error.value)
+    assert len(str(error.value)) < 300
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-def test_the_page_of_runs_is_sorted_by_a_click(three_runs):
-    for name, seconds in (("a", 1000), ("b", 90), ("c", 200)):
-        for path in (three_runs / name).glob("net-*.json"):
-            path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": seconds / 2}))  # of two nets
-    runs.main(["--html", "runs.html"])
-    page = three_runs.parent / "runs.html"
-    written = page.read_text()
-
-    def by(column, clicks):
-        head = f"[...document.querySelectorAll('th')].find(head => head.textContent === '{column}')"
-        click = f"for (let i = 0; i < {clicks}; i++) {head}.click()"
-        page.write_text(written.replace("</body>", f"<script>{click}</script></body>"))
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", page.as_uri()]
-        dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-        return sorted("abc", key=lambda run: dom.index(f">{run}<"))
-
-    assert by("run", clicks=2) == ["a", "b", "c"]
-    assert by("seconds", clicks=1) == ["a", "c", "b"]  # 1,000 seconds, 200, 90
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["plot", "dgit"], "invalid choice: 'dgit'"),
+        (["plot", "mistakes", "--percent"], "unrecognized arguments: --percent"),
+        (["plot", "mistakes", "bag", "bag"], "unrecognized arguments: bag"),
+        (["plto"], "no command 'plto'; did you mean 'plot'?"),
+    ],
+    ids=" ".join,
+)
+def test_commands_and_pictures_that_do_not_exist_are_one_line(arguments, word, tmp_path):
+    assert_one_line_error(script(*arguments, cwd=tmp_path), word)
 
 
-def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_runs, digits, capsys, monkeypatch):
-    arrays = load(three_runs / "b" / "predictions.npz")
-    for key in ("test_01", "test_02"):
-        arrays[key][:] = np.eye(10)[digits.test.y]  # b is right throughout
-        arrays[key][3] = np.eye(10)[(digits.test.y[3] + 1) % 10]
-    write_arrays(three_runs / "b" / "predictions.npz", arrays)
-    first = load(three_runs / "a" / "predictions.npz")
-    wrong = (first["test_01"] + first["test_02"]).argmax(1) != digits.test.y
-    runs.main(["diff", "a", "b"])
-    told = capsys.readouterr().out
-    assert "schedule.decay: 0.95 | 0.5" in told
-    gained, lost = wrong.sum() - wrong[3], 1 - wrong[3]
-    from scipy.stats import binomtest
-
-    p = binomtest(int(lost), int(lost + gained)).pvalue
-    assert f"Test digits that both predict: 360; right: {1 - wrong.mean():.2%} | 99.72%; McNemar's p = {p:.2g}" in told
-    assert f"only b is right: {gained}" in told
-    assert "Validation digits that both predict" in told
-    with pytest.raises(UserError, match="'c' is not finished"):
-        runs.main(["diff", "a", "c"])
-    monkeypatch.setattr(compare, "_predicted", lambda *_: {})
-    runs.main(["diff", "a", "b"])
-    assert "Digits: no labelled one that both runs predict" in capsys.readouterr().out
-
-
-def test_runs_with_different_test_sets_are_compared_on_validation_digits_alone(three_runs, digits, tmp_path, capsys):
-    write_csv(tmp_path / "train.csv", digits.train.x, digits.train.y)
-    config = json.loads((three_runs / "b" / "config.json").read_text())
-    config["data"] |= {"source": str(tmp_path / "train.csv"), "test_fingerprint": None}
-    (three_runs / "b" / "config.json").write_text(json.dumps(config))
-    arrays = load(three_runs / "b" / "predictions.npz")
-    kept = {key: array for key, array in arrays.items() if not key.startswith("test")}
-    write_arrays(three_runs / "b" / "predictions.npz", kept)
-    for pair in (("a", "b"), ("b", "a")):
-        runs.main(["diff", *pair])
-        told = capsys.readouterr().out
-        assert "Test digits: the runs had different ones" in told
-        assert "Validation digits that both predict" in told
-        assert "Test digits that both predict" not in told
-
-
-def test_a_run_whose_figures_are_none_is_left_out_of_the_table(three_runs, capsys):
-    (three_runs / "b" / "result.json").write_text('{"ensemble_test": {"accuracy": "high"}}')
-    runs.main([])
-    told = capsys.readouterr()
-    assert [line.split()[0] for line in told.out.splitlines()] == ["run", "a", "c"]
-    assert "runs/b is no run that can be read" in told.err
-
-
-def test_there_being_no_runs_is_one_line(tmp_path):
-    assert_one_line_error(script("runs", cwd=tmp_path), "there are no runs in runs/")
+def test_a_report_of_a_run_whose_data_is_gone_keeps_the_pictures_of_digits(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"data": config["data"] | {"source": "gone.npz"}})
+    before = (folder / "confusion.png").read_bytes()
+    (folder / "curves.png").unlink()
+    report.main(["bag"])
+    printed = capsys.readouterr()
+    assert "no longer at gone.npz" in printed.err
+    assert "pictures that show digits are left as they are" in printed.err
+    assert printed.err.count("\n") == 1
+    assert (folder / "confusion.png").read_bytes() == before
+    assert (folder / "curves.png").is_file()
+    assert (folder / "report.html").read_text().count('src="data:image/png;base64,') == len(PICTURES)
 
 
 def test_tensorboard_finds_curves_learning_rate_graph_and_pictures(tmp_path, monkeypatch):

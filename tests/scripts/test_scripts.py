@@ -20,6 +20,7 @@ import recipes
 from recognizer.commands import runs
 from recognizer.config import members
 from recognizer.config.overrides import resolve
+from recognizer.reports import submission
 from recognizer.runs import run_folder
 
 
@@ -110,7 +111,7 @@ def test_image_files_of_any_size_and_polarity_are_predicted_as_the_digits_they_s
 def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     (trained / "precious.csv").write_text("a,b\n1,2\n")
     process = script("predict.py", "bag", "--out", "precious.csv", cwd=trained)
-    assert_one_line_error(process, "precious.csv exists and is no submission")
+    assert_one_line_error(process, "precious.csv exists and is not a submission")
     assert (trained / "precious.csv").read_text() == "a,b\n1,2\n"
     (trained / "mine-preview.png").write_bytes(b"a picture")
     process = script("predict.py", "bag", "--out", "mine.csv", cwd=trained)
@@ -119,7 +120,7 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     assert_one_line_error(script("predict.py", "bog", cwd=trained), "no run 'bog'", "bag")
     assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
     assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
-    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "no name for a run")
+    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "not a name for a run")
 
 
 def test_a_runs_name_is_never_reused(trained):
@@ -238,7 +239,7 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
         assert net["validation_accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
         assert net["weights_epoch"] == 1 + int(np.argmax(accuracies))
         capsys.readouterr()
-        predict.print_validation(run, run_folder.read_config(run))
+        submission.print_validation(run, run_folder.read_config(run))
         runs.main([])
         assert capsys.readouterr().out.count("biased upward") == 2
     if "--shared-split" in options:
@@ -312,7 +313,6 @@ def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
 ):
     import keras
 
-    import predict
     import train
     from recognizer.nn.precision import native_precision
 
@@ -383,39 +383,6 @@ def test_memory_does_not_grow_from_net_to_net(tmp_path):
     assert max(resident) < 1500
 
 
-def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
-    from recognizer.training.batches import TrainingBatches
-
-    config = resolve("single", [("batch_size", 200), ("epochs", 1), ("min_steps_per_epoch", 1)])
-    config |= {"seed": 1, "augment_engine": "keras"}
-    for setting in ("featurewise_center", "zca_whitening"):
-        own = {"augmentation": {setting: True}}
-        (x, _), *_ = TrainingBatches(config | own, 1, digits.train, np.arange(200)).data
-        plain = digits.train.x[:200].mean() / 255
-        assert abs(float(np.mean(x))) < 0.01 < plain
-        if setting == "zca_whitening":  # every direction that varies at all, varies by about one
-            variances = np.linalg.eigvalsh(np.cov(np.reshape(x, (200, -1)), rowvar=False))
-            assert np.median(variances[-50:]) == pytest.approx(1, abs=0.1)
-
-
-def test_both_augmentation_engines_train_on_the_same_batches(digits):
-    from recognizer.training.batches import TrainingBatches
-
-    config = resolve("single", [("batch_size", 32)]) | {"seed": 1}
-    made = [
-        TrainingBatches(config | {"augment_engine": engine}, 1, digits.train, np.arange(80))
-        for engine in ("batch", "keras")
-    ]
-    for epoch in (0, 1):
-        for each in made:
-            each.set_epoch(epoch)
-        batches = [list(each.data) for each in made]
-        assert [len(b) for b in batches] == [30, 30]  # the recipe's least 30 steps
-        for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
-            np.testing.assert_allclose(x, keras_x, atol=1e-4)
-            np.testing.assert_array_equal(y, keras_y)
-
-
 def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
     for arguments, told in (
         (["grenhol"], "did you mean 'grenholm'"),
@@ -471,7 +438,7 @@ def test_a_keras_that_is_too_old_is_one_line(tmp_path):
     (tmp_path / "keras" / "__init__.py").write_text('from keras import distribution\n__version__ = "3.8.0"\n')
     (tmp_path / "keras" / "distribution.py").write_text("list_devices = list\n")
     process = script("train.py", "--data", "digits", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert_one_line_error(process, "Keras 3.8.0 is too old", "3.12 and later", "'keras>=3.12'")
+    assert_one_line_error(process, "Keras 3.8.0 is too old", "3.12 or later", "'keras>=3.12'")
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,6 +1,6 @@
 """Keras 3.12 and later: the scripts run with the versions in Kaggle's image, and nets pass between versions.
 
-`make .venv-kaggle/installed` makes the environment of requirements-kaggle.txt; without it the slow tests are skipped.
+`make .venv-kaggle/installed` makes the environment of requirements/kaggle.txt; without it the slow tests are skipped.
 """
 
 import os

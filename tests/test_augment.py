@@ -1,11 +1,20 @@
 """The batch form of augmentation does to real digits what ImageDataGenerator does."""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import assert_one_line_error, script
+from conftest import ROOT, assert_one_line_error, script
+from PIL import Image
 
+from augment import Augmentation, smoothing
 from recognizer.base.errors import UserError
+from recognizer.config.overrides import resolve
+from recognizer.training.batches import TrainingBatches, augmented_images
 
 RANGES = {
     "rotation": dict(rotation_range=30),
@@ -31,8 +40,6 @@ RANGES = {
 @pytest.mark.parametrize("fill_mode", ["nearest", "constant", "reflect", "wrap"])
 @pytest.mark.parametrize("ranges", RANGES)
 def test_batch_form_agrees_with_image_data_generator_on_every_pixel(ranges, fill_mode, digits):
-    from augment import Augmentation
-
     x = digits.train.x[:300, ..., None] / np.float32(255)
     augmentation = Augmentation(fill_mode=fill_mode, cval=0.3, **RANGES[ranges])
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
@@ -42,13 +49,11 @@ def test_batch_form_agrees_with_image_data_generator_on_every_pixel(ranges, fill
 
 
 def test_drawn_parameters_are_distributed_as_image_data_generators(digits):
-    from augment import Augmentation
-
     augmentation = Augmentation(**RANGES["all"] | RANGES["shifts by pixels"])
     ours = augmentation.draw(np.random.default_rng(0), 4000)
     state = np.random.get_state()
     np.random.seed(0)
-    theirs = [augmentation.generator.get_random_transform((28, 28, 1)) for _ in range(4000)]
+    theirs = [augmentation.keras_engine.generator.get_random_transform((28, 28, 1)) for _ in range(4000)]
     np.random.set_state(state)
     for key in ("theta", "tx", "ty", "shear", "zx", "zy", "flip_horizontal", "flip_vertical"):
         reference = np.array([float(drawn[key]) for drawn in theirs])
@@ -85,8 +90,6 @@ NORMALISED = [
 def test_parameters_are_drawn_from_the_ranges_that_image_data_generator_makes_of_its_arguments(ranges):
     import tensorflow as tf
 
-    from augment import Augmentation
-
     drawn = Augmentation(**ranges).draw(np.random.default_rng(3), 50)
     g, u = tf.keras.preprocessing.image.ImageDataGenerator(**ranges), np.random.default_rng(3).random((50, 12)).T
     low, high = g.zoom_range
@@ -118,10 +121,6 @@ def test_parameters_are_drawn_from_the_ranges_that_image_data_generator_makes_of
 def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits):
     import tensorflow as tf
 
-    from augment import Augmentation
-    from recognizer.config.overrides import resolve
-    from recognizer.training.batches import TrainingBatches
-
     made = []
     original = tf.keras.preprocessing.image.ImageDataGenerator
     monkeypatch.setattr(
@@ -137,8 +136,6 @@ def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits)
 
 
 def test_an_images_parameters_do_not_depend_on_how_many_are_drawn():
-    from augment import Augmentation
-
     augmentation = Augmentation(**RANGES["all"], thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2)
     few, many = (augmentation.draw(np.random.default_rng(1), n) for n in (5, 50))
     for key in few:
@@ -146,8 +143,6 @@ def test_an_images_parameters_do_not_depend_on_how_many_are_drawn():
 
 
 def test_elastic_distortion_is_simards_smoothed_noise(digits):
-    from augment import Augmentation, smoothing
-
     gaussian = scipy.ndimage.gaussian_filter1d(np.eye(28), 4, axis=0, mode="constant")
     np.testing.assert_allclose(smoothing(28, 4) @ smoothing(28, 4).T, gaussian @ gaussian.T, atol=1e-6)
     augmentation = Augmentation(elastic_alpha=34, elastic_sigma=4)
@@ -171,8 +166,6 @@ def test_elastic_distortion_is_simards_smoothed_noise(digits):
 
 
 def test_strokes_become_thicker_and_thinner_by_as_much_as_is_drawn(digits):
-    from augment import Augmentation
-
     augmentation = Augmentation(thickness_range=0.5)
     x = digits.train.x[:200, ..., None] / np.float32(255)
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
@@ -187,8 +180,6 @@ def test_strokes_become_thicker_and_thinner_by_as_much_as_is_drawn(digits):
 
 
 def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
-    from augment import Augmentation
-
     augmentation = Augmentation(erasing_range=[3, 9])
     x = np.full((400, 28, 28, 1), 0.7, np.float32)
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
@@ -217,9 +208,6 @@ def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
 
 
 def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
-    from recognizer.config.overrides import resolve
-    from recognizer.training.batches import TrainingBatches
-
     config = resolve("grenholm", [("batch_size", 100), ("steps_per_epoch", 3)]) | {"seed": 0}
 
     def batches(engine, **settings):
@@ -243,9 +231,6 @@ def test_mixup_gives_each_digit_and_its_label_a_share_of_another(digits):
 
 
 def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits):
-    from augment import Augmentation
-    from recognizer.training.batches import augmented_images
-
     x = digits.train.x[:50]
     mixup = Augmentation(mixup_alpha=0.4)
     np.testing.assert_allclose(augmented_images(mixup, x, seed=0), x, atol=1e-3)
@@ -257,9 +242,36 @@ def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits
     assert (mixed >= np.minimum(x, before) - 1e-3).all()
 
 
-def test_only_what_changes_images_is_called_augmentation():
-    from augment import Augmentation
+def test_standardising_settings_of_the_class_reach_the_training_batches(digits):
+    config = resolve("single", [("batch_size", 200), ("epochs", 1), ("min_steps_per_epoch", 1)])
+    config |= {"seed": 1, "augment_engine": "keras"}
+    for setting in ("featurewise_center", "zca_whitening"):
+        own = {"augmentation": {setting: True}}
+        (x, _), *_ = TrainingBatches(config | own, 1, digits.train, np.arange(200)).data
+        plain = digits.train.x[:200].mean() / 255
+        assert abs(float(np.mean(x))) < 0.01 < plain
+        if setting == "zca_whitening":  # every direction that varies at all, varies by about one
+            variances = np.linalg.eigvalsh(np.cov(np.reshape(x, (200, -1)), rowvar=False))
+            assert np.median(variances[-50:]) == pytest.approx(1, abs=0.1)
 
+
+def test_both_augmentation_engines_train_on_the_same_batches(digits):
+    config = resolve("single", [("batch_size", 32)]) | {"seed": 1}
+    made = [
+        TrainingBatches(config | {"augment_engine": engine}, 1, digits.train, np.arange(80))
+        for engine in ("batch", "keras")
+    ]
+    for epoch in (0, 1):
+        for each in made:
+            each.set_epoch(epoch)
+        batches = [list(each.data) for each in made]
+        assert [len(b) for b in batches] == [30, 30]  # the recipe's least 30 steps
+        for (x, y), (keras_x, keras_y) in zip(*batches, strict=True):
+            np.testing.assert_allclose(x, keras_x, atol=1e-4)
+            np.testing.assert_array_equal(y, keras_y)
+
+
+def test_only_what_changes_images_is_called_augmentation():
     assert not Augmentation().transforms
     assert not Augmentation(mixup_alpha=0.2).transforms  # which takes two images
     own = dict(elastic_alpha=1), dict(thickness_range=0.1), dict(erasing_range=[3, 9]), dict(brightness_range=[1, 2])
@@ -268,8 +280,6 @@ def test_only_what_changes_images_is_called_augmentation():
 
 
 def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the_class(digits, tmp_path):
-    from augment import Augmentation
-
     x = digits.train.x[:50, ..., None] / np.float32(255)
     augmentation = Augmentation(brightness_range=[0.2, 0.6])
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
@@ -281,17 +291,36 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
     parameters = augmentation.draw(np.random.default_rng(0), len(x))
     assert augmentation.each(x, parameters).max() == 1
     with pytest.raises(UserError, match=r"interpolation_order: only ImageDataGenerator"):
-        Augmentation(rotation_range=10, interpolation_order=0).check_batch()
-    Augmentation(rotation_range=10, interpolation_order=1).check_batch()  # what it does itself
+        Augmentation(rotation_range=10, interpolation_order=0).check_engine("batch")
+    Augmentation(rotation_range=10, interpolation_order=1).check_engine("batch")  # what it does itself
     process = script("train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path)
     assert_one_line_error(process, "brightness_range", "--augment-engine keras")
+
+
+def test_a_change_of_augment_py_shows_in_the_picture_of_augmented_digits(tmp_path):
+    scripts = tmp_path / "copy"
+    scripts.mkdir()
+    for name in ("augment.py", "models.py", "recipes.py"):
+        shutil.copy(ROOT / name, scripts)
+    shutil.copytree(ROOT / "recognizer", scripts / "recognizer")
+    text = (scripts / "augment.py").read_text()
+    change = "\n    images = ops.ones_like(images)"  # all ink
+    before, after = text.split("    images = _sampled(images, y, x, fill_mode, cval)")
+    (scripts / "augment.py").write_text(f"{before}{change}{after}")
+    command = [sys.executable, "-m", "recognizer", "plot", "augmented", "--data", "digits"]
+    subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(scripts)}, check=True, timeout=300)
+    with Image.open(tmp_path / "augmented.png") as picture:
+        gray = np.asarray(picture.convert("L"))
+    assert np.mean(gray < 50) > 0.4
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
         (dict(rotatoin_range=10), "did you mean 'rotation_range'"),
-        (dict(fill_mode="mirror"), "nearest"),
+        (dict(fill_mode="mirror"), "There are: constant, nearest, reflect, wrap"),
+        (dict(fill_mode="neerest"), "did you mean 'nearest'"),
+        (dict(fill_mode=["nearest"]), "no fill_mode ['nearest']"),
         (dict(zoom_range=[1, 2, 3]), "zoom_range must be a number, or [low, high], not [1, 2, 3]"),
         (dict(zoom_range="wide"), "zoom_range must be a number, or [low, high], not 'wide'"),
         (dict(zoom_range=None), "zoom_range must be"),
@@ -306,21 +335,24 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
         (dict(width_shift_range=-3), "width_shift_range must be a number of 0 or more, or a list of numbers, not -3"),
         (dict(height_shift_range=["far"]), "or a list of numbers, not ['far']"),
         (dict(fill_mode="constant", cval="white"), "cval must be a number, not 'white'"),
-        (dict(elastic_alpha=-1), "elastic_alpha must be"),
+        (dict(elastic_alpha=-1), "augmentation.elastic_alpha must be a number of 0 or more, not -1"),
+        (dict(elastic_alpha=1, elastic_sigma=0), "elastic_sigma must be above 0"),
+        (dict(width_shift_range=[]), "or a list of numbers, not []"),
+        (dict(zca_whitening="yes"), "zca_whitening must be true or false, not 'yes'"),
+        (dict(interpolation_order=7), "interpolation_order must be a whole number from 0 to 5, not 7"),
+        (dict(zca_whitenning=True), "did you mean 'zca_whitening'"),
         (dict(thickness_range=2), "thickness_range must be a number from 0 to 1"),
         (dict(erasing_range=5), "erasing_range must be [low, high] pixels, from 1 on, or 0, not 5"),
         (dict(erasing_range=[5, 3]), "or 0, not [5, 3]"),
         (dict(erasing_range=[0.1, 0.3]), "or 0, not [0.1, 0.3]"),
         (dict(erasing_range=[3, [9]]), "or 0, not [3, [9]]"),
         (dict(erasing_range=[True, 9]), "or 0, not [True, 9]"),
-        (dict(mixup_alpha="much"), "mixup_alpha must be a number of 0 or more"),
-        (dict(mixup_alpha=True), "mixup_alpha must be a number of 0 or more"),
-        (dict(mixup_alpha=1e-9), "mixup_alpha must be 0, or from 0.01 to 100"),
+        (dict(mixup_alpha="much"), "mixup_alpha must be 0, or a number from 0.01 to 100"),
+        (dict(mixup_alpha=True), "mixup_alpha must be 0, or a number from 0.01 to 100"),
+        (dict(mixup_alpha=1e-9), "mixup_alpha must be 0, or a number from 0.01 to 100, not 1e-09"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(settings, told):
-    from augment import Augmentation
-
     with pytest.raises(UserError) as error:
         Augmentation(**settings)
     assert told in str(error.value)

@@ -1,0 +1,54 @@
+"""Rules for the values of settings: what a valid value is, in words for the error line and as a test."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from recognizer.base.errors import UserError
+
+LARGEST = 1e30  # float32 holds it, and a calculation with it
+
+
+class Rule(NamedTuple):
+    """What a valid value is: `words` complete "KEY must be ...", `valid` tells whether a value is one."""
+
+    words: str
+    valid: Callable[[object], bool]
+
+    def check(self, key, value):
+        """Raises UserError, with the setting's name `key`, unless the value is valid."""
+        if not self.valid(value):
+            raise UserError(f"{key} must be {self.words}, not {value!r:.60}")
+
+    def __or__(self, other):
+        return Rule(f"{self.words}, or {other.words}", lambda value: self.valid(value) or other.valid(value))
+
+
+def number(low=0, below=LARGEST, whole=False):
+    """Returns the rule for numbers (but neither NaN nor true and false) from `low` to less than `below`."""
+    kinds = int if whole else (int, float)
+    limit = f" and below {below}" if below < LARGEST else ""
+    return Rule(
+        f"{'a whole' if whole else 'a'} number of {low} or more{limit}",
+        lambda value: isinstance(value, kinds) and not isinstance(value, bool) and low <= value < below,
+    )
+
+
+def whole(low=0, below=LARGEST):
+    """Returns the rule for whole numbers from `low` to less than `below`."""
+    return number(low, below, whole=True)
+
+
+def one_of(*names):
+    """Returns the rule for one of some strings."""
+    return Rule(" or ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
+
+
+def list_of(rule, words):
+    """Returns the rule for a list of which each element follows `rule`."""
+    return Rule(words, lambda value: isinstance(value, list) and all(map(rule.valid, value)))
+
+
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+NULL = Rule("null", lambda value: value is None)
+OBJECT = Rule("an object {NAME: VALUE, ...}", lambda value: isinstance(value, dict))
+TEXT = Rule("a string", lambda value: isinstance(value, str))

@@ -1,0 +1,62 @@
+"""Says of each file in data/ and /kaggle/input that looks like digits why --data auto does not use it."""
+
+import itertools
+import os
+from pathlib import Path
+
+from recognizer.base.errors import UserError
+from recognizer.data import containers, csv_rows, limits, places
+
+SUFFIXES = {".csv", ".gz", ".zip", ".npz", ".7z", ".rar", ".tar", ".tgz"}
+
+
+def lines(used=""):
+    """Returns at most four lines that say why `auto` does not use the data files in data/ and /kaggle/input.
+
+    used: the path of a file that it does use.
+    """
+    files = itertools.islice(itertools.chain(_files_in(places.DATA), _files_in(places.KAGGLE_INPUT)), limits.FILES)
+    like = [path for path in files if path.suffix.lower() in SUFFIXES or places.is_half_download(path)]
+    like = [path for path in like if str(path.resolve()) != used]
+    told = [f"not used: {path} {_why(path)}" for path in like[:3]]
+    return told + [f"not used: {len(like) - 3} more files"] * (len(like) > 3)
+
+
+def _files_in(folder, depth=4):
+    """Yields the files in a folder and its subfolders, without hidden ones."""
+    try:
+        with os.scandir(folder) as entries:
+            paths = sorted(
+                Path(entry) for entry in itertools.islice(entries, limits.FOLDER_ENTRIES) if entry.name[0] not in "._"
+            )
+    except OSError:  # no such folder, or not to be read
+        return
+    for path in paths:
+        if path.is_file() or places.is_half_download(path):
+            yield path
+        elif depth:
+            yield from _files_in(path, depth - 1)
+
+
+def _why(path):
+    """Says why `auto` does not use a file, and what to do."""
+    suffix = path.suffix.lower()
+    by_path = f"is not where Kaggle's files are looked for: use --data {path.parent if path.stem == 'train' else path}"
+    if places.is_half_download(path):
+        return "is half a download: let it finish, or download it again"
+    if suffix == ".npz":
+        return f"is not {places.DATA / 'mnist.npz'}: use --data {path}"
+    if suffix not in (".csv", ".gz", ".zip"):
+        return "is an archive of another kind than zip: unpack it"
+    try:
+        if suffix == ".zip":
+            return by_path if places.find(path, "train") else "holds no train.csv"
+        with containers.reading(path), containers.opened(path) as stream:
+            header, _ = csv_rows.read_header(stream.read(limits.HEADER_BYTES), path)
+    except UserError as error:
+        return str(error).removeprefix(f"{path} ")
+    if header == csv_rows.COLUMNS["train"]:
+        return by_path
+    if header == csv_rows.COLUMNS["test"]:
+        return "has no labels, so nothing can be trained on it"
+    return f"has other columns than label,pixel0,...,pixel783: {csv_rows.few(header)}"

@@ -1,0 +1,116 @@
+"""What predict.py writes is a whole submission of the right rows, overwrites nothing else, and measures honestly."""
+
+import errno
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_one_line_error, copied, read_submission, script, write_csv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import predict
+from recognizer.base.errors import UserError
+from recognizer.data import tables
+from recognizer.reports import submission
+from recognizer.runs import run_folder
+from recognizer.training import predicting
+
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=3000), st.from_regex(r"[\w][\w .+-]{0,30}", fullmatch=True))
+def test_a_submission_has_every_row_once_in_order_under_any_name(labels, name):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.csv")
+        for some in (labels[:1], labels):  # the second time over the first
+            submission.check_out(path)
+            submission.write_submission(path, np.array(some))
+            np.testing.assert_array_equal(read_submission(path), some)
+        assert [p.name for p in Path(folder).iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("step", range(1, 4))
+def test_a_submission_that_cannot_be_written_leaves_the_one_before_whole(step, tmp_path, monkeypatch):
+    path = tmp_path / "s.csv"
+    submission.write_submission(path, np.array([1, 2, 3]))
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*[(np, "loadtxt"), (os, "fsync"), (os, "replace")][step - 1], full)
+    with pytest.raises(
+        UserError, match=r"s\.csv cannot be written \(No space left on device\): what was there is as it was"
+    ):
+        submission.write_submission(path, np.array([4, 5, 6, 7]))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["s.csv"]
+
+
+def test_on_kaggle_the_submission_is_also_where_kaggle_expects_it(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    write_csv(tmp_path / "kaggle.csv", digits.test.x[:30])
+    monkeypatch.setattr(tables, "KAGGLE_TEST_ROWS", 30)
+    working = tmp_path / "working"
+    monkeypatch.setattr(submission, "WORKING", working)
+    monkeypatch.setattr(
+        predicting, "mean_probabilities", lambda folders, configs, test: np.eye(10)[np.arange(len(test.x)) % 10]
+    )
+    told, kaggles = f"Submission: {working / 'submission.csv'}", working / "submission.csv"
+
+    def predicted(*arguments):
+        predict.main(["bag", *map(str, arguments)])
+        return capsys.readouterr()
+
+    assert told not in predicted("--test", "kaggle.csv").out  # not on Kaggle
+    assert not working.exists()
+    working.mkdir()
+    assert told not in predicted().out  # other rows than Kaggle's
+    assert list(working.iterdir()) == []
+    for _ in range(2):  # the second time over the first
+        assert told in predicted("--test", "kaggle.csv").out
+        assert kaggles.read_bytes() == (tmp_path / "submissions" / "bag-kaggle.csv").read_bytes()
+        assert [path.name for path in working.iterdir()] == ["submission.csv"]
+    kaggles.write_text("precious")
+    said = predicted("--test", "kaggle.csv")
+    assert said.err == f"{kaggles} is not a submission, so it was not overwritten\n"
+    assert kaggles.read_text() == "precious"
+    kaggles.unlink()
+    assert predicted("--test", "kaggle.csv", "--out", kaggles).out.count(str(kaggles)) == 1
+    assert len(read_submission(kaggles)) == 30
+    kaggles.unlink()
+    write_csv(tmp_path / "kaggle.csv", digits.train.x[:30])
+    assert told not in predicted("--test", "kaggle.csv", "--allow-leak").out
+    assert not kaggles.exists()
+
+
+def test_test_images_whose_labels_the_run_has_seen_are_refused_and_marked_when_allowed(
+    trained, digits, monkeypatch, capsys
+):
+    monkeypatch.chdir(trained)
+    mixed = np.concatenate([digits.test.x[:20], digits.train.x[[3, 700, 1400]]])
+    write_csv(trained / "mixed.csv", mixed)
+    process = script("predict.py", "bag", "--test", "mixed.csv", "--out", "submissions/mixed.csv", cwd=trained)
+    assert_one_line_error(process, "3 of these 23 test images", "among the labelled ones that bag had", "--allow-leak")
+    assert not (trained / "submissions" / "mixed.csv").exists()
+    predict.main(["bag", "--test", "mixed.csv", "--allow-leak", "--out", "submissions/mixed.csv"])
+    assert "3 of its images were trained on with their labels" in capsys.readouterr().out
+    assert len(read_submission(trained / "submissions" / "mixed-leak.csv")) == 23
+    assert not (trained / "submissions" / "mixed.csv").exists()
+    # One pixel another, and it is another image.
+    mixed[20:, 0, 0] += 1
+    write_csv(trained / "near.csv", mixed)
+    predict.main(["bag", "--test", "near.csv"])
+    assert len(read_submission(trained / "submissions" / "bag-near.csv")) == 23
+
+
+@pytest.mark.parametrize("result", [{"accuracy": 0.9}, {"accuracy": "high", "rows": 3}], ids=["rows", "text"])
+def test_a_result_that_is_no_runs_is_told_in_one_line(result, trained, tmp_path):
+    (folder,) = copied(trained, tmp_path, "bag")
+    (folder / "result.json").write_text(json.dumps({"ensemble_validation": result}))
+    with pytest.raises(UserError, match=r"result\.json is not a run's"):
+        submission.print_validation(folder, run_folder.read_config(folder))

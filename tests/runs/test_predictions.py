@@ -1,0 +1,187 @@
+"""The predictions that training stored are used if they are those of the saved nets, and averaged over all nets."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, copied, load, read_submission, write_csv
+
+import predict
+import train
+from recognizer.base.errors import UserError
+from recognizer.base.files import write_arrays
+from recognizer.commands import runs
+from recognizer.runs import run_folder
+from recognizer.runs.predictions import read_test_predictions
+from recognizer.training import predicting
+
+FINISHED = """
+import sys; sys.path.insert(0, sys.argv[1])
+import predict
+predict.main(sys.argv[2:])
+assert not {"keras", "tensorflow", "jax"} & set(sys.modules), "imported"
+"""
+
+
+def predicted(folder, name="bag", **environment):
+    """Predicts a run's own test set in a process of its own; returns its submission's, table's and picture's bytes."""
+    command = [sys.executable, "-c", FINISHED, str(ROOT), name, "--probabilities", "--out", "s.csv"]
+    process = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=120
+    )
+    files = [(folder / name).read_bytes() for name in ("s.csv", "s-probabilities.csv", "s-preview.png")]
+    return files, process
+
+
+def forget(folder):
+    """Makes a run one of before checksums were recorded."""
+    for path in folder.glob("net-*.json"):
+        result = json.loads(path.read_text())
+        del result["checksums"]
+        path.write_text(json.dumps(result))
+
+
+def test_a_finished_runs_own_test_set_is_predicted_at_once_as_training_did_and_without_keras(trained, tmp_path):
+    (folder,) = copied(trained, tmp_path, "bag")
+    at_once, process = predicted(tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "Already predicted when trained: bag\n" in process.stdout
+    arrays = load(folder / "predictions.npz")
+    mean = (np.float64(arrays["test_01"]) + arrays["test_02"]) / 2
+    rows = at_once[1].decode().splitlines()[1:]
+    assert [row.split(",", 1)[1] for row in rows] == [",".join(f"{p:.6f}" for p in row) for row in mean]
+    forget(folder)
+    anew, process = predicted(tmp_path)
+    assert "Already predicted" not in process.stdout
+    assert "imported" in process.stderr
+    assert at_once == anew
+
+
+def replaced_net(folder):
+    shutil.copy(folder / "net-01.keras", folder / "net-02.keras")
+
+
+def flipped(folder):
+    content = bytearray((folder / "predictions.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "predictions.npz").write_bytes(content)
+
+
+def swapped(folder):
+    arrays = load(folder / "predictions.npz")
+    arrays["test_01"], arrays["test_02"] = arrays["test_02"], arrays["test_01"]
+    write_arrays(folder / "predictions.npz", arrays)
+
+
+def changed(folder):
+    arrays = load(folder / "predictions.npz")
+    arrays["test_02"] = np.roll(arrays["test_02"], 1, axis=1)
+    write_arrays(folder / "predictions.npz", arrays)
+
+
+def lacking(folder):
+    arrays = load(folder / "predictions.npz")
+    del arrays["test_01"]
+    write_arrays(folder / "predictions.npz", arrays)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (replaced_net, "net-02.keras has changed since it was trained"),
+        (flipped, "predictions.npz"),
+        (swapped, "predictions.npz has changed since net 1 was trained"),
+        (changed, "predictions.npz has changed since net 2 was trained"),
+        (lacking, "predictions.npz has changed since net 1 was trained"),
+        (lambda folder: (folder / "predictions.npz").unlink(), "predictions.npz"),
+        (lambda folder: (folder / "predictions.npz").write_bytes(b""), "predictions.npz"),
+    ],
+    ids=["net", "flipped", "swapped", "changed", "lacking", "gone", "empty"],
+)
+def test_predictions_that_are_not_those_of_the_saved_models_are_computed_anew(
+    damage, told, trained, digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    damage(folder)
+    predict.main(["bag"])
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.endswith(": predicting anew\n")
+    assert error.count("\n") == 1
+    arrays = load(trained / "runs" / "bag" / "predictions.npz")
+    used = ["test_01"] * 2 if damage is replaced_net else ["test_01", "test_02"]
+    expected = (np.float64(arrays[used[0]]) + arrays[used[1]]).argmax(1)
+    np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "bag.csv"), expected)
+
+
+def test_other_test_sets_are_computed_and_so_are_results_of_strangers(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    write_csv(tmp_path / "some.csv", digits.test.x[::-1][:30])
+    predict.main(["bag", "--test", "some.csv"])
+    assert "Already predicted" not in capsys.readouterr().out
+    whole = load(folder / "predictions.npz")
+    expected = (np.float64(whole["test_01"]) + whole["test_02"])[::-1][:30].argmax(1)
+    np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "bag-some.csv"), expected)
+    for strange in ("x", {}, {"net": 3}, {"net": [], "test": {}}):
+        result = json.loads((folder / "net-01.json").read_text())
+        (folder / "net-01.json").write_text(json.dumps(result | {"checksums": strange}))
+        config = run_folder.read_config(folder)
+        assert read_test_predictions(folder, config, digits.test) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.update(test_01=arrays["test_01"][:5]),
+        lambda arrays: arrays.update(validation_rows_01=arrays["validation_rows_01"] + 10**9),
+        lambda arrays: arrays.pop("validation_01"),
+        lambda arrays: arrays.update(validation_02=np.array(["9"])),
+    ],
+    ids=["short", "rows outside", "lacking", "texts"],
+)
+def test_predictions_of_other_data_are_told_in_one_line(change, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, _ = copied(trained, tmp_path, "theirs", "bag")
+    arrays = load(folder / "predictions.npz")
+    change(arrays)
+    write_arrays(folder / "predictions.npz", arrays)
+    with pytest.raises(UserError, match=r"theirs.predictions.npz is not of this run's data"):
+        runs.main(["diff", "theirs", "bag"])
+
+
+def test_predicting_shows_how_far_it_is(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    write_csv(tmp_path / "others.csv", digits.test.x[:30])
+    predict.main(["bag", "--test", "others.csv"])
+    assert "Predicting 30 images with 2 nets ...\n" in capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    predict.main(["bag", "--test", "others.csv"])
+    shown = capsys.readouterr().out
+    assert "Predicting 30 images with 2 nets \N{BOX DRAWINGS HEAVY HORIZONTAL}" in re.sub("\x1b.*?m", "", shown)
+    assert "100%" in shown
+
+
+def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeypatch, no_pictures):
+    monkeypatch.chdir(trained)
+    for name in ("linear", "codeastar"):
+        train.main([name, *TINY, "--data", "digits", "--run", name])
+    every = {}
+    for name in ("bag", "linear", "codeastar"):
+        arrays = load(trained / "runs" / name / "predictions.npz")
+        every[name] = [value for key, value in arrays.items() if key.startswith("test_")]
+    assert run_folder.find_finished(["bag", "runs/bag/", "bag"]) == [run_folder.RUNS / "bag"]
+    for chosen in (["linear"], ["linear", "bag", "linear"], ["bag", "codeastar", "linear"]):
+        predict.main([*chosen, "--out", "submissions/set.csv", "--probabilities"])
+        found = np.loadtxt(trained / "submissions" / "set-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]
+        mean = np.mean([p for name in dict.fromkeys(chosen) for p in every[name]], axis=0)
+        np.testing.assert_allclose(found, mean, atol=1e-5)
+        np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), found.argmax(1))
+    for name in ("linear", "codeastar"):
+        shutil.rmtree(trained / "runs" / name)
