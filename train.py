@@ -25,28 +25,48 @@ def parser():
     recipe.completer = lambda **_: recipes.RECIPES
     p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
     p.add_argument("--check", action="store_true", help="try the nets on a few digits, describe them, and make no run")
+    _add_data(p.add_argument_group("data"))
+    _add_training(p.add_argument_group("training (default: as the recipe has it)"))
+    _add_arithmetic(p.add_argument_group("arithmetic and randomness"))
+    _add_run(p.add_argument_group("run"))
+    return p
 
-    group = p.add_argument_group("data")
+
+def _add_data(group):
     group.add_argument(
         "--data",
         metavar="SOURCE",
         help="auto, kaggle, mnist, digits, or the path of a folder, zip, CSV or npz (default: auto, the best there is)",
     )
     group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows to measure on")
-    group.add_argument("--shared-split", action="store_true", help="one split for all nets, though the recipe bags")
 
-    group = p.add_argument_group("training (default: as the recipe has it)")
+
+def _add_training(group):
     group.add_argument("--nets", type=int, metavar="N", help="how many nets to train, and to average")
-    group.add_argument("--epochs", type=int, metavar="E", help="passes over the training rows, each augmented anew")
+    group.add_argument(
+        "--epochs", type=int, metavar="E", help="how many epochs (the plan says the passes over the rows)"
+    )
     group.add_argument("--batch-size", type=int, metavar="B", help="images a step")
     group.add_argument("--learning-rate", type=float, metavar="R", help="the schedule's (its peak, or where it begins)")
     group.add_argument("--model", metavar="NAME", help="an architecture of models.py")
-    group.add_argument("--weights", metavar="WHICH", help="which count: last, averaged (over steps), or best (epoch)")
+    group.add_argument(
+        "--weights", metavar="WHICH", help="which weights to keep: last, averaged (EMA), or best (epoch on validation)"
+    )
     group.add_argument(
         "--augment-engine",
         choices=("batch", "keras"),
         help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",
     )
+    group.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=VALUE",
+        help="any setting of recipes.py, e.g. schedule.decay=0.9 or augmentation.rotation_range=15; may be repeated",
+    )
+
+
+def _add_arithmetic(group):
+    group.add_argument("--seed", type=int, metavar="S", help="all randomness follows from it (default: 0)")
     group.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
@@ -59,30 +79,23 @@ def parser():
         help="exactly the same net again on a GPU, too, by slower kernels (on a CPU every run is exact without it, and "
         "takes 1.15 times as long with it)",
     )
-    group.add_argument("--seed", type=int, metavar="S", help="all randomness follows from it (default: 0)")
-    group.add_argument(
-        "--set",
-        action="append",
-        metavar="KEY=VALUE",
-        help="any setting of recipes.py, e.g. schedule.decay=0.9 or augmentation.rotation_range=15; may be repeated",
-    )
 
-    group = p.add_argument_group("run")
+
+def _add_run(group):
     group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ...)")
     group.add_argument("--resume", action="store_true", help="go on with run NAME, or with the newest unfinished one")
+    group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
+    group.add_argument(
+        "--verbose",
+        type=int,
+        choices=(0, 1, 2),
+        help="show no progress (0), a bar (1), or a line for each epoch (2) (default: 1 on a terminal, 2 elsewhere)",
+    )
     group.add_argument(
         "--tensorboard",
         action="store_true",
         help="write curves, learning rate, graph and pictures for it, too: tensorboard --logdir runs",
     )
-    group.add_argument(
-        "--verbose",
-        type=int,
-        choices=(0, 1, 2),
-        help="how to show progress: 0 not, 1 a bar, 2 a line for each epoch (default: 1 on a terminal, 2 elsewhere)",
-    )
-    group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
-    return p
 
 
 def main(argv=None):

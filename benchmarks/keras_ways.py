@@ -4,6 +4,7 @@ python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
 """
 
 import argparse
+import dataclasses
 import itertools
 
 import shared  # noqa: F401 (puts the repository on the path)
@@ -33,6 +34,7 @@ def main():
         "seed": 0,
         "augment_engine": "batch",
         "precision": "float32",
+        "validation_split": 0,
     }
     if arguments.way in OURS:
         environment.choose_threads(config)
@@ -42,12 +44,12 @@ def main():
     from recognizer.nn.precision import native_precision
 
     images = sources.load(arguments.data).train
-    x, y = images.x[: arguments.rows], images.y[: arguments.rows]
+    images = dataclasses.replace(images, x=images.x[: arguments.rows], y=images.y[: arguments.rows])
     config["model_config"] = building.all_arguments(config["model"], config["model_config"], images.statistics)
     if arguments.way in ("ours", "ours, 2 replicas"):
         config["precision"] = native_precision()
     way = WAYS[arguments.what]["ours" if arguments.way in OURS else arguments.way]
-    way(config, x, y, Clock(arguments.window))
+    way(config, images, Clock(arguments.window))
 
 
 def keras_model(config):
@@ -60,7 +62,7 @@ def keras_model(config):
 
 
 def callback(clock, size):
-    """Tells the clock of every batch; `size(last step)` is the number of images since the call before."""
+    """Returns a callback that calls the clock with the images since the last call. size: images of a batch."""
     import keras
 
     class Tick(keras.callbacks.Callback):
@@ -74,30 +76,34 @@ def callback(clock, size):
     return Tick()
 
 
-def notebook_flow(config, x, y):
+def pixels(images):
+    """Returns float32 (n, 28, 28, 1) in 0..1, as the notebooks hold them in memory."""
+    return (images.x[..., None] / 255.0).astype("float32")
+
+
+def notebook_flow(config, images):
     """ImageDataGenerator.flow in an endless generator: floats in memory, as the notebooks have them."""
     import keras
     import tensorflow as tf
 
-    pixels = x[..., None] / 255.0
-    labels = keras.utils.to_categorical(y, 10)
+    labels = keras.utils.to_categorical(images.y, 10)
     generator = tf.keras.preprocessing.image.ImageDataGenerator(**config["augmentation"])
     while True:
-        yield from generator.flow(pixels.astype("float32"), labels, batch_size=config["batch_size"])
+        yield from generator.flow(pixels(images), labels, batch_size=config["batch_size"])
 
 
-def notebook(config, x, y, clock):
+def notebook(config, images, clock):
     model = keras_model(config)
     model.fit(
-        notebook_flow(config, x, y),
+        notebook_flow(config, images),
         epochs=10**6,
-        steps_per_epoch=len(x) // config["batch_size"],
+        steps_per_epoch=len(images.x) // config["batch_size"],
         callbacks=[callback(clock, config["batch_size"])],
         verbose=0,
     )
 
 
-def tensor_batches(config, x, y):
+def tensor_batches(config, images):
     """tf.data over tensors with Keras's Random* layers, as keras.io's examples have it."""
     import keras
     import tensorflow as tf
@@ -110,73 +116,71 @@ def tensor_batches(config, x, y):
             keras.layers.RandomZoom(a["zoom_range"], a["zoom_range"], fill_mode="nearest"),
         ]
     )
-    data = tf.data.Dataset.from_tensor_slices(((x[..., None] / 255.0).astype("float32"), tf.one_hot(y, 10)))
-    data = data.shuffle(len(x)).batch(config["batch_size"], drop_remainder=True)
+    data = tf.data.Dataset.from_tensor_slices((pixels(images), tf.one_hot(images.y, 10)))
+    data = data.shuffle(len(images.x)).batch(config["batch_size"], drop_remainder=True)
     return data.map(lambda x, y: (random(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def tensors(config, x, y, clock):
+def tensors(config, images, clock):
     keras_model(config).fit(
-        tensor_batches(config, x, y), epochs=10**6, callbacks=[callback(clock, config["batch_size"])], verbose=0
+        tensor_batches(config, images), epochs=10**6, callbacks=[callback(clock, config["batch_size"])], verbose=0
     )
 
 
-def ours(config, x, y, clock):
+def ours(config, images, clock):
     import numpy as np
 
-    from recognizer.data.arrays import Digits, Images
-    from recognizer.training.callbacks import Epochs
+    from recognizer.data.arrays import Digits
+    from recognizer.training import callbacks
     from recognizer.training.trainer import Trainer
 
-    trainer = Trainer(config | {"validation_split": 0}, Digits(Images(x, y, ""), None, ""))
+    trainer = Trainer(config, Digits(images, None, ""))
     trainer.begin(1)
-    model, batches = trainer.model, trainer.batches
-    model.epoch.rates.assign(np.full(batches.steps, 1e-3))
-    used = [Epochs(batches), callback(clock, config["batch_size"])]
-    model.fit(batches.data, epochs=10**6, callbacks=used, shuffle=False, verbose=0)
+    trainer.model.epoch.rates.assign(np.full(trainer.batches.steps, 1e-3))
+    used = [callbacks.Epochs(trainer.batches), callback(clock, config["batch_size"])]
+    trainer.model.fit(trainer.batches.data, epochs=10**6, callbacks=used, shuffle=False, verbose=0)
 
 
-def augment_notebook(config, x, y, clock):
-    for images, _ in notebook_flow(config, x, y):
-        clock(len(images))
+def augment_notebook(config, images, clock):
+    for batch, _ in notebook_flow(config, images):
+        clock(len(batch))
 
 
-def augment_tensors(config, x, y, clock):
+def augment_tensors(config, images, clock):
     while True:
-        for images, _ in tensor_batches(config, x, y):
-            clock(len(images))
+        for batch, _ in tensor_batches(config, images):
+            clock(len(batch))
 
 
-def augment_ours(config, x, y, clock):
+def augment_ours(config, images, clock):
     import numpy as np
 
-    from recognizer.data.arrays import Images
     from recognizer.training.batches import TrainingBatches
 
-    batches = TrainingBatches(config, 1, Images(x, y, ""), np.arange(len(x)))
+    batches = TrainingBatches(config, 1, images, np.arange(len(images.x)))
     for epoch in itertools.count():
         batches.set_epoch(epoch)
-        for images, _ in batches.data:
-            clock(len(images))
+        for batch, _ in batches.data:
+            clock(len(batch))
 
 
-def predict_notebook(config, x, y, clock):
-    model, pixels = keras_model(config), (x[..., None] / 255.0).astype("float32")
+def predict_notebook(config, images, clock):
+    model, x = keras_model(config), pixels(images)
     clock.before = 1
     while True:
-        model.predict(pixels, verbose=0)
+        model.predict(x, verbose=0)
         clock(len(x))
 
 
-def predict_tensors(config, x, y, clock):
-    model, pixels = keras_model(config), (x[..., None] / 255.0).astype("float32")
+def predict_tensors(config, images, clock):
+    model, x = keras_model(config), pixels(images)
     clock.before = 1
     while True:
-        model.predict(pixels, batch_size=config["batch_size"], verbose=0)
+        model.predict(x, batch_size=config["batch_size"], verbose=0)
         clock(len(x))
 
 
-def predict_ours(config, x, y, clock):
+def predict_ours(config, images, clock):
     from recognizer.nn import building, copies
     from recognizer.training import inference
 
@@ -184,8 +188,8 @@ def predict_ours(config, x, y, clock):
     predictor = inference.Predictor(plain, config["precision"])
     clock.before = 1
     while True:
-        predictor.predict(x)
-        clock(len(x))
+        predictor.predict(images.x)
+        clock(len(images.x))
 
 
 WAYS = {

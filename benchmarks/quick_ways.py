@@ -3,8 +3,8 @@
     python benchmarks/quick_ways.py ours 0 --data mnist
     python benchmarks/quick_ways.py "PyTorch float32" 0 --data mnist
 
-The seconds are from arrays in memory to trained weights, all that is compiled on the way included; imports and the
-accuracy on the test set are not.
+The seconds are from arrays in memory to trained weights, with everything that is compiled on the way, but without
+imports and without the accuracy on the test set.
 """
 
 import argparse
@@ -45,32 +45,33 @@ def main():
         first, rest = np.split(order, [arguments.rows])
         train, test = (Images(train.x[part], train.y[part], "") for part in (first, rest))
     if way is ours:
-        seconds, predict = ours(train.x, train.y, config | {"seed": arguments.seed})
+        seconds, predict = ours(train, config | {"seed": arguments.seed})
     else:
-        seconds, predict = pytorch(train.x, train.y, arguments.seed, arguments.way.split()[1])
+        seconds, predict = pytorch(train, arguments.seed, arguments.way.split()[1])
     print(json.dumps({"seconds": seconds, "accuracy": float(np.mean(predict(test.x) == test.y))}), flush=True)
     sys.stdout.flush()
-    os._exit(0)  # without TensorFlow's farewells
+    os._exit(0)  # without the messages that TensorFlow prints at exit
 
 
-def ours(x, y, config):
-    from recognizer.data.arrays import Digits, Images
+def ours(images, config):
+    from recognizer.data.arrays import Digits
     from recognizer.nn.precision import native_precision
     from recognizer.training import callbacks, inference
     from recognizer.training.trainer import Trainer
 
-    config |= {"augment_engine": "batch", "precision": native_precision()}
+    config |= {"augment_engine": "batch", "precision": native_precision(), "validation_split": 0}
     start = time.perf_counter()
-    trainer = Trainer(config | {"validation_split": 0}, Digits(Images(x, y, ""), None, ""))
+    trainer = Trainer(config, Digits(images, None, ""))
     trainer.begin(1)
-    batches = trainer.batches
-    used = [callbacks.Epochs(batches), callbacks.Schedule(config, batches.steps)]
-    trainer.model.fit(batches.data, epochs=config["epochs"], callbacks=used, shuffle=False, verbose=0)
+    used = [callbacks.Epochs(trainer.batches), callbacks.Schedule(config, trainer.batches.steps)]
+    data, epochs = trainer.batches.data, config["epochs"]
+    trainer.model.fit(data, epochs=epochs, callbacks=used, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start
-    return seconds, lambda images: inference.predictor_of(trainer.plain()).predict(images).argmax(1)
+    predictor = inference.Predictor(trainer.plain())
+    return seconds, lambda x: predictor.predict(x).argmax(1)
 
 
-def pytorch(x, y, seed, precision):
+def pytorch(images, seed, precision):
     """tuomaso/train_mnist_fast's final notebook: its net, one epoch, batches of 256, one-cycle Adam."""
     import torch
     import torch._dynamo  # what the first optimizer would import
@@ -85,6 +86,7 @@ def pytorch(x, y, seed, precision):
             memory_format=torch.channels_last
         )
 
+    x, y = images.x, images.y
     start = time.perf_counter()
     net = nn.Sequential(
         nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(),

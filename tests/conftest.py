@@ -121,6 +121,32 @@ def digits():
 
 
 @pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """A test in a folder of its own, without the user's caches and Kaggle's mounts."""
+    from recognizer.data import places, sources
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(places, "KAGGLE_INPUT", tmp_path / "input")
+    sources.load.cache_clear()
+    yield
+    sources.load.cache_clear()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """MNIST cannot be downloaded."""
+    from recognizer.base.errors import UserError
+    from recognizer.data import mnist
+
+    def no_network():
+        raise UserError("no network")
+
+    monkeypatch.setattr(mnist, "downloaded", no_network)
+
+
+@pytest.fixture
 def kaggle_folder(tmp_path, digits):
     """A folder with a train.csv of 40 rows and a test.csv of 10."""
     folder = tmp_path / "kaggle"

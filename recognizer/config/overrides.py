@@ -23,8 +23,6 @@ def config_from_arguments(arguments):
     for key in ("nets", "epochs", "batch_size", "weights", "validation_split"):
         if (value := getattr(arguments, key)) is not None:
             overrides.append((key, value))
-    if arguments.shared_split:
-        overrides.append(("bagging", False))
     overrides += map(parse_override, arguments.set or [])
     if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
         overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for

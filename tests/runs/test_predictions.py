@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from recognizer.base.files import write_arrays
 from recognizer.commands import runs
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
-from recognizer.training import predicting
 
 FINISHED = """
 import sys; sys.path.insert(0, sys.argv[1])

@@ -205,7 +205,7 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
         ["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"],
         ["--set", "augmentation.elastic_alpha=34"],
         ["--weights", "best"],
-        ["--nets", "2", "--shared-split"],
+        ["--nets", "2", "--set", "bagging=false"],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
         ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
@@ -242,7 +242,7 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
         submission.print_validation(run, run_folder.read_config(run))
         runs.main([])
         assert capsys.readouterr().out.count("biased upward") == 2
-    if "--shared-split" in options:
+    if "bagging=false" in options:
         predictions = load(run / "predictions.npz")
         np.testing.assert_array_equal(predictions["validation_rows_01"], predictions["validation_rows_02"])
         assert not np.array_equal(predictions["test_01"], predictions["test_02"])
@@ -440,17 +440,6 @@ def test_a_keras_that_is_too_old_is_one_line(tmp_path):
     process = script("train.py", "--data", "digits", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert_one_line_error(process, "Keras 3.8.0 is too old", "3.12 or later", "'keras>=3.12'")
     assert not (tmp_path / "runs").exists()
-
-
-def test_as_many_steps_as_were_asked_for_are_made():
-    import train
-    from recognizer.config.overrides import config_from_arguments
-
-    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5"])
-    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 1
-    given = train.parser().parse_args(["single", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=7"])
-    assert config_from_arguments(given)[0]["min_steps_per_epoch"] == 7
-    assert config_from_arguments(train.parser().parse_args(["single"]))[0]["min_steps_per_epoch"] == 30
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,199 @@
+"""Settings are checked, overridden and given to each net; train.py's arguments become settings."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, assert_one_line_error, script
+
+import recipes
+import train
+from recognizer.base.errors import UserError
+from recognizer.config import members, schema
+from recognizer.config.overrides import config_from_arguments, parse_override, resolve
+
+PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "values": [1, 0.1]}'
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ([("epocs", 3)], "did you mean 'epochs'"),
+        ([("epochs", 0)], "epochs must be a whole number"),
+        ([("epochs", True)], "epochs must be a whole number"),
+        ([("validation_split", 1.0)], "below 1"),
+        ([("steps_per_epoch", "some")], "steps_per_epoch"),
+        ([("epochs.more", 3)], "has no parts"),
+        ([("weights", "bset")], "weights must be 'last' or 'averaged' or 'best', not 'bset'"),
+        ([("weights", "best"), ("validation_split", 0)], "set validation_split above 0"),
+        ([("source", "me")], "no setting 'source'"),
+        ([("members", {"epochs": 3})], "members must be a list"),
+        ([("epochs", 10**400)], "epochs must be a whole number"),
+        ([("epochs", 3.0)], "epochs must be a whole number of 1 or more and below 1000000, not 3.0"),
+        ([("nets", "3")], "nets must be a whole number"),
+        ([("model", 3)], "model must be a string"),
+        ([("model_config", [])], "model_config must be an object"),
+        ([("bagging", 1)], "bagging must be true or false"),
+        ([("split_seed", -1)], "split_seed must be a whole number of 0 or more and below 4294967296, or null, not -1"),
+        ([("validation_rows", 0)], "validation_rows must be a whole number of 1 or more"),
+        ([("joint_flips", "horizontal")], "joint_flips must be a list"),
+        ([("label_smoothing", float("nan"))], "must be a finite number"),
+        ([("optimizer_config.beta_1", float("inf"))], "must be a finite number"),
+        ([("steps_per_epoch", 0)], "a whole number of 1 or more and below 1000000, or 'full', or null, not 0"),
+        ([("x" * 5000, 3)], "no setting 'xxx"),
+        ([("epochs", "x" * 5000)], "epochs must be a whole number"),
+        ([("schedule", 5)], "schedule must be an object"),
+        ([("schedule.name", ["cosine"])], "no schedule ['cosine']"),
+        ([("members", [{"schedule": 5, "schedule.decay": 1}])], "'schedule' has no parts"),
+        ([("members", [{"schedule.name": "cosine", "schedule.decay": 1}])], "no CosineDecay setting 'decay'"),
+        ([("members", [{"epocs": 3}])], "did you mean 'epochs'"),
+        ([("members", [{"epochs": 0}])], "epochs must be a whole number"),
+        ([("members", [{"nets": 2}])], "no setting 'nets'"),
+        ([("schedule.learning_rate", float("inf"))], "must be a finite number"),
+        ([("augmentation.rotation_range", float("nan"))], "must be a finite number"),
+        ([("schedule", {"name": "plateau", "learning_rate": 1}), ("validation_split", 0)], "loss, accuracy (a valid"),
+        ([("replicas", 0)], "replicas must be a whole number"),
+        ([("replicas", 3)], "batch_size (now 16) to a multiple of 3"),
+        ([("replicas", 2), ("steps_per_epoch", None)], 'steps_per_epoch to "full"'),
+    ],
+)
+def test_a_mistyped_setting_or_value_is_one_line_that_says_what_is_valid(overrides, told):
+    with pytest.raises(UserError) as error:
+        resolve("grenholm", overrides)
+    assert told in str(error.value)
+    assert len(str(error.value)) < 290
+    assert "\n" not in str(error.value)
+
+
+def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
+    kinds = [{}, {"epochs": 3, "augmentation.shear_range": 20}]
+    config = resolve("grenholm", [("nets", 5), ("members", kinds)])
+    nets = [members.member(config, net) for net in range(1, 6)]
+    assert [net["epochs"] for net in nets] == [20, 20, 20, 3, 3]
+    assert [net["augmentation"].get("shear_range") for net in nets] == [None, None, None, 20, 20]
+    assert nets[3] | {"epochs": 20, "augmentation": config["augmentation"]} == config
+    assert [(settings["epochs"], settings["nets"]) for settings in members.kinds(config)] == [(20, 3), (3, 2)]
+
+
+def test_a_setting_that_some_nets_have_of_their_own_is_set_for_every_net(monkeypatch):
+    kinds = [{"epochs": 4}, {}, {"epochs": 4, "augmentation.shear_range": 20}]
+    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.SINGLE | dict(nets=3, members=kinds))
+    nets = [members.member(resolve("mixed", [("epochs", 2)]), net) for net in (1, 2, 3)]
+    assert [(net["epochs"], net["augmentation"]["shear_range"]) for net in nets] == [(2, 10), (2, 10), (2, 20)]
+    assert recipes.RECIPES["mixed"]["members"] == kinds
+
+
+@pytest.mark.parametrize("key", ["augmentation", "schedule.learning_rate", "model", "model_config"])
+def test_a_setting_that_some_nets_have_of_their_own_is_not_half_overridden(key, monkeypatch):
+    own = {
+        "augmentation.elastic_alpha": 20,
+        "model_config.padding": "same",
+        "schedule": {"name": "constant", "learning_rate": 0.1},
+    }
+    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.SINGLE | dict(nets=2, members=[{}, own]))
+    with pytest.raises(UserError, match=f"{key} cannot be set for 'mixed'.*--set members=\\[\\]"):
+        resolve("mixed", [(key, "deotte" if key == "model" else 30)])
+    assert resolve("mixed", [("augmentation.elastic_alpha", 30), ("members", [])])["members"] == []
+    assert resolve("mixed", [("augmentation.shear_range", 5)])["augmentation"]["shear_range"] == 5
+
+
+def test_a_value_on_the_command_line_is_json_or_a_literal_of_python_or_text():
+    given = [
+        "a=1e-3",
+        "a=.05",
+        "a=-.5",
+        "a=[1, 2]",
+        "a=true",
+        "a=False",
+        "a=None",
+        "a=sgd",
+        "a=[.1, (1, True)]",
+        "a=1-2",
+    ]
+    expected = [1e-3, 0.05, -0.5, [1, 2], True, False, None, "sgd", [0.1, [1, True]], "1-2"]
+    assert [parse_override(text)[1] for text in given] == expected
+    for text in ("a=nan", "a=NaN", "a=-inf"):
+        with pytest.raises(UserError, match="a setting must be a finite number"):
+            parse_override(text)
+
+
+def test_every_default_is_valid_and_plain_data():
+    config = resolve("linear")
+    assert json.loads(json.dumps(config)) == config
+    for name, setting in schema.SETTINGS.items():
+        assert name == "model" or setting.rule.valid(setting.default), name
+
+
+def given(*arguments):
+    return config_from_arguments(train.parser().parse_args(arguments))
+
+
+def test_arguments_become_settings():
+    config, source, name = given()
+    assert (config["recipe"], source, name) == ("single", "auto", "single")
+    run = ("seed", "precision", "augment_engine", "deterministic", "tensorboard")
+    assert [config[key] for key in run] == [0, "auto", "batch", False, False]
+    config, source, name = given("deotte", "--nets", "3", "--seed", "7", "--data", "kaggle", "--set", "bagging=false")
+    assert (config["nets"], config["seed"], config["bagging"]) == (3, 7, False)
+    assert (source, name) == ("kaggle", "deotte")
+    config, _, name = given("--model", "my_net", "--set", "model_config.dropout=.3", "--deterministic")
+    assert (config["model"], config["model_config"], name) == ("my-net", {"dropout": 0.3}, "my-net")
+    assert config["deterministic"]
+
+
+def test_as_many_steps_as_are_set_are_made():
+    steps = ["single", "--set", "steps_per_epoch=5"]
+    assert given(*steps)[0]["min_steps_per_epoch"] == 1
+    assert given(*steps, "--set", "min_steps_per_epoch=7")[0]["min_steps_per_epoch"] == 7
+    assert given("single")[0]["min_steps_per_epoch"] == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["grenholm"], "learning_rate"),
+        (["single"], "learning_rate"),
+        (["codeastar"], "learning_rate"),
+        (["single", "--set", "schedule.name=cosine"], "learning_rate"),
+        (["single", "--set", "schedule.name=PolynomialDecay"], "learning_rate"),
+        (
+            [
+                "single",
+                *("--set", "schedule.name=cosine"),
+                *("--set", "schedule.warmup_target=1"),
+                *("--set", "schedule.warmup_epochs=1"),
+            ],
+            "warmup_target",
+        ),
+    ],
+)
+def test_the_option_learning_rate_sets_the_peak(arguments, key):
+    plain, changed = (given(*arguments, *option)[0]["schedule"] for option in ([], ["--learning-rate", ".25"]))
+    assert changed == plain | {key: 0.25}
+
+
+@pytest.mark.parametrize("arguments", [["linear-phases"], ["single", "--set", PIECEWISE]])
+def test_the_option_learning_rate_is_refused_by_a_schedule_without_one(arguments):
+    with pytest.raises(UserError, match=r"no (phases|PiecewiseConstantDecay) setting 'learning_rate'"):
+        given(*arguments, "--learning-rate", ".1")
+
+
+def test_a_mistyped_setting_answers_without_importing_keras(tmp_path):
+    for arguments, told in (
+        (["grenhol"], "did you mean 'grenholm'"),
+        (["--set", "epocs=3"], "did you mean 'epochs'"),
+        (["--set", "schedule.name=cosin"], "did you mean 'cosine'"),
+        (["--set", "schedule.name=cosine", "--set", "schedule.decay_steps=3"], "did you mean 'decay_epochs'"),
+        (["--epochz", "3"], "--epochz"),
+        (["--seed", "-1"], "--seed"),
+        (["--epochs", "0"], "epochs"),
+    ):
+        assert_one_line_error(script("train.py", *arguments, cwd=tmp_path), told)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import train\n"
+        "try: train.main(['--set', 'schedule.name=cosine', '--set', 'schedule.alpha=low'])\n"
+        "except Exception as error: assert 'alpha' in str(error)\n"
+        "assert not {'keras', 'tensorflow', 'jax', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, capture_output=True, timeout=60)

@@ -1,0 +1,44 @@
+"""Archives that are damaged, dangerous or bloated are refused."""
+
+import gzip
+import zipfile
+
+import pytest
+
+from recognizer.base.errors import UserError
+from recognizer.data import sources
+
+pytestmark = pytest.mark.usefixtures("alone")
+
+
+def test_damaged_dangerous_and_bloated_archives_are_refused(kaggle_folder, tmp_path):
+    train = (kaggle_folder / "train.csv").read_bytes()
+
+    def archive(name, data, cut=None):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(name, data)
+        whole = (tmp_path / "a.zip").read_bytes()
+        (tmp_path / "a.zip").write_bytes(whole[:cut])
+        return tmp_path / "a.zip"
+
+    def gzipped(data, cut=None):
+        (tmp_path / "train.csv.gz").write_bytes(gzip.compress(data)[:cut])
+        return tmp_path / "train.csv.gz"
+
+    flipped = archive("train.csv", train)
+    data = bytearray(flipped.read_bytes())
+    data[2000] ^= 1
+    for make, told in (
+        (lambda: archive("../train.csv", train), "outside it"),
+        (lambda: archive("/train.csv", train), "outside it"),
+        (lambda: archive("train.csv", train, cut=-300), "cannot be read"),
+        (lambda: archive("train.csv", bytes(10**8)), "far more"),
+        (lambda: gzipped(train, cut=-100), "cannot be read"),
+        (lambda: gzipped(bytes(10**8)), "far more"),
+    ):
+        with pytest.raises(UserError) as error:
+            sources.load(str(make()))
+        assert told in str(error.value)
+    flipped.write_bytes(data)
+    with pytest.raises(UserError, match="cannot be read"):
+        sources.load(str(flipped))
