@@ -43,7 +43,9 @@ class Progress(keras.callbacks.Callback):
             self.started, self.first, self.shown = now, done, now
         elif self.bar and now - self.shown > INTERVAL:
             self.shown = now
-            told = f"{self._left(now, done)} left  {self._metrics(logs)}{self.validation}  rate {self.schedule.rate:.3g}"
+            told = (
+                f"{self._left(now, done)} left  {self._metrics(logs)}{self.validation}  rate {self.schedule.rate:.3g}"
+            )
             self.bar.update(self.task, completed=done, description=self._where(), told=told)
             self.bar.refresh()
 
