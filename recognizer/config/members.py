@@ -1,3 +1,5 @@
+"""The nets of a run that differ in some settings: `members`."""
+
 import copy
 import itertools
 

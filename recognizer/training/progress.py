@@ -43,9 +43,7 @@ class Progress(keras.callbacks.Callback):
             self.started, self.first, self.shown = now, done, now
         elif self.bar and now - self.shown > INTERVAL:
             self.shown = now
-            told = (
-                f"{self._left(now, done)} left  {self._metrics(logs)}{self.validation}  rate {self.schedule.rate:.3g}"
-            )
+            told = f"{self._left(now, done)} left  {self._metrics(logs)}"
             self.bar.update(self.task, completed=done, description=self._where(), told=told)
             self.bar.refresh()
 
@@ -56,12 +54,13 @@ class Progress(keras.callbacks.Callback):
             now, done = time.perf_counter(), (epoch + 1) * self.steps
             left = f", about {self._left(now, done)} left" if done < self.total or self.net < self.nets else ""
             print(
-                f"        {self._where()}  {self._metrics(logs)}{self.validation}  rate {self.schedule.rate:.3g}  "
+                f"        {self._where()}  {self._metrics(logs)}  "
                 f"{duration(now - self.epoch_started)}{left if done > self.first else ''}",
                 flush=True,
             )
 
-    def on_train_end(self, logs=None):
+    def close(self):
+        """Removes the bar, which hides the cursor."""
         if self.bar:
             self.bar.stop()
 
@@ -70,7 +69,8 @@ class Progress(keras.callbacks.Callback):
         return f"{net}epoch {self.epoch + 1}/{self.params['epochs']}"
 
     def _metrics(self, logs):
-        return f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}"
+        metrics = f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}{self.validation}"
+        return f"{metrics}  rate {self.schedule.rate:.3g}"
 
     def _left(self, now, done):
         """The time until all nets are trained, if the steps go on as they went so far."""

@@ -108,6 +108,7 @@ class Trainer:
         checkpoint = Checkpoint(folder, self.net, schedule, log, best)
         checkpoint.restore(self.model)
         step_log.restore(checkpoint.epoch)
+        progress = Progress(self.net, nets, steps, schedule, verbose, show_validation=not settings["update_bn"])
         used = [
             callbacks.Epochs(self.batches),
             callbacks.FiniteLoss(),
@@ -116,7 +117,7 @@ class Trainer:
             log,
             *([best] if best else []),
             checkpoint,
-            Progress(self.net, nets, steps, schedule, verbose, show_validation=not settings["update_bn"]),
+            progress,
         ]
         if settings["tensorboard"]:
             used.append(callbacks.TensorBoard(schedule, folder / "tensorboard" / f"net-{self.net:02d}"))
@@ -132,6 +133,8 @@ class Trainer:
             )
         except callbacks.NotFinite as error:
             raise self._stopped(error, checkpoint) from None
+        finally:
+            progress.close()
         return log, best
 
     def _watched(self):
