@@ -229,7 +229,8 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
     import train
 
     monkeypatch.chdir(tmp_path)
-    tiny = ["--epochs", "1", "--set", "steps_per_epoch=2", "--set", "min_steps_per_epoch=1"]
+    tiny = ["--epochs", "1", "--set", "steps_per_epoch=2", "--set", "min_steps_per_epoch=1", "--batch-size", "32"]
+    tiny += ["--set", "update_bn=1", "--set", "test_shift=0"]
     nets = max(1, len(resolve(name)["members"]))  # one of each kind
     train.main([name, "--nets", str(nets), *tiny, "--data", "digits", "--run", "r"])
     result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
