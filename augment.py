@@ -11,8 +11,9 @@ From top to bottom:
                         times slower, knows a few transforms more, needs TensorFlow
     Augmentation        the parts together, as training uses them
 
-To add a transform: a setting in Settings, its parameters in `draw` (after the others, so that runs made before can be
-repeated) and in PACKED, and what it does to images in `warp` and KerasEngine.
+To add a transform: a setting in Settings and OURS, its parameters in `draw` (drawn after the others, so that runs made
+before can be repeated) and in PACKED (before mixup), and what it does to images in `warp`, which Augmentation.warp
+calls, and in KerasEngine.
 
 Both engines apply the same parameters and agree on every pixel to 1e-4 (images in 0..1) in all four fill modes,
 including SciPy's edges: "wrap" lays the last pixel on the first (a period of n - 1 pixels), and "constant" gives `cval`
@@ -23,7 +24,6 @@ slightly softer.
 
 import dataclasses
 import functools
-from typing import Annotated
 
 import keras
 import numpy as np
@@ -35,20 +35,24 @@ from recognizer.base import environment
 from recognizer.base.backend import TENSORFLOW
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
-from recognizer.base.words import choose, is_number
+from recognizer.base.rules import FLAG, LARGEST, NULL, Rule, number, one_of, whole
+from recognizer.base.words import choose
 
 # Settings
 
 
-def _is_pair(value):
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_number, value))
+def _numbers(value):
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(NUMBER.valid, value))
 
 
-def _is_shift(value):
-    if isinstance(value, (list, tuple)):
-        return len(value) > 0 and all(map(is_number, value))
-    return is_number(value) and value >= 0
-
+NUMBER = Rule("a number", number(-LARGEST).valid)
+RANGE = number()
+SHARE = Rule("a number from 0 to 1", lambda value: NUMBER.valid(value) and 0 <= value <= 1)
+ALPHA = Rule("a number from 0.01 to 100", lambda value: NUMBER.valid(value) and 0.01 <= value <= 100)
+ZERO = Rule("0", lambda value: NUMBER.valid(value) and value == 0)
+NUMBERS = Rule("a list of numbers", _numbers)
+PAIR = Rule("[low, high]", lambda value: _numbers(value) and len(value) == 2)
+SIDES = Rule("[low, high] pixels, from 1 on", lambda value: PAIR.valid(value) and 1 <= value[0] <= value[1])
 
 OURS = {"elastic_alpha", "elastic_sigma", "thickness_range", "erasing_range", "mixup_alpha"}  # not ImageDataGenerator's
 KERAS_ONLY = [
@@ -56,75 +60,61 @@ KERAS_ONLY = [
     *("samplewise_center", "samplewise_std_normalization", "featurewise_center", "featurewise_std_normalization"),
 ]
 
-# Types of settings: Annotated[Python's type, whether a value is valid, what is valid in words].
-FILL_MODES = ("nearest", "constant", "reflect", "wrap")
-FillMode = Annotated[str, lambda v: choose("fill_mode", v, FILL_MODES), ""]
-Switch = Annotated[bool, lambda v: isinstance(v, bool), "true or false"]
-Number = Annotated[float, is_number, "a number"]
-Range = Annotated[float, lambda v: is_number(v) and v >= 0, "a number of 0 or more"]
-Share = Annotated[float, lambda v: is_number(v) and 0 <= v <= 1, "a number from 0 to 1"]
-Order = Annotated[int, lambda v: v in range(6), "a whole number from 0 to 5"]
-Shift = Annotated[float | list, _is_shift, "a number of 0 or more, or a list of numbers"]
-Zoom = Annotated[float | list, lambda v: is_number(v) or _is_pair(v), "a number, or [low, high]"]
-Brightness = Annotated[list | None, lambda v: v is None or _is_pair(v), "[low, high]"]
-Sides = Annotated[list, lambda v: v == 0 or (_is_pair(v) and 1 <= v[0] <= v[1]), "[low, high] pixels, from 1 on, or 0"]
-Alpha = Annotated[float, lambda v: is_number(v) and (v == 0 or 0.01 <= v <= 100), "0, or a number from 0.01 to 100"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What augmentation does. Raises UserError for a value that is not valid."""
+    """What augmentation does: each setting with the rule for its values. Raises UserError for one that is not valid."""
 
-    rotation_range: Range = 0  # degrees, in either direction
+    rotation_range: RANGE = 0  # degrees, in either direction
     # In either direction: a share of the image's size where below 1, else pixels. A whole number n draws whole pixels
     # below n; a list draws one of its values.
-    width_shift_range: Shift = 0.0
-    height_shift_range: Shift = 0.0
-    shear_range: Range = 0.0  # degrees, in either direction
-    zoom_range: Zoom = 0.0  # z for a factor from 1 - z to 1 + z, or [low, high]; drawn for width and height apart
-    fill_mode: FillMode = "nearest"  # what lies outside the image; with "constant", `cval`
-    cval: Number = 0.0
-    horizontal_flip: Switch = False  # flips half of the images
-    vertical_flip: Switch = False
+    width_shift_range: RANGE | NUMBERS = 0.0
+    height_shift_range: RANGE | NUMBERS = 0.0
+    shear_range: RANGE = 0.0  # degrees, in either direction
+    # z for a factor from 1 - z to 1 + z, or the lowest and the highest factor; drawn for width and height apart.
+    zoom_range: NUMBER | PAIR = 0.0
+    # What lies outside the image: its nearest pixel, `cval` ("constant"), the image reflected or repeated.
+    fill_mode: one_of("nearest", "constant", "reflect", "wrap") = "nearest"
+    cval: NUMBER = 0.0
+    horizontal_flip: FLAG = False  # flips half of the images
+    vertical_flip: FLAG = False
     # Elastic distortion (Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to
     # visual document analysis", 2003): each pixel is moved by noise that a Gaussian of `elastic_sigma` pixels has
     # smoothed, times `elastic_alpha` pixels. The paper has 34 and 4 on images of 29x29. Its noise is uniform in -1..1;
     # here it is normal with the same variance: smoothed noise is nearly normal in either case.
-    elastic_alpha: Range = 0.0
-    elastic_sigma: Range = 4.0
+    elastic_alpha: RANGE = 0.0
+    elastic_sigma: RANGE = 4.0
     # Strokes as another pen would draw them, in either direction: how far an image goes to its dilation by a 3x3 cross
     # (a pixel wider on either side) or to its erosion (a pixel narrower).
-    thickness_range: Share = 0.0
+    thickness_range: SHARE = 0.0
     # [low, high] pixels: sets a rectangle in each image to 0, whose sides are drawn from this range. As in Zhong et
     # al., "Random erasing data augmentation", 2017 (there: in half of the images, by share of area, filled with noise)
     # and DeVries and Taylor, "Cutout", 2017 (there: a square of one size).
-    erasing_range: Sides = 0
+    erasing_range: ZERO | SIDES = 0
     # Mixup (Zhang et al., "mixup: beyond empirical risk minimization", 2018): each image and its label become a mean
     # with another image and its label, with shares w and 1 - w, w from Beta(alpha, alpha), as in keras.layers.MixUp.
-    mixup_alpha: Alpha = 0.0
+    mixup_alpha: ZERO | ALPHA = 0.0
     # KERAS_ONLY: what only ImageDataGenerator does.
-    brightness_range: Brightness = None
-    channel_shift_range: Range = 0.0
-    interpolation_order: Order = 1
-    samplewise_center: Switch = False
-    samplewise_std_normalization: Switch = False
-    featurewise_center: Switch = False
-    featurewise_std_normalization: Switch = False
-    zca_whitening: Switch = False
-    zca_epsilon: Range = 1e-6
+    brightness_range: NULL | PAIR = None
+    channel_shift_range: RANGE = 0.0
+    interpolation_order: whole(0, 6) = 1
+    samplewise_center: FLAG = False
+    samplewise_std_normalization: FLAG = False
+    featurewise_center: FLAG = False
+    featurewise_std_normalization: FLAG = False
+    zca_whitening: FLAG = False
+    zca_epsilon: RANGE = 1e-6
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value, (is_valid, needed) = getattr(self, field.name), field.type.__metadata__
-            if not is_valid(value):
-                raise UserError(f"augmentation.{field.name} must be {needed}, not {value!r}")
+            field.type.check(f"augmentation.{field.name}", getattr(self, field.name))
         if self.elastic_alpha and not self.elastic_sigma:
             raise UserError("augmentation.elastic_sigma must be above 0 where elastic_alpha is")
 
     @property
     def zoom_factors(self):
         """The lowest and the highest factor."""
-        return [1 - self.zoom_range, 1 + self.zoom_range] if is_number(self.zoom_range) else self.zoom_range
+        return [1 - self.zoom_range, 1 + self.zoom_range] if NUMBER.valid(self.zoom_range) else self.zoom_range
 
     @property
     def keras_only(self):
@@ -448,6 +438,7 @@ class Augmentation(Settings):
 
     @functools.cached_property
     def keras_engine(self):
+        """The KerasEngine with these settings."""
         return KerasEngine(self)
 
     @property

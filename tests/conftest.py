@@ -114,7 +114,7 @@ def same_environment():
 
 @pytest.fixture(scope="session")
 def digits():
-    """scikit-learn's digits in MNIST's form: a dataset.Digits."""
+    """scikit-learn's digits in MNIST's form: arrays.Digits."""
     from recognizer.data import sources
 
     return sources.load("digits")
@@ -186,6 +186,20 @@ def trained(made_once):
         (folder / "train.out").write_text(process.stdout)
 
     return made_once("trained", train)
+
+
+@pytest.fixture(scope="session")
+def reader(made_once):
+    """A folder with a run that reads digits well, of the best data that there is: runs/reader/."""
+    recipe = ["quick", "--data", SHARED / "mnist.npz"]
+    if not (SHARED / "mnist.npz").is_file():
+        recipe = ["quick", "--epochs", 2, "--data", "digits"]
+
+    def train(folder):
+        process = script("train.py", *recipe, "--run", "reader", cwd=folder)
+        assert process.returncode == 0, process.stderr
+
+    return made_once("reader", train)
 
 
 @pytest.fixture

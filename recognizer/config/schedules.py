@@ -21,8 +21,8 @@ import math
 import numpy as np
 
 from recognizer.base.errors import UserError
+from recognizer.base.rules import FLAG, NULL, TEXT, Rule, list_of, number
 from recognizer.base.words import choose
-from recognizer.config.rules import FLAG, NULL, TEXT, Rule, list_of, number
 
 
 def constant(epoch, state, logs, epochs, *, learning_rate):

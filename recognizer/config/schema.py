@@ -6,9 +6,9 @@ The names of settings and their defaults are also the keys of a run's config.jso
 from typing import NamedTuple
 
 from recognizer.base.errors import UserError
+from recognizer.base.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
 from recognizer.base.words import choose
 from recognizer.config import schedules
-from recognizer.config.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
 
 
 class Setting(NamedTuple):

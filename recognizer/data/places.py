@@ -71,4 +71,5 @@ def _member(file, name):
 
 
 def is_half_download(path):
+    """Returns whether a path has the name that a browser gives an unfinished download."""
     return path.suffix.lower() in HALF_DOWNLOADS  # Safari's .download is a folder

@@ -28,13 +28,13 @@ from recognizer.data.arrays import Digits
 @functools.lru_cache(maxsize=2)
 def load(source="auto"):
     """Returns the Digits of `source` (see above). Raises UserError if there are none, or they are not sound."""
-    if source in NAMED:
-        return NAMED[source]()
+    if source in SOURCES:
+        return SOURCES[source]()
     path = Path(source).expanduser()
     if not path.exists():
         raise UserError(
             f"no data at {source!r}: give by --data (predict.py: --test) a folder, a zip, a CSV, an mnist.npz, "
-            f"or one of {', '.join(NAMED)}"
+            f"or one of {', '.join(SOURCES)}"
         )
     if not (path.is_file() or path.is_dir()):
         raise UserError(f"{source!r} is neither a file nor a folder")
@@ -44,7 +44,7 @@ def load(source="auto"):
 def load_test(source):
     """Returns the Images of a test set: a source's own, or the file that `source` names (a CSV without labels)."""
     path = Path(source).expanduser()
-    if source not in NAMED and (path.is_file() or path.is_dir()):
+    if source not in SOURCES and (path.is_file() or path.is_dir()):
         kind = containers.kind_of(path)
         if kind in ("csv", "gzip"):
             return tables.read_table(path, None, "test")
@@ -104,7 +104,7 @@ def _read_csv(path):
 
 
 # What --data names, and what reads the file or folder that it points at, by containers.kind_of.
-NAMED = {
+SOURCES = {
     "auto": _auto,
     "kaggle": _kaggle,
     "mnist": lambda: mnist.on_this_machine() or mnist.downloaded(),

@@ -1,84 +1,98 @@
-"""Kaggle's client is called as it is to be called, and what it refuses is told in one line.
+"""Kaggle's client is called as it should be, and what it refuses is told in one line.
 
 The client here is a stand-in with the same functions: nothing is sent anywhere.
 """
 
-import numpy as np
+import sys
+from pathlib import Path
+
 import pytest
-from conftest import TINY, assert_one_line_error, read_submission, script, write_csv
+from conftest import assert_one_line_error, script
+
+from recognizer.base.errors import UserError
+from recognizer.commands import data
+from recognizer.data import competition
 
 CLIENT = """
 import os, shutil, sys
 class Refused(Exception):
-    class response:
-        status_code = int(os.environ.get("FAKE_STATUS", 0))
+    @property
+    def response(self):
+        return type("Response", (), {"status_code": int(os.environ["FAKE_STATUS"])})
+def refuse():
+    if "FAKE_STATUS" in os.environ:
+        raise Refused("HTTP error")
 class KaggleApi:
     def authenticate(self):
         print("You must authenticate")
         if not os.environ.get("FAKE_KEY"):
             sys.exit(1)
     def competition_submit(self, file_name, message, competition, quiet=False, sandbox=False):
-        if Refused.response.status_code:
-            raise Refused("HTTP error")
+        refuse()
         shutil.copy(file_name, "handed-in.csv")
         open("message", "w").write(competition + ": " + message)
         return type("Response", (), {"message": "Successfully submitted to Digit Recognizer"})()
     def competition_download_files(self, competition, path=None, force=False, quiet=True, unzip=False):
-        if Refused.response.status_code:
-            raise Refused("HTTP error")
+        refuse()
         shutil.copy("there.zip", os.path.join(path, competition + ".zip"))
 """
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory, digits):
-    """A folder with the stand-in, Kaggle's 28,000 test rows and a run, and the environment to use them in."""
-    folder = tmp_path_factory.mktemp("kaggle")
-    package = folder / "fake" / "kaggle" / "api"
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    """The stand-in, installed, with a key; the working folder is empty but for it."""
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "fake" / "kaggle" / "api"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").write_text("")
     (package / "__init__.py").write_text("")
     (package / "kaggle_api_extended.py").write_text(CLIENT)
-    write_csv(folder / "kaggle.csv", np.resize(digits.test.x, (28_000, 28, 28)))
-    assert script("train.py", "codeastar", *TINY, "--data", "digits", "--run", "fast", cwd=folder).returncode == 0
-    return folder, {"PYTHONPATH": str(folder / "fake"), "FAKE_KEY": "key"}
+    monkeypatch.syspath_prepend(tmp_path / "fake")
+    monkeypatch.setenv("FAKE_KEY", "key")
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "kaggle"]:
+        del sys.modules[name]
 
 
-def test_a_submission_is_handed_in_or_kept_with_a_line_that_says_what_to_do(client):
-    folder, environment = client
-    command = ["predict.py", "fast", "--test", "kaggle.csv", "--out", "s.csv", "--submit", "my first"]
-    process = script(*command, cwd=folder, **environment)
-    assert process.returncode == 0, process.stderr
-    assert "not for Kaggle" not in process.stdout
-    assert "Validation accuracy of fast" in process.stdout
-    assert len(read_submission(folder / "s.csv")) == 28_000
-    assert process.stdout.endswith("Kaggle: Successfully submitted to Digit Recognizer\n")
-    assert (folder / "handed-in.csv").read_bytes() == (folder / "s.csv").read_bytes()
-    assert (folder / "message").read_text() == "digit-recognizer: my first"
-    process = script(*command, cwd=folder, **environment | {"FAKE_STATUS": "403"})
-    assert_one_line_error(process, "accept the competition's rules", "s.csv is written")
-    process = script("predict.py", "fast", "--out", "s.csv", "--submit", "x", cwd=folder, **environment)
-    assert_one_line_error(process, "Kaggle's test rows only", "--test kaggle")
+# What a user has wrong, and what is said then.
+REFUSALS = [
+    ({"FAKE_KEY": ""}, "no credentials: make a token"),
+    ({"FAKE_STATUS": "403"}, "accept the competition's rules"),
+    ({"FAKE_STATUS": "401"}, "make a new token"),
+    ({"FAKE_STATUS": "500"}, r"Kaggle's client failed \(HTTP error\)"),
+]
 
 
-def test_kaggles_files_are_fetched_or_a_line_says_what_to_do(client, tmp_path):
-    _, environment = client
-    (tmp_path / "there.zip").write_bytes(b"PK")
-    for changed, told in (
-        ({"FAKE_KEY": ""}, "no credentials: make a token"),
-        ({"FAKE_STATUS": "403"}, "accept the competition's rules"),
-        ({"FAKE_STATUS": "401"}, "make a new token"),
-        ({"FAKE_STATUS": "500"}, "Kaggle's client failed (HTTP error)"),
-    ):
-        assert_one_line_error(script("data", "fetch", cwd=tmp_path, **environment | changed), told)
-    process = script("data", "fetch", cwd=tmp_path, **environment)
-    assert process.returncode == 0, process.stderr
-    assert (tmp_path / "data" / "digit-recognizer.zip").read_bytes() == b"PK"
-    process = script("data", "fetch", cwd=tmp_path, **environment)
-    assert_one_line_error(process, "is there already")
+@pytest.mark.parametrize(("wrong", "told"), REFUSALS)
+def test_what_kaggle_refuses_is_a_line_that_says_what_to_do(wrong, told, client, tmp_path, monkeypatch):
+    for key, value in wrong.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UserError, match=f"{told}.*; nothing was downloaded") as error:
+        data.main(["fetch"])
+    assert "\n" not in str(error.value)
+    assert list(Path("data").iterdir()) == []
+    with pytest.raises(UserError, match=rf"{told}.*; nothing was handed in; s\.csv is written"):
+        competition.submit("s.csv", "my first")
 
 
-def test_what_data_there_is_is_told(tmp_path):
-    process = script("data", "--data", "digits", cwd=tmp_path)
-    assert "labelled: 1,437 images of scikit-learn's digits" in process.stdout
-    assert "test: 360 images" in process.stdout
+def test_a_submission_is_handed_in(client, tmp_path):
+    Path("s.csv").write_text("ImageId,Label\n1,2\n")
+    assert competition.submit("s.csv", "my first") == "Successfully submitted to Digit Recognizer"
+    assert Path("handed-in.csv").read_bytes() == Path("s.csv").read_bytes()
+    assert Path("message").read_text() == "digit-recognizer: my first"
+
+
+def test_kaggles_files_are_fetched_once(client, tmp_path, capsys):
+    Path("there.zip").write_bytes(b"PK")
+    data.main(["fetch"])
+    zipped = Path("data/digit-recognizer.zip")
+    assert zipped.read_bytes() == b"PK"
+    assert capsys.readouterr().out == f"{zipped}: now python train.py --data kaggle\n"
+    assert_one_line_error(script("data", "fetch", cwd=tmp_path), "is there already")
+
+
+def test_what_data_there_is_is_told(capsys):
+    data.main(["--data", "digits"])
+    said = capsys.readouterr().out
+    assert "labelled: 1,437 images of scikit-learn's digits" in said
+    assert "test: 360 images" in said

@@ -1,12 +1,14 @@
 """Archives that are damaged, dangerous or bloated are refused."""
 
 import gzip
+import shutil
 import zipfile
 
+import numpy as np
 import pytest
 
 from recognizer.base.errors import UserError
-from recognizer.data import sources
+from recognizer.data import limits, sources
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -42,3 +44,24 @@ def test_damaged_dangerous_and_bloated_archives_are_refused(kaggle_folder, tmp_p
     flipped.write_bytes(data)
     with pytest.raises(UserError, match="cannot be read"):
         sources.load(str(flipped))
+
+
+def test_every_file_that_unpacks_to_more_than_is_allowed_is_refused(kaggle_folder, digits, tmp_path, monkeypatch):
+    train = (kaggle_folder / "train.csv").read_bytes()
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(train))
+    with zipfile.ZipFile(tmp_path / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train.csv", train)
+    np.savez_compressed(tmp_path / "digits.npz", x=digits.train.x[:40], y=digits.train.y[:40])
+    paths = [kaggle_folder / "train.csv", *(tmp_path / name for name in ("train.csv.gz", "train.zip", "digits.npz"))]
+    for allowed in (len(train), 20_000):
+        monkeypatch.setattr(limits, "FILE_BYTES", allowed)
+        for path in paths:
+            sources.load.cache_clear()
+            shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+            for cache in tmp_path.rglob(".*.cache.npz"):
+                cache.unlink()
+            if allowed == len(train):
+                np.testing.assert_array_equal(sources.load(str(path)).train.x, digits.train.x[:40])
+            else:
+                with pytest.raises(UserError, match="unpacks to"):
+                    sources.load(str(path))

@@ -161,7 +161,7 @@ def test_the_newest_run_is_the_one_that_ended_last(trained, tmp_path, monkeypatc
         (lambda config: config.pop("seed"), "seed is missing"),
         (lambda config: config.update(nets=0), "nets must be"),
         (lambda config: config.update(seed=-1), "seed must be"),
-        (lambda config: config.update(data="digits"), "data is missing or not a dict"),
+        (lambda config: config.update(data="digits"), "data must be an object"),
         (lambda config: config["data"].pop("source"), "data.source"),
         (lambda config: config.update(schedule={"name": "evil"}), "no schedule"),
         (lambda config: config.update(schedule={"name": []}), "no schedule"),

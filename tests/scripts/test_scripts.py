@@ -17,6 +17,7 @@ from PIL import Image
 
 import predict
 import recipes
+from recognizer.base.errors import UserError
 from recognizer.commands import runs
 from recognizer.config import members
 from recognizer.config.overrides import resolve
@@ -121,6 +122,27 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
     assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
     assert_one_line_error(script("predict.py", "../bag", cwd=trained), "not a name for a run")
+
+
+def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsys):
+    from recognizer.data import competition, tables
+    from recognizer.training import predicting
+
+    monkeypatch.chdir(trained)
+    monkeypatch.setattr(tables, "KAGGLE_TEST_ROWS", 30)
+    monkeypatch.setattr(predicting, "mean_probabilities", lambda folders, configs, test: np.eye(10)[[1] * len(test.x)])
+    handed_in = []
+    monkeypatch.setattr(competition, "submit", lambda path, message: handed_in.append((path.name, message)) or "thanks")
+    write_csv("kaggle.csv", digits.test.x[:30])
+    predict.main(["bag", "--test", "kaggle.csv", "--out", "kaggle-s.csv", "--submit", "my first"])
+    said = capsys.readouterr().out
+    assert "not for Kaggle" not in said
+    assert "Validation accuracy of bag" in said
+    assert said.endswith("Kaggle: thanks\n")
+    assert len(read_submission(trained / "kaggle-s.csv")) == 30
+    assert handed_in == [("kaggle-s.csv", "my first")]
+    with pytest.raises(UserError, match=r"Kaggle's test rows only.*--test kaggle"):
+        predict.main(["bag", "--out", "kaggle-s.csv", "--submit", "x"])
 
 
 def test_a_runs_name_is_never_reused(trained):

@@ -80,7 +80,7 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-
     for variable, value in zip(compiled.state(), plain.state(), strict=True):
         variable.assign(value)
     assert not plain.jit_compile
-    supported = all(layer.supports_jit for layer in compiled.net._flatten_layers())
+    supported = all(layer.supports_jit for layer in compiled.network._flatten_layers())
     assert compiled.jit_compile == supported
     losses, weights = some_steps(compiled, digits, **more)
     assert np.isfinite(losses).all()
@@ -88,18 +88,18 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-
         return
     expected_losses, expected = some_steps(plain, digits, **more)
     # Batch normalization enlarges the rounding of TensorFlow's kernels, of which XLA's is a fifth (beside float64).
-    normalized = any(isinstance(layer, k.BatchNormalization) for layer in compiled.net._flatten_layers())
+    normalized = any(isinstance(layer, k.BatchNormalization) for layer in compiled.network._flatten_layers())
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-4 if normalized else 1e-5, atol=1e-5)
     for ours, theirs in zip(weights, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=apart)
 
     compiled.set_weights(expected)
     x = digits.test.x[:64]
-    y = np.eye(compiled.net.output_shape[-1], dtype=np.float32)[digits.test.y[:64]]
+    y = np.eye(compiled.network.output_shape[-1], dtype=np.float32)[digits.test.y[:64]]
     for loss in ("loss", "accuracy"):
         found = [m.evaluate(x[..., None] / 255, y, verbose=0, return_dict=True)[loss] for m in (compiled, plain)]
         assert found[0] == pytest.approx(found[1], rel=1e-4)
-    if compiled.net.output_shape[-1] == 10:
+    if compiled.network.output_shape[-1] == 10:
         by_xla, without = (
             believe_in_gpu(lambda: inference.Predictor(fast_copy(compiled))),
             inference.Predictor(fast_copy(plain)),
@@ -109,8 +109,8 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-
     if not supported:
         return
     images = x[..., None].astype(np.float32) / 255
-    tf.function(lambda: batch_norm.update_bn(compiled.net, [images]), jit_compile=True)()
-    batch_norm.update_bn(plain.net, [images])
+    tf.function(lambda: batch_norm.update_bn(compiled.network, [images]), jit_compile=True)()
+    batch_norm.update_bn(plain.network, [images])
     for ours, theirs in zip(compiled.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
@@ -255,9 +255,9 @@ def test_where_a_net_looks_is_the_same_by_xla(digits):
     assert expected.max() == pytest.approx(1)
     x = tf.constant(image[None, ..., None] / np.float32(255))
     compiled = tf.function(
-        lambda x: grad_cam._gradient(lambda x: trainer.net(x, training=False)[0, label], x), jit_compile=True
+        lambda x: grad_cam._gradient(lambda x: trainer.network(x, training=False)[0, label], x), jit_compile=True
     )
-    expected = grad_cam._gradient(lambda x: trainer.net(x, training=False)[0, label], x)
+    expected = grad_cam._gradient(lambda x: trainer.network(x, training=False)[0, label], x)
     np.testing.assert_allclose(compiled(x), expected, atol=1e-5)
 
 
