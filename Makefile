@@ -34,7 +34,7 @@ submission: $(INSTALLED)
 	$(BIN)/python predict.py
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow-test: .venv/installed-dev .venv-kaggle/installed
 	$(BIN)/python -m pytest -n 2 -m slow

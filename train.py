@@ -13,16 +13,15 @@
 Then: python predict.py
 """
 
-import recipes
 from recognizer.base import cli
 from recognizer.base.errors import Terminated, UserError, enough_memory
-from recognizer.config.overrides import config_from_arguments
+from recognizer.config.overrides import all_recipes, config_from_arguments
 
 
 def parser():
     p = cli.Parser(prog="train.py", description=__doc__)
     recipe = p.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name from --list (default: single)")
-    recipe.completer = lambda **_: recipes.RECIPES
+    recipe.completer = all_recipes
     p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
     p.add_argument("--check", action="store_true", help="try the nets on a few digits, describe them, and make no run")
     _add_data(p.add_argument_group("data"))

@@ -109,49 +109,55 @@ def kills(wanted, seed):
     return ["memory between epochs", "killed at any time", "while writing", "between nets", "runs", "identical"], rows
 
 
+OPTIONS = ["codeastar", "--epochs", "200"]
+FAULTS = ["fault", "exit code", "seconds", "said", "left behind"]
+
+
 def every_fault():
     """Every other fault; returns (columns, rows): how train.py ended, how soon, and what the folder holds then."""
     rows = []
-
-    def tell(fault, process, run, started):
-        _, told = process.communicate(timeout=60)
-        line = told.strip().replace("|", "/")
-        left = " ".join(sorted(path.name for path in run.iterdir())) if run.is_dir() else "nothing"
-        rows.append([fault, str(process.returncode), f"{time.monotonic() - started:.1f}", line, left])
-
-    options = ["codeastar", "--epochs", "200"]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-
-        def running(run, *more):
-            process = start(folder, [*options, *more], run)
-            while not (folder / "runs" / run / "net-01.checkpoint-0.npz").is_file():
-                if process.poll() is not None:
-                    raise RuntimeError(f"{process.args} ended with {process.returncode}")
-                time.sleep(0.01)
-            return process, folder / "runs" / run
-
         for kibibytes in (4, 64, 1024):
-            process = start(
-                folder, options, f"full-{kibibytes}", preexec_fn=functools.partial(limit_files, kibibytes * 1024)
-            )
-            tell(f"no file above {kibibytes} KiB", process, folder / "runs" / f"full-{kibibytes}", time.monotonic())
+            limited = functools.partial(limit_files, kibibytes * 1024)
+            process = start(folder, OPTIONS, f"full-{kibibytes}", preexec_fn=limited)
+            run = folder / "runs" / f"full-{kibibytes}"
+            rows.append(end_of(f"no file above {kibibytes} KiB", process, run, time.monotonic()))
         for fault, number in (("SIGINT", signal.SIGINT), ("SIGTERM", signal.SIGTERM)):
-            process, run = running(fault)
+            process, run = running(folder, fault)
             started = time.monotonic()
             process.send_signal(number)
-            tell(fault, process, run, started)
-        process, run = running("second")
+            rows.append(end_of(fault, process, run, started))
+        process, run = running(folder, "second")
         started = time.monotonic()
-        tell("a second process on the run", start(folder, ["--resume"], "second"), run, started)
+        rows.append(end_of("a second process on the run", start(folder, ["--resume"], "second"), run, started))
         run.rename(folder / "gone")  # at once
-        tell("the folder disappears", process, run, started)
-        process = start(folder, [*options, "--learning-rate", "1e30"], "infinite")
-        tell("the loss is no number", process, folder / "runs" / "infinite", time.monotonic())
+        rows.append(end_of("the folder disappears", process, run, started))
+        process = start(folder, [*OPTIONS, "--learning-rate", "9e5"], "infinite")
+        rows.append(end_of("the loss is not finite", process, folder / "runs" / "infinite", time.monotonic()))
         shutil.rmtree(folder / "runs")
         (folder / "runs").write_text("")
-        tell("runs/ cannot be made", start(folder, options, "r"), folder / "runs" / "r", time.monotonic())
-    return ["fault", "exit code", "seconds", "said", "left behind"], rows
+        process = start(folder, OPTIONS, "r")
+        rows.append(end_of("runs/ cannot be made", process, folder / "runs" / "r", time.monotonic()))
+    return FAULTS, rows
+
+
+def running(folder, run):
+    """Starts a run; returns (process, the run's folder) as soon as it has a checkpoint."""
+    process = start(folder, OPTIONS, run)
+    while not (folder / "runs" / run / "net-01.checkpoint-0.npz").is_file():
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        time.sleep(0.01)
+    return process, folder / "runs" / run
+
+
+def end_of(fault, process, run, started):
+    """Waits until a process ends; returns the cells of its row."""
+    _, errors = process.communicate(timeout=120)
+    line = errors.strip().replace("|", "/")
+    left = " ".join(sorted(path.name for path in run.iterdir())) if run.is_dir() else "nothing"
+    return [fault, str(process.returncode), f"{time.monotonic() - started:.1f}", line, left]
 
 
 def limit_files(size):

@@ -3,11 +3,32 @@
 import ast
 import copy
 import json
+import re
+from pathlib import Path
 
-import recipes
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, hyphens
 from recognizer.config import checks, earlier, schema
+
+MODELS = Path(__file__).parents[2] / "models.py"
+
+
+def all_recipes(**_):
+    """Returns {name: recipe} of recipes.py. Imported here, so that an error in that file is one line, as any error."""
+    import recipes
+
+    return recipes.RECIPES
+
+
+def recipe_name(name):
+    """Returns the name of a recipe, in which `-` and `_` are the same.
+
+    Raises UserError if there is no such recipe. The line says so if it is an architecture's name.
+    """
+    architectures = re.findall(r"^@architecture\s*\ndef (\w+)", MODELS.read_text("utf-8"), re.MULTILINE)
+    if hyphens(name) not in all_recipes() and hyphens(name) in map(hyphens, architectures):
+        raise UserError(f"no recipe {name!r}, but an architecture: python train.py --model {name}")
+    return choose_name("recipe", name, all_recipes())
 
 
 def config_from_arguments(arguments):
@@ -16,7 +37,7 @@ def config_from_arguments(arguments):
     config: every setting of the recipe, resolved, with its name as `recipe`, and schema.RUN_SETTINGS.
     Raises UserError like resolve and parse_override.
     """
-    name = choose_name("recipe", arguments.recipe or "single", recipes.RECIPES)
+    name = recipe_name(arguments.recipe or "single")
     overrides = []
     if arguments.model:
         overrides += [("model", arguments.model), ("model_config", {})]
@@ -54,8 +75,8 @@ def resolve(name, overrides=()):
     Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting of which some
     members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
     """
-    name = choose_name("recipe", name, recipes.RECIPES)
-    config, overrides = copy.deepcopy(schema.DEFAULTS | recipes.RECIPES[name]), list(earlier.renamed(overrides))
+    name = recipe_name(name)
+    config, overrides = copy.deepcopy(schema.DEFAULTS | all_recipes()[name]), list(earlier.renamed(overrides))
     keys = dict(overrides).keys()
     _give_way(name, config, keys)
     for key, value in [("schedule", config["schedule"]), *sorted(overrides, key=_order)]:

@@ -10,8 +10,6 @@ from recognizer.data import sources
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
 
-SLOW = 5  # seconds before a line says that predicting is under way, without a terminal
-
 
 def test_set(source, configs):
     """Returns the test set (Images) of `source`, or if that is None the test set of the runs' own data.

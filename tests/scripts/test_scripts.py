@@ -180,12 +180,52 @@ def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never
         np.testing.assert_array_equal(whole[key], resumed[key])
 
 
-def test_a_function_added_to_models_py_trains_by_name_and_is_listed(tmp_path):
-    scripts = tmp_path / "copy"
-    scripts.mkdir()
+@pytest.fixture
+def scripts(tmp_path):
+    """A copy of the scripts, to be changed."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
     for path in ROOT.glob("*.py"):
-        shutil.copy(path, scripts)
-    shutil.copytree(ROOT / "recognizer", scripts / "recognizer")
+        shutil.copy(path, folder)
+    shutil.copytree(ROOT / "recognizer", folder / "recognizer")
+    return folder
+
+
+@pytest.mark.parametrize("broken", ["def f(:", "import kerras"])
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("recipes.py", "train.py single"),
+        ("recipes.py", "-m recognizer plot augmented --recipe single --data digits"),
+        ("models.py", "train.py --data digits"),
+        ("augment.py", "train.py --data digits"),
+    ],
+)
+def test_an_error_in_a_file_that_users_edit_is_one_line(file, command, broken, scripts):
+    line = (scripts / file).read_text().count("\n") + 1
+    with open(scripts / file, "a") as opened:
+        opened.write(f"{broken}\n")
+    process = subprocess.run(
+        [sys.executable, *command.split()], cwd=scripts, capture_output=True, text=True, timeout=120
+    )
+    assert_one_line_error(process, f"{file}, line {line}: ")
+    assert not (scripts / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["residual", "my_net", "my-net"])
+def test_an_architecture_in_the_place_of_a_recipe_is_told_from_a_mistyped_one(name, scripts, tmp_path):
+    with open(scripts / "models.py", "a") as file:
+        file.write("\n\n@architecture\ndef my_net():\n    pass\n\n\ndef helper():\n    pass\n")
+
+    def refused(name):
+        command = [sys.executable, str(scripts / "train.py"), name]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    assert_one_line_error(refused(name), f"no recipe '{name}', but an architecture: python train.py --model {name}")
+    assert_one_line_error(refused("helper"), "no recipe 'helper'. There are: ")
+
+
+def test_a_function_added_to_models_py_trains_by_name_and_is_listed(scripts, tmp_path):
     with open(scripts / "models.py", "a") as file:
         file.write(
             "\n\n@architecture\ndef my_own(dropout=0.1):\n    '''Mine.'''\n    return keras.Sequential([images(), "
@@ -211,7 +251,8 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
     import train
 
     monkeypatch.chdir(tmp_path)
-    tiny = ["--epochs", "1", "--set", "steps_per_epoch=2", "--set", "min_steps_per_epoch=1"]
+    tiny = ["--epochs", "1", "--set", "steps_per_epoch=2", "--set", "min_steps_per_epoch=1", "--batch-size", "32"]
+    tiny += ["--set", "update_bn=1", "--set", "test_shift=0"]
     nets = max(1, len(resolve(name)["members"]))  # one of each kind
     train.main([name, "--nets", str(nets), *tiny, "--data", "digits", "--run", "r"])
     result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
