@@ -4,16 +4,16 @@
     python -m recognizer plot augmented --set augmentation.rotation_range=30   # the same with another setting
 
 From top to bottom:
-    Settings            names, meanings, defaults and checks: the arguments of Keras's ImageDataGenerator, and some more
+    Augmentation        the settings, with defaults and checks: those of Keras's ImageDataGenerator, and some more
     draw, draw_elastic  random parameters for each image, by NumPy
-    warp, mix           transform a whole batch by these parameters, compiled: the default engine
+    BatchEngine         transforms a whole batch by these parameters, compiled: the default
     KerasEngine         transforms image by image by ImageDataGenerator (train.py --augment-engine keras): over ten
                         times slower, knows a few transforms more, needs TensorFlow
-    Augmentation        the parts together, as training uses them
+    mix                 mixes up the images and the labels of a batch, after either engine
 
-To add a transform: a setting in Settings and OURS, its parameters in `draw` (drawn after the others, so that runs made
-before can be repeated) and in PACKED (before mixup), and what it does to images in `warp`, which Augmentation.warp
-calls, and in KerasEngine.
+To add a transform: a setting in Augmentation and OURS, its parameters in `draw` (drawn after the others, so that runs
+made before can be repeated) and in PACKED and DRAWN (before mixup), and what it does to images in `warp` and in
+KerasEngine.
 
 Both engines apply the same parameters and agree on every pixel to 1e-4 (images in 0..1) in all four fill modes,
 including SciPy's edges: "wrap" lays the last pixel on the first (a period of n - 1 pixels), and "constant" gives `cval`
@@ -47,23 +47,25 @@ def _numbers(value):
 
 NUMBER = Rule("a number", number(-LARGEST).valid)
 RANGE = number()
-SHARE = Rule("a number from 0 to 1", lambda value: NUMBER.valid(value) and 0 <= value <= 1)
 ALPHA = Rule("a number from 0.01 to 100", lambda value: NUMBER.valid(value) and 0.01 <= value <= 100)
 ZERO = Rule("0", lambda value: NUMBER.valid(value) and value == 0)
 NUMBERS = Rule("a list of numbers", _numbers)
 PAIR = Rule("[low, high]", lambda value: _numbers(value) and len(value) == 2)
 SIDES = Rule("[low, high] pixels, from 1 on", lambda value: PAIR.valid(value) and 1 <= value[0] <= value[1])
 
-OURS = {"elastic_alpha", "elastic_sigma", "thickness_range", "erasing_range", "mixup_alpha"}  # not ImageDataGenerator's
+OURS = {"elastic_alpha", "elastic_sigma", "erasing_range", "mixup_alpha"}  # not ImageDataGenerator's
 KERAS_ONLY = [
     *("brightness_range", "channel_shift_range", "interpolation_order", "zca_whitening", "zca_epsilon"),
     *("samplewise_center", "samplewise_std_normalization", "featurewise_center", "featurewise_std_normalization"),
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What augmentation does: each setting with the rule for its values. Raises UserError for one that is not valid."""
+@dataclasses.dataclass(init=False)
+class Augmentation:
+    """What augmentation does: its keyword arguments, each with the rule for its values.
+
+    Raises UserError for a name or a value that is not valid.
+    """
 
     rotation_range: RANGE = 0  # degrees, in either direction
     # In either direction: a share of the image's size where below 1, else pixels. A whole number n draws whole pixels
@@ -84,9 +86,6 @@ class Settings:
     # here it is normal with the same variance: smoothed noise is nearly normal in either case.
     elastic_alpha: RANGE = 0.0
     elastic_sigma: RANGE = 4.0
-    # Strokes as another pen would draw them, in either direction: how far an image goes to its dilation by a 3x3 cross
-    # (a pixel wider on either side) or to its erosion (a pixel narrower).
-    thickness_range: SHARE = 0.0
     # [low, high] pixels: sets a rectangle in each image to 0, whose sides are drawn from this range. As in Zhong et
     # al., "Random erasing data augmentation", 2017 (there: in half of the images, by share of area, filled with noise)
     # and DeVries and Taylor, "Cutout", 2017 (there: a square of one size).
@@ -105,9 +104,11 @@ class Settings:
     zca_whitening: FLAG = False
     zca_epsilon: RANGE = 1e-6
 
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            field.type.check(f"augmentation.{field.name}", getattr(self, field.name))
+    def __init__(self, **settings):
+        rules = {field.name: field.type for field in dataclasses.fields(self)}
+        for key, value in settings.items():
+            rules[choose("augmentation setting", key, rules)].check(f"augmentation.{key}", value)
+            setattr(self, key, value)
         if self.elastic_alpha and not self.elastic_sigma:
             raise UserError("augmentation.elastic_sigma must be above 0 where elastic_alpha is")
 
@@ -119,32 +120,58 @@ class Settings:
     @property
     def keras_only(self):
         """The settings that only ImageDataGenerator has and that are not at their defaults: {name: value}."""
-        return {key: getattr(self, key) for key in KERAS_ONLY if getattr(self, key) != getattr(Settings, key)}
+        return {key: getattr(self, key) for key in KERAS_ONLY if getattr(self, key) != getattr(Augmentation, key)}
+
+    @property
+    def transforms(self):
+        """Whether images are changed, each by itself: by anything but mixup."""
+        drawn = draw(self, np.random.default_rng(0), 64)
+        unchanged = dict(zx=1, zy=1, brightness=1)
+        plain = all(np.all(drawn[key] == unchanged.get(key, 0)) for key in drawn.keys() - {"mixup"})
+        return not plain or bool(self.elastic_alpha or self.keras_only)
+
+    def engine(self, name):
+        """Returns the engine "batch" or "keras". Raises UserError if it cannot do what is set, or is not installed."""
+        return self.keras_engine if name == "keras" else BatchEngine(self)
+
+    @functools.cached_property
+    def keras_engine(self):
+        """The KerasEngine, which remembers what `fit` has found."""
+        return KerasEngine(self)
+
+    def fit(self, images):
+        """Takes from images, uint8 (n, 28, 28), what ZCA and the featurewise settings need.
+
+        As with ImageDataGenerator in a notebook, these change the training batches alone. A net that should
+        standardise digits when it predicts, too, needs a layer for it (`standardized` in models.py).
+        """
+        if LEARNED & self.keras_only.keys():
+            self.keras_engine.generator.fit(images[..., None] / np.float32(255))
 
 
 # Parameters of each image
 
 
+SIZE = 28  # pixels of an image in either direction
 ERASED = ("erase_top", "erase_left", "erase_height", "erase_width")
 
 
-def draw(settings, rng, n, shape=(28, 28)):
-    """Draws the parameters of `n` images of `shape` from `rng` (numpy.random.Generator).
+def draw(settings, rng, n):
+    """Draws the parameters of `n` images from `rng` (numpy.random.Generator). settings: an Augmentation.
 
     Returns a dict of float64 arrays (n,) with the keys of ImageDataGenerator.get_random_transform: theta (degrees),
     tx, ty (pixels), shear (degrees), zx, zy, flip_horizontal, flip_vertical (0 or 1), channel_shift_intensity,
-    brightness; and thickness (-1..1, above 0 for thicker), erase_top, erase_left, erase_height, erase_width (pixels)
-    and mixup (an image's own share). An image's parameters do not depend on how many are drawn after it.
+    brightness; and erase_top, erase_left, erase_height, erase_width (pixels) and mixup (an image's own share). An
+    image's parameters do not depend on how many are drawn after it.
     """
     # Transforms added later draw only where they are used, so that runs made before them can be repeated.
-    added = bool(settings.thickness_range) + 4 * bool(settings.erasing_range) + bool(settings.mixup_alpha)
-    u = iter(rng.random((n, 12 + added)).T)
+    u = iter(rng.random((n, 12 + 4 * bool(settings.erasing_range) + bool(settings.mixup_alpha))).T)
     low, high = settings.zoom_factors
     dark, bright = settings.brightness_range or (1, 1)
-    return {
+    drawn = {
         "theta": _either_way(settings.rotation_range, next(u)),
-        "tx": _shifts(settings.height_shift_range, next(u), next(u), shape[0]),
-        "ty": _shifts(settings.width_shift_range, next(u), next(u), shape[1]),
+        "tx": _shifts(settings.height_shift_range, next(u), next(u)),
+        "ty": _shifts(settings.width_shift_range, next(u), next(u)),
         "shear": _either_way(settings.shear_range, next(u)),
         "zx": low + (high - low) * next(u),
         "zy": low + (high - low) * next(u),
@@ -152,51 +179,45 @@ def draw(settings, rng, n, shape=(28, 28)):
         "flip_vertical": (next(u) < 0.5) * float(settings.vertical_flip),
         "channel_shift_intensity": _either_way(settings.channel_shift_range, next(u)),
         "brightness": dark + (bright - dark) * next(u),
-        "thickness": _either_way(settings.thickness_range, next(u)) if settings.thickness_range else np.zeros(n),
-        **(
-            _rectangles(settings.erasing_range, u, shape)
-            if settings.erasing_range
-            else dict.fromkeys(ERASED, np.zeros(n))
-        ),
-        "mixup": _beta(settings.mixup_alpha, next(u)) if settings.mixup_alpha else np.ones(n),
     }
+    drawn |= _rectangles(settings.erasing_range, u) if settings.erasing_range else dict.fromkeys(ERASED, np.zeros(n))
+    alpha = settings.mixup_alpha  # uniform numbers become ones distributed as Beta(alpha, alpha)
+    return drawn | {"mixup": scipy.special.betaincinv(alpha, alpha, next(u)) if alpha else np.ones(n)}
 
 
 def _either_way(value, u):
     return (2 * u - 1) * value
 
 
-def _shifts(value, u_value, u_sign, size):
-    """Shifts in pixels, drawn as ImageDataGenerator draws them. size: pixels of the image in this direction."""
+def _shifts(value, u_value, u_sign):
+    """Shifts in pixels, drawn as ImageDataGenerator draws them."""
     if not np.any(value):
         return np.zeros(len(u_value))
-    scale = size if np.max(value) < 1 else 1
+    scale = SIZE if np.max(value) < 1 else 1
     if np.ndim(value) == 0 and not isinstance(value, (int, np.integer)):
         return _either_way(value, u_value) * scale
     choices = np.arange(value) if np.ndim(value) == 0 else np.asarray(value, float)
     return choices[(u_value * len(choices)).astype(int)] * np.where(u_sign < 0.5, -1, 1) * scale
 
 
-def _rectangles(erasing_range, u, shape):
-    """Rectangles within images of `shape`: {one of ERASED: pixels}. u: iterator over uniform random numbers (n,)."""
+def _rectangles(erasing_range, u):
+    """Rectangles within an image: {one of ERASED: pixels}. u: iterator over uniform random numbers (n,)."""
     low, high = erasing_range
-    sides = [np.minimum(size, low + (high - low) * next(u)) for size in shape]
-    corner = [(size - side) * next(u) for size, side in zip(shape, sides, strict=True)]
+    sides = [np.minimum(SIZE, low + (high - low) * next(u)) for _ in range(2)]
+    corner = [(SIZE - side) * next(u) for side in sides]
     return dict(zip(ERASED, [*corner, *sides], strict=True))
 
 
-def _beta(alpha, u):
-    """Numbers distributed as Beta(alpha, alpha), from uniform ones."""
-    return scipy.special.betaincinv(alpha, alpha, u)
-
-
-def draw_elastic(settings, rng, n, shape=(28, 28)):
-    """Draws displacement fields, float32 (n, height, width, 2) in pixels (down, right)."""
-    rows, columns = (smoothing(size, settings.elastic_sigma) for size in shape)
-    noise = rng.standard_normal((rows.shape[1], n * 2 * columns.shape[1]), dtype=np.float32)
+def draw_elastic(settings, rng, n):
+    """Draws displacement fields, float32 (n, 28, 28, 2) in pixels (down, right); None without elastic distortion."""
+    if not settings.elastic_alpha:
+        return None
+    smooth = smoothing(SIZE, settings.elastic_sigma)
+    k = smooth.shape[1]
+    noise = rng.standard_normal((k, n * 2 * k), dtype=np.float32)
     noise *= settings.elastic_alpha / np.sqrt(np.float32(3))  # the standard deviation of uniform noise in -1..1
-    fields = (rows @ noise).reshape(-1, columns.shape[1]) @ columns.T
-    return fields.reshape(shape[0], n, 2, shape[1]).transpose(1, 0, 3, 2)
+    fields = (smooth @ noise).reshape(-1, k) @ smooth.T
+    return fields.reshape(SIZE, n, 2, SIZE).transpose(1, 0, 3, 2)
 
 
 @functools.lru_cache
@@ -214,20 +235,36 @@ def smoothing(size, sigma):
 # Whole batches
 
 
-PACKED = ("thickness", *ERASED, "mixup")  # the parameters that follow the six of the affine matrix
+PACKED = (*ERASED, "mixup")  # the parameters that follow the six of the affine matrix
 
 
-def packed(parameters, shape):
-    """Returns the parameters from `draw` as one array for `warp` and `mix`: float32 (n, 6 + len(PACKED))."""
-    rest = np.stack([parameters[key] for key in PACKED], axis=1)
-    return np.concatenate([affine_matrices(parameters, shape), rest], axis=1).astype(np.float32)
+class BatchEngine:
+    """Transforms whole batches. Raises UserError if only ImageDataGenerator can do what is set."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        if own := settings.keras_only:
+            raise UserError(f"augmentation {', '.join(own)}: only ImageDataGenerator can: use --augment-engine keras")
+
+    def pack(self, parameters):
+        """Returns the parameters from `draw` as one array, mixup last: float32 (n, 6 + len(PACKED))."""
+        rest = np.stack([parameters[key] for key in PACKED], axis=1)
+        return np.concatenate([affine_matrices(parameters), rest], axis=1).astype(np.float32)
+
+    def transform(self, images, numbers, elastic=None):
+        """Returns images float32 (n, 28, 28, 1), transformed, in whichever library's arrays these are.
+
+        numbers: from `pack`. elastic: from `draw_elastic`.
+        """
+        own = self.settings
+        erased = numbers[:, 6:10] if own.erasing_range else None
+        return warp(images, numbers[:, :6], elastic, erased, fill_mode=own.fill_mode, cval=own.cval)
 
 
-def affine_matrices(parameters, shape):
-    """ImageDataGenerator's affine matrices and flips.
+def affine_matrices(parameters):
+    """Returns ImageDataGenerator's affine matrices and flips for parameters from `draw`, float32 (n, 6).
 
-    parameters: from `draw`. shape: (height, width).
-    Returns float32 (n, 6): a point (x, y) of the output is read at (a0 x + a1 y + a2, b0 x + b1 y + b2).
+    A point (x, y) of the output is read at (a0 x + a1 y + a2, b0 x + b1 y + b2).
     """
     theta, shear = np.deg2rad(parameters["theta"]), np.deg2rad(parameters["shear"])
     tx, ty, zx, zy = (parameters[key] for key in ("tx", "ty", "zx", "zy"))
@@ -235,16 +272,13 @@ def affine_matrices(parameters, shape):
     # rotation @ shift @ shear @ zoom, about the centre
     a0, a1 = cos * zx, (-cos * np.sin(shear) - sin * np.cos(shear)) * zy
     b0, b1 = sin * zx, (-sin * np.sin(shear) + cos * np.cos(shear)) * zy
-    cx, cy = (shape[0] - 1) / 2, (shape[1] - 1) / 2
-    a2 = cx - a0 * cx - a1 * cy + cos * tx - sin * ty
-    b2 = cy - b0 * cx - b1 * cy + sin * tx + cos * ty
+    centre, last = (SIZE - 1) / 2, SIZE - 1
+    a2 = centre - a0 * centre - a1 * centre + cos * tx - sin * ty
+    b2 = centre - b0 * centre - b1 * centre + sin * tx + cos * ty
     # A flip comes last, so it is a change of the output's coordinate: x -> width - 1 - x.
-    for flip, first, last in (
-        (parameters["flip_horizontal"], (a0, b0), shape[1] - 1),
-        (parameters["flip_vertical"], (a1, b1), shape[0] - 1),
-    ):
-        a2, b2 = a2 + flip * first[0] * last, b2 + flip * first[1] * last
-        first[0][:], first[1][:] = first[0] * (1 - 2 * flip), first[1] * (1 - 2 * flip)
+    for flip, a, b in ((parameters["flip_horizontal"], a0, b0), (parameters["flip_vertical"], a1, b1)):
+        a2, b2 = a2 + flip * a * last, b2 + flip * b * last
+        a[:], b[:] = a * (1 - 2 * flip), b * (1 - 2 * flip)
     return np.stack([a0, a1, a2, b0, b1, b2], axis=1).astype(np.float32)
 
 
@@ -262,11 +296,11 @@ def _compiled(function):
 
 
 @_compiled
-def warp(images, matrices, elastic=None, thickness=None, erased=None, *, fill_mode="nearest", cval=0.0):
-    """Resamples a batch bilinearly, makes its strokes thicker or thinner, blackens rectangles.
+def warp(images, matrices, elastic=None, erased=None, *, fill_mode="nearest", cval=0.0):
+    """Resamples a batch bilinearly and blackens rectangles. Returns images.
 
-    images: float32 (n, height, width, 1). matrices: (n, 6), from `affine_matrices`. elastic: (n, height, width, 2).
-    thickness: (n,). erased: (n, 4). Each of the last three may be None. Returns images.
+    images: float32 (n, height, width, 1). matrices: (n, 6), from `affine_matrices`. elastic: (n, height, width, 2) or
+    None. erased: (n, 4) or None.
     """
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)[:, None]
@@ -275,8 +309,6 @@ def warp(images, matrices, elastic=None, thickness=None, erased=None, *, fill_mo
     m = matrices[:, :, None, None]
     x, y = m[:, 0] * x + m[:, 1] * y + m[:, 2], m[:, 3] * x + m[:, 4] * y + m[:, 5]
     images = _sampled(images, y, x, fill_mode, cval)
-    if thickness is not None:
-        images = _thickened(images, thickness)
     if erased is not None:
         boxes = erased[:, :, None, None]
         images = ops.where(in_rectangle(*(boxes[:, i] for i in range(4)), (height, width))[..., None], 0.0, images)
@@ -319,18 +351,6 @@ def _folded(at, size, fill_mode):
     return ops.clip(at, 0, size - 1)
 
 
-def _thickened(images, thickness):
-    """Images between themselves and their dilation (thickness above 0) or erosion (below 0) by a 3x3 cross."""
-    height, width = images.shape[1:3]
-    padded = ops.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="symmetric")
-    highest = lowest = images
-    for down, right in ((0, 1), (1, 0), (1, 2), (2, 1)):
-        neighbours = padded[:, down : down + height, right : right + width]
-        highest, lowest = ops.maximum(highest, neighbours), ops.minimum(lowest, neighbours)
-    share = ops.abs(thickness)[:, None, None, None]
-    return images + share * (ops.where(thickness[:, None, None, None] > 0, highest, lowest) - images)
-
-
 def in_rectangle(top, left, rows, columns, shape):
     """Which pixels of an image of `shape` have their centre in a rectangle."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
@@ -346,59 +366,44 @@ def mix(values, shares):
 # Image by image, by ImageDataGenerator
 
 
-# The parameters that ImageDataGenerator.apply_transform takes for what both engines do.
+# The parameters that ImageDataGenerator.apply_transform takes for what both engines do, and all that `draw` draws.
 AFFINE = ("theta", "tx", "ty", "shear", "zx", "zy", "flip_horizontal", "flip_vertical")
-
-
+DRAWN = (*AFFINE, "channel_shift_intensity", "brightness", *ERASED, "mixup")
 # The settings for which ImageDataGenerator needs statistics of the training images.
 LEARNED = {"featurewise_center", "featurewise_std_normalization", "zca_whitening"}
 
 
-CROSS = scipy.ndimage.generate_binary_structure(2, 1)
-
-
 class KerasEngine:
-    """Transforms images one after another by ImageDataGenerator, and by SciPy where that has no such transform."""
+    """Transforms images one after another by ImageDataGenerator, and by SciPy where that has no such transform.
+
+    Raises UserError if TensorFlow is not installed, or ImageDataGenerator refuses its arguments.
+    """
 
     def __init__(self, settings):
         self.settings = settings
-
-    @functools.cached_property
-    def generator(self):
-        """The ImageDataGenerator. Raises UserError if TensorFlow is not installed, or it refuses its arguments."""
-        own = self.settings.keras_only
+        own = settings.keras_only
         what = f"augmentation {', '.join(own)}" if own else "--augment-engine keras"
         told = f"{what} needs its ImageDataGenerator: python -m pip install -r requirements.txt"
         environment.need("tensorflow", told)
         with environment.quiet():  # TensorFlow's notes, where the backend is another
             import tensorflow as tf
 
-        names = (field.name for field in dataclasses.fields(Settings) if field.name not in OURS)
-        given = {name: getattr(self.settings, name) for name in names}
+        names = (field.name for field in dataclasses.fields(settings) if field.name not in OURS)
+        given = {name: getattr(settings, name) for name in names}
         try:
-            return tf.keras.preprocessing.image.ImageDataGenerator(data_format="channels_last", **given)
+            self.generator = tf.keras.preprocessing.image.ImageDataGenerator(data_format="channels_last", **given)
         except (TypeError, ValueError) as error:
             raise UserError(f"augmentation: {reason(error)}") from error
 
-    def fit(self, images):
-        """Takes from images, uint8 (n, height, width), what ZCA and the featurewise settings need.
+    def pack(self, parameters):
+        """Returns the parameters from `draw` as one array, mixup last: float64 (n, len(DRAWN))."""
+        return np.stack([parameters[key] for key in DRAWN], axis=1)
 
-        As with ImageDataGenerator in a notebook, these change the training batches alone. A net that should
-        standardise digits when it predicts, too, needs a layer for it (`standardized` in models.py).
-        """
-        if LEARNED & self.settings.keras_only.keys():
-            self.generator.fit(images[..., None] / np.float32(255))
-
-    def transform(self, images, parameters, elastic=None):
-        """Returns images (n, height, width, 1) in 0..1, transformed, as float32.
-
-        parameters: from `draw`. elastic: from `draw_elastic`, or None.
-        """
-        transformed = np.empty(images.shape, np.float32)
-        for i, image in enumerate(images.astype(np.float32)):
-            own = {key: values[i] for key, values in parameters.items()}
-            transformed[i] = self._transform_one(image, own, None if elastic is None else elastic[i])
-        return transformed
+    def transform(self, images, numbers, elastic=None):
+        """Returns images float32 (n, 28, 28, 1) in 0..1, transformed. numbers, elastic: as for BatchEngine."""
+        fields = [None] * len(images) if elastic is None else elastic
+        each = zip(images.astype(np.float32), numbers, fields, strict=True)
+        return np.stack([self._transform_one(image, dict(zip(DRAWN, own, strict=True)), f) for image, own, f in each])
 
     def _transform_one(self, image, own, field):
         """Returns an image (height, width, 1), transformed. own: its parameters. field: its displacements, or None."""
@@ -413,83 +418,6 @@ class KerasEngine:
             points = [rows + field[..., 0], columns + field[..., 1]]
             edges = dict(mode=self.settings.fill_mode, cval=self.settings.cval)
             image = scipy.ndimage.map_coordinates(image[..., 0], points, order=1, **edges)[..., None]
-        if self.settings.thickness_range:
-            change = scipy.ndimage.grey_dilation if own["thickness"] > 0 else scipy.ndimage.grey_erosion
-            changed = change(image[..., 0], footprint=CROSS, mode="nearest")[..., None]
-            image = image + abs(own["thickness"]) * (changed - image)
         if self.settings.erasing_range:
             image[in_rectangle(*(own[key] for key in ERASED), image.shape[:2])] = 0
-        return self.generator.standardize(image)
-
-
-# All parts
-
-
-class Augmentation(Settings):
-    """What training uses: settings, which draw parameters for images and transform the images by them.
-
-    The keyword arguments are the fields of Settings. Raises UserError for a name or a value that is not valid.
-    """
-
-    def __init__(self, **settings):
-        for key in settings:
-            choose("augmentation setting", key, [field.name for field in dataclasses.fields(Settings)])
-        super().__init__(**settings)
-
-    @functools.cached_property
-    def keras_engine(self):
-        """The KerasEngine with these settings."""
-        return KerasEngine(self)
-
-    @property
-    def transforms(self):
-        """Whether images are changed, each by itself: by anything but mixup."""
-        drawn = draw(self, np.random.default_rng(0), 64)
-        unchanged = dict(zx=1, zy=1, brightness=1)
-        plain = all(np.all(drawn[key] == unchanged.get(key, 0)) for key in drawn.keys() - {"mixup"})
-        return not plain or bool(self.elastic_alpha or self.keras_only)
-
-    def check_engine(self, engine):
-        """Raises UserError if `engine`, "batch" or "keras", cannot do what is set, or is not installed."""
-        if engine == "keras":
-            self.keras_engine.generator  # noqa: B018 (making it finds what is wrong with its arguments)
-        elif self.keras_only:
-            raise UserError(
-                f"augmentation {', '.join(self.keras_only)}: only ImageDataGenerator can do that; use "
-                "--augment-engine keras"
-            )
-
-    def draw(self, rng, n, shape=(28, 28)):
-        """As the function `draw`."""
-        return draw(self, rng, n, shape)
-
-    def draw_elastic(self, rng, n, shape=(28, 28)):
-        """As the function `draw_elastic`; None without elastic distortion."""
-        return draw_elastic(self, rng, n, shape) if self.elastic_alpha else None
-
-    numbers = staticmethod(packed)
-
-    def warp(self, images, numbers, elastic=None):
-        """Transforms a batch by the numbers from `packed`, in whichever library's arrays these are."""
-        thickness = numbers[:, 6] if self.thickness_range else None
-        erased = numbers[:, 7:11] if self.erasing_range else None
-        return warp(images, numbers[:, :6], elastic, thickness, erased, fill_mode=self.fill_mode, cval=self.cval)
-
-    def batch(self, images, parameters, elastic=None):
-        """Transforms a batch of NumPy arrays.
-
-        images: (n, height, width, 1), uint8 or float. parameters: from `draw`. elastic: from `draw_elastic`.
-        Returns float32 (n, height, width, 1) on the images' own scale.
-        """
-        self.check_engine("batch")
-        images = np.asarray(images, np.float32)
-        with keras.device("cpu"):  # where training's batches are made, too
-            return ops.convert_to_numpy(self.warp(images, packed(parameters, images.shape[1:3]), elastic))
-
-    def each(self, images, parameters, elastic=None):
-        """As `batch`, by KerasEngine, for images in 0..1."""
-        return self.keras_engine.transform(images, parameters, elastic)
-
-    def fit(self, images):
-        """As KerasEngine.fit."""
-        self.keras_engine.fit(images)
+        return self.generator.standardize(image).astype(np.float32)

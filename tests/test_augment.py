@@ -11,7 +11,7 @@ import scipy.ndimage
 from conftest import ROOT, assert_one_line_error, script
 from PIL import Image
 
-from augment import Augmentation, smoothing
+from augment import Augmentation, draw, draw_elastic, smoothing
 from recognizer.base.errors import UserError
 from recognizer.config.overrides import resolve
 from recognizer.training.batches import TrainingBatches, augmented_images
@@ -37,20 +37,30 @@ RANGES = {
 }
 
 
+def transformed(augmentation, engine, x, parameters, fields=None):
+    """Images float32 (n, 28, 28, 1) as an engine, "batch" or "keras", transforms them."""
+    engine = augmentation.engine(engine)
+    return np.asarray(engine.transform(x, engine.pack(parameters), fields))
+
+
+def by_both(augmentation, x, parameters, fields=None):
+    return [transformed(augmentation, engine, x, parameters, fields) for engine in ("batch", "keras")]
+
+
 @pytest.mark.parametrize("fill_mode", ["nearest", "constant", "reflect", "wrap"])
 @pytest.mark.parametrize("ranges", RANGES)
 def test_batch_form_agrees_with_image_data_generator_on_every_pixel(ranges, fill_mode, digits):
     x = digits.train.x[:300, ..., None] / np.float32(255)
     augmentation = Augmentation(fill_mode=fill_mode, cval=0.3, **RANGES[ranges])
-    parameters = augmentation.draw(np.random.default_rng(0), len(x))
-    batch, each = augmentation.batch(x, parameters), augmentation.each(x, parameters)
+    parameters = draw(augmentation, np.random.default_rng(0), len(x))
+    batch, each = by_both(augmentation, x, parameters)
     assert np.abs(each - x).mean() > 0.01  # something was done
     assert np.abs(batch - each).max() < 1e-4
 
 
 def test_drawn_parameters_are_distributed_as_image_data_generators(digits):
     augmentation = Augmentation(**RANGES["all"] | RANGES["shifts by pixels"])
-    ours = augmentation.draw(np.random.default_rng(0), 4000)
+    ours = draw(augmentation, np.random.default_rng(0), 4000)
     state = np.random.get_state()
     np.random.seed(0)
     theirs = [augmentation.keras_engine.generator.get_random_transform((28, 28, 1)) for _ in range(4000)]
@@ -90,7 +100,7 @@ NORMALISED = [
 def test_parameters_are_drawn_from_the_ranges_that_image_data_generator_makes_of_its_arguments(ranges):
     import tensorflow as tf
 
-    drawn = Augmentation(**ranges).draw(np.random.default_rng(3), 50)
+    drawn = draw(Augmentation(**ranges), np.random.default_rng(3), 50)
     g, u = tf.keras.preprocessing.image.ImageDataGenerator(**ranges), np.random.default_rng(3).random((50, 12)).T
     low, high = g.zoom_range
     dark, bright = g.brightness_range or (1, 1)
@@ -129,15 +139,15 @@ def test_image_data_generator_is_made_only_where_it_is_used(monkeypatch, digits)
     for engine, several in (("batch", False), ("keras", True)):
         config = resolve("deotte", [("steps_per_epoch", 2)]) | {"seed": 0, "augment_engine": engine}
         augmentation = Augmentation(**config["augmentation"])
-        augmentation.check_engine(engine)
+        augmentation.engine(engine)
         batches = TrainingBatches(config, 1, digits.train, np.arange(200))
         assert len(list(batches.data)) == 2
         assert bool(made) == several
 
 
 def test_an_images_parameters_do_not_depend_on_how_many_are_drawn():
-    augmentation = Augmentation(**RANGES["all"], thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2)
-    few, many = (augmentation.draw(np.random.default_rng(1), n) for n in (5, 50))
+    augmentation = Augmentation(**RANGES["all"], erasing_range=[3, 9], mixup_alpha=0.2)
+    few, many = (draw(augmentation, np.random.default_rng(1), n) for n in (5, 50))
     for key in few:
         np.testing.assert_array_equal(few[key], many[key][:5])
 
@@ -147,7 +157,7 @@ def test_elastic_distortion_is_simards_smoothed_noise(digits):
     np.testing.assert_allclose(smoothing(28, 4) @ smoothing(28, 4).T, gaussian @ gaussian.T, atol=1e-6)
     augmentation = Augmentation(elastic_alpha=34, elastic_sigma=4)
     x = digits.train.x[:20, ..., None] / np.float32(255)
-    fields = augmentation.draw_elastic(np.random.default_rng(0), 2000)
+    fields = draw_elastic(augmentation, np.random.default_rng(0), 2000)
     noise = np.random.default_rng(1).uniform(-1, 1, (2000, 28, 28))
     simards = 34 * scipy.ndimage.gaussian_filter(noise, 4, mode="constant", axes=(1, 2))
     for axis in (0, 1):
@@ -159,31 +169,17 @@ def test_elastic_distortion_is_simards_smoothed_noise(digits):
         assert next(steps) == pytest.approx(next(steps), rel=0.02)
     assert abs(np.corrcoef(fields[:, 14, 14, 0], fields[:, 14, 14, 1])[0, 1]) < 0.1
     fields = fields[:20]
-    parameters = augmentation.draw(np.random.default_rng(0), len(x))
-    batch, each = (f(x, parameters, fields) for f in (augmentation.batch, augmentation.each))
+    parameters = draw(augmentation, np.random.default_rng(0), len(x))
+    batch, each = by_both(augmentation, x, parameters, fields)
     np.testing.assert_allclose(batch, each, atol=1e-4)
     assert np.abs(batch - x).mean() > 0.01
-
-
-def test_strokes_become_thicker_and_thinner_by_as_much_as_is_drawn(digits):
-    augmentation = Augmentation(thickness_range=0.5)
-    x = digits.train.x[:200, ..., None] / np.float32(255)
-    parameters = augmentation.draw(np.random.default_rng(0), len(x))
-    drawn = parameters["thickness"]
-    assert -0.5 <= drawn.min() < -0.45
-    assert 0.45 < drawn.max() <= 0.5
-    batch, each = (f(x, parameters) for f in (augmentation.batch, augmentation.each))
-    np.testing.assert_allclose(batch, each, atol=1e-5)
-    ink = (batch - x).sum((1, 2, 3)) / x.sum((1, 2, 3))
-    assert np.corrcoef(drawn, ink)[0, 1] > 0.9
-    np.testing.assert_array_equal(ink > 0, drawn > 0)
 
 
 def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
     augmentation = Augmentation(erasing_range=[3, 9])
     x = np.full((400, 28, 28, 1), 0.7, np.float32)
-    parameters = augmentation.draw(np.random.default_rng(0), len(x))
-    batch, each = (f(x, parameters) for f in (augmentation.batch, augmentation.each))
+    parameters = draw(augmentation, np.random.default_rng(0), len(x))
+    batch, each = by_both(augmentation, x, parameters)
     np.testing.assert_array_equal(batch, each)
     assert set(np.unique(batch)) == {0, np.float32(0.7)}
     black = batch[..., 0] == 0
@@ -193,14 +189,14 @@ def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
     assert sides.mean() == pytest.approx(6, abs=0.15)
     assert black.any((0, 1))[1:-1].all()  # it may be anywhere
     assert black.any((0, 2))[1:-1].all()
-    # Last of all, so that what is turned or thickened does not show through.
-    augmentation = Augmentation(erasing_range=[3, 9], rotation_range=30, thickness_range=1)
+    # Last of all, so that what is turned does not show through.
+    augmentation = Augmentation(erasing_range=[3, 9], rotation_range=30)
     x = digits.train.x[:100, ..., None] / np.float32(255)
-    parameters = augmentation.draw(np.random.default_rng(0), len(x))
-    batch, each = (f(x, parameters) for f in (augmentation.batch, augmentation.each))
+    parameters = draw(augmentation, np.random.default_rng(0), len(x))
+    batch, each = by_both(augmentation, x, parameters)
     np.testing.assert_allclose(batch, each, atol=1e-4)
     whole = parameters | {"erase_height": np.zeros(100)}
-    assert np.mean(augmentation.batch(x, whole) == batch) > 0.9
+    assert np.mean(transformed(augmentation, "batch", x, whole) == batch) > 0.9
     top, left, rows, columns = (
         parameters[key][0] for key in ("erase_top", "erase_left", "erase_height", "erase_width")
     )
@@ -274,7 +270,7 @@ def test_both_augmentation_engines_train_on_the_same_batches(digits):
 def test_only_what_changes_images_is_called_augmentation():
     assert not Augmentation().transforms
     assert not Augmentation(mixup_alpha=0.2).transforms  # which takes two images
-    own = dict(elastic_alpha=1), dict(thickness_range=0.1), dict(erasing_range=[3, 9]), dict(brightness_range=[1, 2])
+    own = dict(elastic_alpha=1), dict(erasing_range=[3, 9]), dict(brightness_range=[1, 2])
     for settings in [*RANGES.values(), *own]:
         assert Augmentation(**settings).transforms, settings
 
@@ -282,17 +278,17 @@ def test_only_what_changes_images_is_called_augmentation():
 def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the_class(digits, tmp_path):
     x = digits.train.x[:50, ..., None] / np.float32(255)
     augmentation = Augmentation(brightness_range=[0.2, 0.6])
-    parameters = augmentation.draw(np.random.default_rng(0), len(x))
+    parameters = draw(augmentation, np.random.default_rng(0), len(x))
     with pytest.raises(UserError, match=r"brightness_range: only ImageDataGenerator.*--augment-engine keras"):
-        augmentation.batch(x, parameters)
+        transformed(augmentation, "batch", x, parameters)
     darker = x * np.float32(parameters["brightness"])[:, None, None, None]
-    np.testing.assert_allclose(augmentation.each(x, parameters), darker, atol=1e-6)
+    np.testing.assert_allclose(transformed(augmentation, "keras", x, parameters), darker, atol=1e-6)
     augmentation = Augmentation(brightness_range=[1.5, 2])
-    parameters = augmentation.draw(np.random.default_rng(0), len(x))
-    assert augmentation.each(x, parameters).max() == 1
+    parameters = draw(augmentation, np.random.default_rng(0), len(x))
+    assert transformed(augmentation, "keras", x, parameters).max() == 1
     with pytest.raises(UserError, match=r"interpolation_order: only ImageDataGenerator"):
-        Augmentation(rotation_range=10, interpolation_order=0).check_engine("batch")
-    Augmentation(rotation_range=10, interpolation_order=1).check_engine("batch")  # what it does itself
+        Augmentation(rotation_range=10, interpolation_order=0).engine("batch")
+    Augmentation(rotation_range=10, interpolation_order=1).engine("batch")  # what it does itself
     process = script("train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path)
     assert_one_line_error(process, "brightness_range", "--augment-engine keras")
 
@@ -342,7 +338,6 @@ def test_a_change_of_augment_py_shows_in_the_picture_of_augmented_digits(tmp_pat
         (dict(zca_whitening="yes"), "zca_whitening must be true or false, not 'yes'"),
         (dict(interpolation_order=7), "interpolation_order must be a whole number of 0 or more and below 6, not 7"),
         (dict(zca_whitenning=True), "did you mean 'zca_whitening'"),
-        (dict(thickness_range=2), "thickness_range must be a number from 0 to 1"),
         (dict(erasing_range=5), "erasing_range must be 0, or [low, high] pixels, from 1 on, not 5"),
         (dict(erasing_range=[5, 3]), "from 1 on, not [5, 3]"),
         (dict(erasing_range=[0.1, 0.3]), "from 1 on, not [0.1, 0.3]"),

@@ -10,7 +10,7 @@ import math
 import keras
 import numpy as np
 
-from augment import Augmentation, mix
+from augment import Augmentation, draw, draw_elastic, mix
 from recognizer.base.backend import TENSORFLOW
 from recognizer.data import streams
 from recognizer.nn.flip_classes import joint_labels, with_flips
@@ -42,14 +42,14 @@ def epoch_plan(settings, net, epoch, rows, augmentation):
 
     Rows come from endlessly repeated passes, each a permutation of its own, of which an epoch takes the next part. So
     every row is seen twice before any row is seen a third time, however many steps an epoch has.
-    Returns (rows int64 (m,), parameters as Augmentation.draw gives them for m images).
+    Returns (rows int64 (m,), parameters as augment.draw gives them for m images).
     """
     n, m, seed = len(rows), images_per_epoch(settings, len(rows)), settings["seed"]
     first, last = epoch * m, (epoch + 1) * m - 1
     passes = range(first // n, last // n + 1)
     order = np.concatenate([streams.rng("order", seed, net, i).permutation(n) for i in passes])
     order = order[first - passes.start * n :][:m]
-    return rows[order], augmentation.draw(streams.rng("transform", seed, net, epoch), m)
+    return rows[order], draw(augmentation, streams.rng("transform", seed, net, epoch), m)
 
 
 class TrainingBatches:
@@ -72,14 +72,10 @@ class TrainingBatches:
     def __init__(self, settings, net, images, rows):
         self.settings, self.net, self.images, self.rows = settings, net, images, rows
         self.augmentation = Augmentation(**settings["augmentation"])
+        self.engine = self.augmentation.engine(settings["augment_engine"])
+        self.augmentation.fit(images.x[rows])
         self.flips = settings["joint_flips"]
-        self.by_class = settings["augment_engine"] == "keras"
-        if self.by_class:
-            self.augmentation.fit(images.x[rows])
-        else:
-            self.augmentation.check_engine("batch")
         self.steps = steps_per_epoch(settings, len(rows))
-        self.keys = list(self.augmentation.draw(np.random.default_rng(0), 1))
         self._draw(0)  # Keras looks at a batch before the first epoch begins
         self.source = (TensorFlowSource if TENSORFLOW else ThreadSource)(self)
         self.data = self.source.data
@@ -92,23 +88,16 @@ class TrainingBatches:
     def _draw(self, epoch):
         self.epoch = epoch
         self.order, parameters = epoch_plan(self.settings, self.net, epoch, self.rows, self.augmentation)
-        if self.by_class:
-            self.numbers = np.stack(list(parameters.values()), axis=1).astype(np.float32)
-        else:
-            self.numbers = self.augmentation.numbers(parameters, self.images.x.shape[1:3])
+        self.numbers = self.engine.pack(parameters).astype(np.float32)
 
     def span(self, step):
         """Returns the slice of the epoch's order that a step takes."""
         return slice(step * self.settings["batch_size"], (step + 1) * self.settings["batch_size"])
 
     def fields(self, epoch, step, n):
-        """Draws a batch's elastic displacement fields, as Augmentation.draw_elastic."""
+        """Draws a batch's elastic displacement fields, as augment.draw_elastic."""
         rng = streams.rng("elastic", self.settings["seed"], self.net, int(epoch), int(step))
-        return self.augmentation.draw_elastic(rng, int(n))
-
-    def each(self, images, numbers, fields=None):
-        """Transforms a batch by ImageDataGenerator."""
-        return self.augmentation.each(images, dict(zip(self.keys, numbers.T, strict=True)), fields)
+        return draw_elastic(self.augmentation, rng, int(n))
 
     def together(self, images, labels, numbers):
         """Mixes a batch's images and labels up, and adds the joint flips."""
@@ -143,11 +132,12 @@ class TensorFlowSource:
         if batches.augmentation.elastic_alpha:
             fields = [tf.numpy_function(batches.fields, [epoch, step, tf.size(rows)], tf.float32, stateful=False)]
             fields[0].set_shape([*shape[:3], 2])
-        if batches.by_class:
-            images = tf.numpy_function(batches.each, [images, drawn, *fields], tf.float32, stateful=False)
+        transform = batches.engine.transform
+        if batches.settings["augment_engine"] == "keras":
+            images = tf.numpy_function(transform, [images, drawn, *fields], tf.float32, stateful=False)
             images.set_shape(shape)
         elif batches.augmentation.transforms:
-            images = batches.augmentation.warp(images, drawn, *fields)
+            images = transform(images, drawn, *fields)
         return batches.together(images, tf.one_hot(tf.gather(self.labels, rows), 10), drawn)
 
 
@@ -165,20 +155,19 @@ class ThreadSource:
         batches = self.batches
         rows, drawn = batches.order[batches.span(step)], batches.numbers[batches.span(step)]
         images = batches.images.x[rows, ..., None] / np.float32(255)
-        fields = batches.fields(batches.epoch, step, len(rows)) if batches.augmentation.elastic_alpha else None
-        if batches.by_class:
-            images = batches.each(images, drawn, fields)
-        elif batches.augmentation.transforms:
-            images = batches.augmentation.warp(images, drawn, fields)
+        if batches.augmentation.transforms:
+            images = batches.engine.transform(images, drawn, batches.fields(batches.epoch, step, len(rows)))
         return batches.together(images, np.eye(10, dtype=np.float32)[batches.images.y[rows]], drawn)
 
 
 def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mixed=False):
     """Returns images uint8 (n, 28, 28) transformed, and if `mixed` by mixup too: float32 (n, 28, 28) in 0..255."""
-    parameters = augmentation.draw(streams.rng(purpose, seed, net), len(x))
-    fields = augmentation.draw_elastic(streams.rng("elastic", seed, net), len(x))
-    transform = augmentation.each if augmentation.keras_only else augmentation.batch
-    images = transform(x[..., None] / np.float32(255), parameters, fields)
+    parameters = draw(augmentation, streams.rng(purpose, seed, net), len(x))
+    fields = draw_elastic(augmentation, streams.rng("elastic", seed, net), len(x))
+    engine = augmentation.engine("keras" if augmentation.keras_only else "batch")
+    with keras.device("cpu"):  # where training's batches are made, too
+        images = engine.transform(x[..., None] / np.float32(255), engine.pack(parameters), fields)
+        images = keras.ops.convert_to_numpy(images)
     if mixed and augmentation.mixup_alpha:
         images = keras.ops.convert_to_numpy(mix(images, parameters["mixup"].astype(np.float32)))
     return images[..., 0] * 255

@@ -85,7 +85,7 @@ def tried(config, digits):
 
     trainers, net = [], 1
     for settings in members.kinds(config):
-        Augmentation(**settings["augmentation"]).check_engine(settings["augment_engine"])
+        Augmentation(**settings["augmentation"]).engine(settings["augment_engine"])
         trainers.append(Trainer(settings, digits))
         trial.try_net(trainers[-1], net)
         net += settings["nets"]

@@ -110,7 +110,7 @@ from recognizer.config.overrides import resolve
 from recognizer.data import sources
 from recognizer.training.batches import TrainingBatches
 images = sources.load("digits").train
-elastic = dict(elastic_alpha=20, thickness_range=0.5, erasing_range=[3, 9], mixup_alpha=0.2)
+elastic = dict(elastic_alpha=20, erasing_range=[3, 9], mixup_alpha=0.2)
 for name, more in (("plain", {}), ("elastic", elastic), ("wrap", dict(fill_mode="wrap"))):
     changes = dict(batch_size=50, min_steps_per_epoch=1, replicas=1, steps_per_epoch=None)
     config = resolve("single", changes.items()) | {"seed": 4, "augment_engine": "batch"}
