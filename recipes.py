@@ -46,24 +46,20 @@ MIRRORED = {"joint_flips": ["horizontal"], "batch_size": 128, "epochs": 4}
 
 # rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both are recipes: as
 # run, and as written ("-phases").
-AS_RUN = dict(name="constant", learning_rate=0.01)
-
 AS_WRITTEN = [[1, 0.01], [5, 0.1], [5, 0.01]]
 
 RAHULAR = dict(
     validation_split=0.0,
     optimizer="sgd",
-    schedule=AS_RUN,
+    schedule=dict(name="constant", learning_rate=0.01),
     batch_size=64,
     epochs=11,
     source="rahular, 'Digit Recognition - 2', after fast.ai's lesson 3 of 2016 (MNIST 60,000/10,000)",
 )
 
-RAHULAR_WRITTEN = RAHULAR | dict(
-    schedule=dict(name="phases", learning_rates=AS_WRITTEN), reported="as written; not run there"
-)
+WRITTEN = RAHULAR | dict(schedule=dict(name="phases", learning_rates=AS_WRITTEN), reported="as written; not run there")
 
-AUGMENTED_FIGURE = "on augmented test images"
+AUGMENTED = RAHULAR | dict(augmentation=SHIFT_8, score_augmented=True)
 
 RECIPES = {
     "single": SINGLE,
@@ -127,23 +123,16 @@ RECIPES = {
         reported="99.14 % validation (76 wrong of 8,400, by rounded probabilities)",
     ),
     "linear": RAHULAR | dict(model="linear", reported="92.51 %"),
-    "linear-phases": RAHULAR_WRITTEN | dict(model="linear"),
-    "linear-augmented": RAHULAR
-    | dict(
-        model="linear",
-        augmentation=SHIFT_8,
-        score_augmented=True,
-        reported=f"73.61 % {AUGMENTED_FIGURE}",
-    ),
+    "linear-phases": WRITTEN | dict(model="linear"),
+    "linear-augmented": AUGMENTED | dict(model="linear", reported="73.61 % on augmented test images"),
     "vgg": RAHULAR | dict(model="vgg", reported="98.60 %"),
-    "vgg-phases": RAHULAR_WRITTEN | dict(model="vgg"),
-    "vgg-augmented": RAHULAR
-    | dict(model="vgg", augmentation=SHIFT_8, score_augmented=True, reported=f"97.56 % {AUGMENTED_FIGURE}"),
+    "vgg-phases": WRITTEN | dict(model="vgg"),
+    "vgg-augmented": AUGMENTED | dict(model="vgg", reported="97.56 % on augmented test images"),
     "vgg-dropout": RAHULAR | dict(model="vgg-dropout", reported="98.78 %"),
-    "vgg-dropout-phases": RAHULAR_WRITTEN | dict(model="vgg-dropout"),
+    "vgg-dropout-phases": WRITTEN | dict(model="vgg-dropout"),
     "vgg-bn-dropout": RAHULAR
     | dict(model="vgg-bn-dropout", epochs=16, reported="99.43 % last epoch, 99.55 % best (on the test set)"),
-    "vgg-bn-dropout-phases": RAHULAR_WRITTEN
+    "vgg-bn-dropout-phases": WRITTEN
     | dict(
         model="vgg-bn-dropout",
         schedule=dict(name="phases", learning_rates=[*AS_WRITTEN, [5, 0.001]]),

@@ -15,10 +15,7 @@ from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
 
 ROOT = Path(__file__).parents[2]
-LACK_OF_MEMORY = (
-    "close other programs that use this machine's memory or its GPU's, or set CUDA_VISIBLE_DEVICES=-1 to compute "
-    "without a GPU"
-)
+LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
 
 
 class Parser(argparse.ArgumentParser):

@@ -71,10 +71,7 @@ def import_keras(deterministic=False):
         raise UserError(f"Keras cannot be imported ({error}): {INSTALL}") from error
     if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
         oldest = ".".join(map(str, OLDEST_KERAS))
-        raise UserError(
-            f"Keras {keras.__version__} is too old, {oldest} or later is needed: "
-            f"python -m pip install 'keras>={oldest}'"
-        )
+        raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={oldest}'")
     _check_backend(keras.backend.backend())  # Keras's own settings, ~/.keras/keras.json, can name one too
     if keras.backend.backend() == "tensorflow":
         _compile_once()
@@ -82,9 +79,7 @@ def import_keras(deterministic=False):
 
 def _check_backend(name):
     if name not in BACKENDS:
-        raise UserError(
-            f"Keras's backend is {name!r}, but must be TensorFlow or JAX: set KERAS_BACKEND=tensorflow or jax"
-        )
+        raise UserError(f"Keras's backend must be TensorFlow or JAX, not {name!r}: set KERAS_BACKEND=tensorflow or jax")
 
 
 def _add_xla_flags(deterministic):

@@ -29,8 +29,7 @@ def print_advice():
 
     Keras must be imported.
     """
-    advice = _idle() or _outdated()
-    if advice:
+    if advice := _idle() or _outdated():
         print(f"{Path(sys.argv[0]).name}: {advice}", file=sys.stderr)
 
 
@@ -72,10 +71,8 @@ def _remedy(backend):
             install = f"python -m pip install -r {REQUIREMENTS['jax']}, and set KERAS_BACKEND=jax"
             return f"on ARM it has no GPU support. JAX has it: {install}"
     if any(environment.version(package) for package in CUDA_PACKAGES[backend]):
-        return (
-            "it finds no GPU although the CUDA packages are installed: nvidia-smi must list the GPU, with driver 525 "
-            "or later (in a container: docker run --gpus all)"
-        )
+        needed = "nvidia-smi must list the GPU, with driver 525 or later (in a container: docker run --gpus all)"
+        return f"it finds no GPU although the CUDA packages are installed: {needed}"
     return f"the CUDA packages are missing: python -m pip install -r {REQUIREMENTS[backend]}"
 
 
@@ -85,10 +82,8 @@ def _outdated():
     version = _cudnn_version() if old else None
     if not version or version < (9, 11):
         return None
-    return (
-        f"cuDNN {version[0]}.{version[1]} does not support {_described(old[0])}, and training will probably fail. "
-        "The last version that does: python -m pip install nvidia-cudnn-cu12==9.10.2.21"
-    )
+    last = "the last version that does: python -m pip install nvidia-cudnn-cu12==9.10.2.21"
+    return f"cuDNN {version[0]}.{version[1]} does not support {_described(old[0])}; {last}"
 
 
 def _described(gpu):

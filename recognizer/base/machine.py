@@ -1,5 +1,6 @@
 """The machine that a run is computed on: its processors, the versions of its packages, the commit of these scripts."""
 
+import collections
 import contextlib
 import importlib
 import os
@@ -49,8 +50,7 @@ def tensorflow_gpus():
 
 def gpu_names():
     """Returns the names of the GPUs that Keras uses as text, "2 x Tesla T4" for example, or None without a GPU."""
-    names = [gpu.name for gpu in gpus()]
-    counts = {name: names.count(name) for name in names}
+    counts = collections.Counter(gpu.name for gpu in gpus())
     return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items()) or None
 
 
@@ -96,12 +96,10 @@ def versions():
 
 def commit():
     """Returns the git commit of these scripts, with "+changes" if they differ from it; None outside git."""
-    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parents[2])]
+    # "describe" without tags: the commit itself, and whether files that git knows have changed.
+    describe = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
+    git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parents[2]), *describe]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10
-        )
+        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

@@ -1,7 +1,6 @@
 """Names that a user types, numbers and durations as a user reads them."""
 
 import difflib
-import sys
 import textwrap
 
 from recognizer.base.errors import LONGEST_LINE, UserError
@@ -37,11 +36,6 @@ def choose_name(kind, name, valid):
 def hyphens(name):
     """Returns the name of a recipe or an architecture as it is shown, with `-` for `_`."""
     return str(name).replace("_", "-")
-
-
-def is_number(value):
-    """Returns whether a value is a number that a float can hold. True and False are not numbers."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def duration(seconds):

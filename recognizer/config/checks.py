@@ -23,10 +23,8 @@ def _check(config):
     _check_monitor(config)
     replicas, size = config["replicas"], config["batch_size"]
     if replicas > 1 and (size % replicas or config["steps_per_epoch"] is None):
-        raise UserError(
-            f'replicas {replicas} share full batches equally: set replicas to 1, or steps_per_epoch to "full" or a '
-            f"number, and batch_size (now {size}) to a multiple of {replicas}"
-        )
+        needed = f'steps_per_epoch to "full" or a number, and batch_size (now {size}) to a multiple of {replicas}'
+        raise UserError(f"replicas {replicas} share full batches equally: set {needed}")
     if config["weights"] == "best" and not config["validation_split"]:
         raise UserError("weights 'best' are chosen on a validation split: set validation_split above 0")
 

@@ -1,6 +1,7 @@
 """Recipes with changed settings: the overrides of --set and of train.py's options, applied and checked."""
 
 import ast
+import contextlib
 import copy
 import json
 import re
@@ -38,12 +39,9 @@ def config_from_arguments(arguments):
     Raises UserError like resolve and parse_override.
     """
     name = recipe_name(arguments.recipe or "single")
-    overrides = []
-    if arguments.model:
-        overrides += [("model", arguments.model), ("model_config", {})]
-    for key in ("nets", "epochs", "batch_size", "weights", "validation_split"):
-        if (value := getattr(arguments, key)) is not None:
-            overrides.append((key, value))
+    overrides = [("model", arguments.model), ("model_config", {})] if arguments.model else []
+    options = ("nets", "epochs", "batch_size", "weights", "validation_split")
+    overrides += [(key, getattr(arguments, key)) for key in options if getattr(arguments, key) is not None]
     overrides += map(parse_override, arguments.set or [])
     if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
         overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
@@ -103,10 +101,8 @@ def _give_way(name, config, keys):
     own = [] if "members" in keys else sorted({key for member in config["members"] for key in member})
     for key in keys:
         if clash := [inner for inner in own if _overlap(key, inner) or (key == "model" and "model_config" in inner)]:
-            raise UserError(
-                f"{key} cannot be set for {name!r} as it is: some of its nets have a setting {clash[0]} of "
-                "their own; --set members=[] takes that from them"
-            )
+            told = f"{key} cannot be set for {name!r}: some of its nets have their own {clash[0]}"
+            raise UserError(f"{told}; --set members=[] takes that from them")
 
 
 def _overlap(key, other):
@@ -125,11 +121,7 @@ def parse_override(text):
         raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}")
     if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise UserError(f"a setting must be a finite number, not {value}")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        pass
-    try:
-        return key, json.loads(json.dumps(ast.literal_eval(value)))  # tuples become lists
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return key, value
+    for read in (json.loads, lambda text: json.loads(json.dumps(ast.literal_eval(text)))):  # tuples become lists
+        with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return key, read(value)
+    return key, value

@@ -54,7 +54,7 @@ def plateau(
     factor=0.1,
     patience=10,
     min_delta=1e-4,
-    min_lr=0.0,
+    min_lr=0,
     monitor="val_accuracy",
 ):
     """keras.callbacks.ReduceLROnPlateau (defaults and comparisons as there), its memory held in `state`.
@@ -104,29 +104,17 @@ SHORT = {"cosine": "CosineDecay"}
 
 RATE, EPOCHS, SHARE = number(0, 10**6), number(0.001, 10**6), number(0, 1)
 PHASE = Rule("", lambda value: isinstance(value, list) and len(value) == 2 and all(map(RATE.valid, value)))
+RATES = ("learning_rate", "end_learning_rate", "decay", "decay_rate", "min_lr", "final", "alpha", "m_mul", "power")
 RULES = {  # for the settings of every schedule
-    "learning_rate": RATE,
-    "decay": RATE,
-    "learning_rates": list_of(PHASE, "a list of [epochs, rate], each 0 or more"),
-    "factor": SHARE,
-    "patience": number(),
-    "min_delta": number(),
-    "min_lr": RATE,
-    "monitor": TEXT,
-    "warmup": SHARE,
-    "final": RATE,
-    "decay_epochs": EPOCHS,
-    "first_decay_epochs": EPOCHS,
-    "warmup_epochs": EPOCHS,
+    **dict.fromkeys(RATES, RATE),
+    **dict.fromkeys(["decay_epochs", "first_decay_epochs", "warmup_epochs"], EPOCHS),
+    **dict.fromkeys(["factor", "warmup"], SHARE),
+    **dict.fromkeys(["patience", "min_delta"], number()),
+    **dict.fromkeys(["staircase", "cycle"], FLAG),
     "warmup_target": RATE | NULL,
-    "decay_rate": RATE,
-    "staircase": FLAG,
-    "alpha": RATE,
     "t_mul": number(1, 10**6),
-    "m_mul": RATE,
-    "end_learning_rate": RATE,
-    "power": RATE,
-    "cycle": FLAG,
+    "monitor": TEXT,
+    "learning_rates": list_of(PHASE, "a list of [epochs, rate], each 0 or more"),
     "boundaries": list_of(number(), "a list of epochs"),
     "values": list_of(RATE, "a list of learning rates"),
 }
@@ -258,9 +246,6 @@ def _check_warm_up(schedule, epochs):
     """Raises UserError unless CosineDecay's warm-up, if there is one, is complete and leaves time for the decay."""
     warmup = schedule.get("warmup_epochs")
     if (warmup is None) != (schedule.get("warmup_target") is None):
-        raise UserError(
-            "schedule.warmup_epochs and schedule.warmup_target go together: the rate rises from learning_rate (0, say) "
-            "to warmup_target in so many epochs"
-        )
+        raise UserError("schedule.warmup_epochs and schedule.warmup_target go together: set both or neither")
     if warmup and "decay_epochs" not in schedule and warmup >= epochs:
         raise UserError(f"schedule.warmup_epochs must be below the {epochs} epochs of the training, not {warmup}")

@@ -12,6 +12,7 @@ from recognizer.base.reasons import reason
 
 NAME = "digit-recognizer"
 PAGE = f"https://www.kaggle.com/c/{NAME}"
+SETTINGS = "https://www.kaggle.com/settings"
 
 
 def fetch(folder):
@@ -42,43 +43,25 @@ def submit(path, message):
 @contextlib.contextmanager
 def _client(done):
     """Gives Kaggle's client, signed in; raises UserError if it fails. done: what an error says has not been done."""
-    client = _signed_in(done)
+    environment.need("kaggle", f"python -m pip install kaggle (nothing was {done})")
     try:
-        with _quiet():
+        with contextlib.redirect_stdout(io.StringIO()), environment.quiet():
+            from kaggle.api.kaggle_api_extended import KaggleApi
+
+            client = KaggleApi()
+            client.authenticate()
             yield client
     except (Exception, SystemExit) as error:
         raise UserError(f"{_refusal(error)}; nothing was {done}") from error
 
 
-def _signed_in(done):
-    environment.need("kaggle", f"python -m pip install kaggle (nothing was {done})")
-    try:
-        with _quiet():
-            from kaggle.api.kaggle_api_extended import KaggleApi
-
-            client = KaggleApi()
-            client.authenticate()
-    except Exception as error:
-        raise UserError(f"{_refusal(error)}; nothing was {done}") from error
-    except SystemExit as error:  # its way of saying that there are no credentials
-        raise UserError(
-            "Kaggle's client has no credentials: make a token at https://www.kaggle.com/settings, and save it where it "
-            f"says, or in KAGGLE_USERNAME and KAGGLE_KEY; nothing was {done}"
-        ) from error
-    return client
-
-
-@contextlib.contextmanager
-def _quiet():
-    with contextlib.redirect_stdout(io.StringIO()), environment.quiet():
-        yield
-
-
 def _refusal(error):
     """Returns what a failure of Kaggle's client means, and what to do."""
+    if isinstance(error, SystemExit):
+        return f"Kaggle's client has no credentials: make a token at {SETTINGS}, and save it where that page says"
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)
     if status == 403:
         return f"Kaggle refuses: accept the competition's rules at {PAGE}/rules"
     if status == 401:
-        return "Kaggle does not know the credentials: make a new token at https://www.kaggle.com/settings"
+        return f"Kaggle does not know the credentials: make a new token at {SETTINGS}"
     return f"Kaggle's client failed ({reason(error)[:200]})"

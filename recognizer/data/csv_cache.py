@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from recognizer.base.errors import UserError
-from recognizer.base.files import whole_file
+from recognizer.base.files import write_arrays
 
 
 def _paths(file, member, digest):
@@ -46,8 +46,7 @@ def write(file, member, digest, x, y):
             if path.parent.exists() and not path.parent.stat().st_mode & 0o222:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(path) as temporary:
-                np.savez(temporary, **arrays)
+            write_arrays(path, arrays)
             return
         except (OSError, UserError):
             continue

@@ -1,6 +1,7 @@
 """Reads a CSV of pixels in Kaggle's form: its header, then its rows, with the row and the column of every fault."""
 
 import csv
+import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,9 +23,7 @@ def read_header(data, name):
         raise UserError(f"{name} is in UTF-16: save it as CSV in UTF-8")
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     if data[start : start + 512].lstrip().startswith(b"<"):
-        raise UserError(
-            f"{name} is a web page, not a CSV (a log-in page?): download the file from {competition.PAGE}/data"
-        )
+        raise UserError(f"{name} is a web page, not a CSV: download the file from {competition.PAGE}/data")
     end = data.find(b"\n")
     line = data[start : end if end >= 0 else len(data)][: limits.HEADER_BYTES].rstrip(b"\r")
     try:
@@ -43,28 +42,14 @@ def _check_header(header, name, part):
     if header == expected:
         return
     if header == COLUMNS[other]:
-        has = "has no label column" if part == "train" else "has a label column"
-        hint = " (predict.py --test FILE)" * (part == "test")
-        raise UserError(f"{name} is a {other}.csv ({has}), where a {part}.csv is needed{hint}")
+        has = "no" if part == "train" else "a"
+        raise UserError(f"{name} is a {other}.csv (has {has} label column), where a {part}.csv is needed")
     if all(re.fullmatch(r"-?\d+(\.\d+)?", column) for column in header):
         raise UserError(f"{name} has no header: its first line must be {expected[0]},{expected[1]},...")
-    for i, column in enumerate(header):
-        if column in header[:i]:
-            raise UserError(
-                f"{name}: line 1: column {column!r} stands twice, at {header.index(column) + 1} and {i + 1}"
-            )
-    if sorted(header) == sorted(expected):
-        i = next(i for i, pair in enumerate(zip(header, expected, strict=True)) if pair[0] != pair[1])
-        raise UserError(
-            f"{name}: line 1: column {i + 1} is {header[i]!r} where {expected[i]!r} belongs: keep the order"
-        )
-    missing = [column for column in expected if column not in header]
-    unknown = [column for column in header if column not in expected]
-    found = f"; {few(unknown)} is not one of them" if unknown else ""
-    raise UserError(
-        f"{name}: line 1: {len(header)} columns where {len(expected)} are needed; "
-        f"missing: {few(missing) or 'none'}{found}"
-    )
+    pairs = itertools.zip_longest(header, expected, fillvalue="")
+    i, (found, needed) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+    count = f"{len(header)} columns where {len(expected)} are needed; " * (len(header) != len(expected))
+    raise UserError(f"{name}: line 1: {count}column {i} is {found[:40]!r} where {needed!r} is needed")
 
 
 def few(names):
@@ -106,8 +91,8 @@ def _blocks(data, start):
         end -= 1
     spans = []
     while start < end:
-        stop = data.find(b"\n", min(start + BLOCK, end))
-        stop = end if stop < 0 else min(stop, end)
+        stop = data.find(b"\n", start + BLOCK, end)
+        stop = end if stop < 0 else stop
         spans.append(slice(start, stop))
         start = stop + 1
     return spans
@@ -134,10 +119,9 @@ def _parse_block(block, columns):
     if length.min() < 1 or length.max() > 3:
         return None
     values = text[at - 1].astype(np.uint16) - ord("0")
-    more = np.flatnonzero(length > 1)
-    values[more] += (text[at[more] - 2].astype(np.uint16) - ord("0")) * 10
-    more = more[length[more] > 2]
-    values[more] += (text[at[more] - 3].astype(np.uint16) - ord("0")) * 100
+    for place in (1, 2):  # tens, then hundreds
+        more = np.flatnonzero(length > place)
+        values[more] += (text[at[more] - 1 - place].astype(np.uint16) - ord("0")) * 10**place
     return values.reshape(-1, columns)
 
 
@@ -153,10 +137,8 @@ def _cleaned(block, columns, row, name):
         if text == "":
             raise UserError(f"{name}: row {row} (line {row + 1}) is blank: remove it")
         if len(cells) != len(columns):
-            cut = ": cut short?" if len(cells) < len(columns) else ""
-            raise UserError(
-                f"{name}: row {row} (line {row + 1}) has {len(cells)} columns where {len(columns)} are needed{cut}"
-            )
+            cut = " (cut short?)" * (len(cells) < len(columns))
+            raise UserError(f"{name}: row {row} (line {row + 1}) has {len(cells)} columns, not {len(columns)}{cut}")
         for column, cell in zip(columns, cells, strict=True):
             if not (cell.isascii() and cell.isdigit() and len(cell) <= 3):
                 bad_cell(name, row, column, cell)

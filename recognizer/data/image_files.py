@@ -59,11 +59,10 @@ def _columns(header, name, part):
     """Returns the names of the column of file names and of that of labels, or None of part "test"."""
     labels = [column for column in header if column.lower() in LABELS]
     if len(header) != (2 if part == "train" else 1) or len(labels) != (part == "train"):
-        needed = "a column of file names and a column 'label'" if part == "train" else "one column of file names"
-        raise UserError(
-            f"{name}: line 1: columns {csv_rows.few(header)}: needed are label,pixel0,...,pixel783"
-            f"{'' if part == 'train' else ' without label'}, or {needed}"
-        )
+        pixels, needed = "pixel0,...,pixel783", "one column of file names"
+        if part == "train":
+            pixels, needed = f"label,{pixels}", "a column of file names and a column 'label'"
+        raise UserError(f"{name}: line 1: columns {csv_rows.few(header)}: needed are {pixels}, or {needed}")
     return next(column for column in header if column not in labels), labels[0] if labels else None
 
 
@@ -72,9 +71,8 @@ def _strings(data, header, name):
     import pandas as pd
 
     with refused(f"{name} cannot be read"):
-        # With our own reading of the header: pandas renames a column without a name.
         kept = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        table = pd.read_csv(io.BytesIO(data), header=0, names=header, **kept)
+        table = pd.read_csv(io.BytesIO(data), header=0, names=header, **kept)  # pandas renames a column without a name
     if table.empty:
         raise UserError(f"{name} has a header and no rows")
     return table

@@ -5,11 +5,3 @@ HEADER_BYTES = 2**16  # of a CSV's first line
 IMAGE_PIXELS = 2**25  # of an image file other than JPEG, which takes 256 MB
 FOLDER_ENTRIES = 1000  # of one folder
 FILES = 10_000  # of a folder and all below it
-
-
-def unpacked_bytes(packed):
-    """Returns how many bytes a file of `packed` bytes may unpack to: more is made to fill the memory.
-
-    Digits as text shrink to a tenth or a thirtieth.
-    """
-    return min(FILE_BYTES, 2**24 + 100 * packed)

@@ -39,9 +39,8 @@ def downloaded():
         with contextlib.redirect_stdout(io.StringIO()):
             keras.datasets.mnist.load_data()
     except Exception as error:
-        raise UserError(
-            f"MNIST could not be downloaded ({reason(error)}): put mnist.npz into data/, or use --data digits"
-        ) from error
+        told = f"MNIST could not be downloaded ({reason(error)})"
+        raise UserError(f"{told}: put mnist.npz into data/, or use --data digits") from error
     finally:
         socket.setdefaulttimeout(before)
     return read_npz(_keras_copy())

@@ -32,10 +32,8 @@ def load(source="auto"):
         return SOURCES[source]()
     path = Path(source).expanduser()
     if is_gone(source):
-        raise UserError(
-            f"no data at {source!r}: give by --data (predict.py: --test) a folder, a zip, a CSV, an mnist.npz, "
-            f"or one of {', '.join(SOURCES)}"
-        )
+        names = ", ".join(SOURCES)
+        raise UserError(f"no data at {source!r}: give by --data or --test a folder, zip, CSV, mnist.npz, or {names}")
     if not (path.is_file() or path.is_dir()):
         raise UserError(f"{source!r} is neither a file nor a folder")
     return READERS[containers.kind_of(path)](path)
@@ -81,9 +79,7 @@ def _kaggle():
     if place := places.kaggle_place(*places.kaggle_folders()):
         return _read_folder(place)
     found = "".join(f"; {line}" for line in unused.lines()[:1])
-    raise UserError(
-        f"Kaggle's train.csv is neither in {places.DATA} nor mounted by Kaggle: {places.kaggle_advice()}{found}"
-    )
+    raise UserError(f"there is no train.csv of Kaggle's: {places.kaggle_advice()}{found}")
 
 
 def _read_folder(path):
@@ -94,14 +90,9 @@ def _read_folder(path):
     path = place or path
     train, test = places.find(path, "train"), places.find(path, "test")
     if not train:
-        if test:
-            raise UserError(f"{path} has a test.csv and no train.csv: training needs labelled rows")
         raise UserError(f"{path} has no train.csv (nor .gz, .zip, digit-recognizer.zip or mnist.npz)")
-    return Digits(
-        tables.read_table(*train, "train"),
-        tables.read_table(*test, "test") if test else None,
-        str(Path(path).resolve()),
-    )
+    test = tables.read_table(*test, "test") if test else None
+    return Digits(tables.read_table(*train, "train"), test, str(Path(path).resolve()))
 
 
 def _read_csv(path):

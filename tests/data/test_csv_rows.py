@@ -28,11 +28,11 @@ def cell(row, column, value):
 
 BAD = {
     "a missing column": (lines(lambda t: [line.rpartition(b",")[0] for line in t]), ["784 columns", "'pixel783'"]),
-    "a misspelt column": (cell(0, 5, b"pixl4"), ["'pixel4'", "'pixl4' is not one of them"]),
-    "a doubled column": (cell(0, 5, b"pixel3"), ["'pixel3' stands twice, at 5 and 6"]),
+    "a misspelt column": (cell(0, 5, b"pixl4"), ["column 6 is 'pixl4' where 'pixel4' is needed"]),
+    "a doubled column": (cell(0, 5, b"pixel3"), ["column 6 is 'pixel3' where 'pixel4' is needed"]),
     "reordered columns": (
         lambda d: d.replace(b"pixel3,pixel4,", b"pixel4,pixel3,"),
-        ["column 5 is 'pixel4' where 'pixel3' belongs"],
+        ["column 5 is 'pixel4' where 'pixel3' is needed"],
     ),
     "no header": (lines(lambda t: t[1:]), ["no header"]),
     "text": (cell(2, 7, b"ink"), ["row 2 (line 3), column pixel6: 'ink'"]),
@@ -69,9 +69,7 @@ def test_a_bad_csv_is_told_by_file_row_and_column(fault, kaggle_folder):
 def test_train_and_test_files_given_for_each_other_are_told(kaggle_folder):
     with pytest.raises(UserError, match=r"is a test\.csv \(has no label column\), where a train\.csv is needed"):
         sources.load(str(kaggle_folder / "test.csv"))
-    with pytest.raises(
-        UserError, match=r"is a train\.csv \(has a label column\), where a test\.csv is needed \(predict\.py --test"
-    ):
+    with pytest.raises(UserError, match=r"is a train\.csv \(has a label column\), where a test\.csv is needed"):
         sources.load_test(str(kaggle_folder / "train.csv"))
 
 
