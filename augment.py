@@ -40,17 +40,13 @@ from recognizer.base.words import choose
 
 # Settings
 
-
-def _numbers(value):
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(NUMBER.valid, value))
-
-
 NUMBER = Rule("a number", number(-LARGEST).valid)
 RANGE = number()
 ALPHA = Rule("a number from 0.01 to 100", lambda value: NUMBER.valid(value) and 0.01 <= value <= 100)
 ZERO = Rule("0", lambda value: NUMBER.valid(value) and value == 0)
-NUMBERS = Rule("a list of numbers", _numbers)
-PAIR = Rule("[low, high]", lambda value: _numbers(value) and len(value) == 2)
+LIST = Rule("a list", lambda value: isinstance(value, (list, tuple)) and len(value) > 0)
+NUMBERS = Rule("a list of numbers", lambda value: LIST.valid(value) and all(map(NUMBER.valid, value)))
+PAIR = Rule("[low, high]", lambda value: NUMBERS.valid(value) and len(value) == 2)
 SIDES = Rule("[low, high] pixels, from 1 on", lambda value: PAIR.valid(value) and 1 <= value[0] <= value[1])
 
 OURS = {"elastic_alpha", "elastic_sigma", "erasing_range", "mixup_alpha"}  # not ImageDataGenerator's

@@ -69,28 +69,23 @@ def run(main):
     except BrokenPipeError:  # the reader of stdout, `head` for example, has ended
         sys.stdout = None
         code = 1
-    except KeyboardInterrupt as interrupt:
-        code = _ended(130, f"\n{_program()}: {str(interrupt) or 'interrupted'}")
-    except Terminated as interrupt:
-        code = _ended(143, f"\n{_program()}: {str(interrupt) or 'terminated'}")
+    except (KeyboardInterrupt, Terminated) as stop:
+        code, told = (143, "terminated") if isinstance(stop, Terminated) else (130, "interrupted")
+        print(f"\n{_program()}: {str(stop) or told}", file=sys.stderr)
     except Exception as error:
         line = _line(error)
         if not line:
             raise
         if "--debug" in sys.argv:
             traceback.print_exception(error)
-        code = _ended(2, f"{_program()}: {line}")
+        print(f"{_program()}: {line}", file=sys.stderr)
+        code = 2
     gc.freeze()  # the garbage collection at exit would walk through all of Keras: up to a second
     sys.exit(code)
 
 
 def _program():
     return Path(sys.argv[0]).name.replace("__main__.py", "recognizer")
-
-
-def _ended(code, line):
-    print(line, file=sys.stderr)
-    return code
 
 
 def _line(error):

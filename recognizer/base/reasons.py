@@ -41,7 +41,6 @@ WRAPPERS = [
 REPLACED = [
     (r"\{\{.*?\}\}\s*", ""),  # names of TensorFlow's nodes
     (r"\s*\[Op:[^\]]*\].*", ""),
-    (r"\s*Full (object )?config: .*", ""),
     (r"<kerastensor shape=(\([^)]*\))[^>]*>", r"KerasTensor \1"),
     (r"<(?:class|function) '?(?:[\w<>]+\.)*(\w+)[^>]*>", r"\1"),
     (r"([\w]+\.)+<locals>\.", ""),
@@ -187,21 +186,11 @@ def _names(text, about):
 
 
 def _shortened(text, longest):
-    """Returns the sentences of a message that fit. Those with shapes and values come before those with advice."""
-    if len(text) <= longest:
-        return text
-    first, *others = re.split(r"(?<=[.!?:]) (?=[A-Z`'])", text)
-    kept, room = {0: first}, longest - len(first)
-    for i in sorted(range(len(others)), key=lambda i: not _has_values(others[i])):
-        if len(others[i]) < room and not others[i].endswith(":"):
-            kept[i + 1] = others[i]
-        elif room > 40 and _has_values(others[i]):
-            kept[i + 1] = _cut(others[i], room - 1)
-        else:
-            continue
-        room -= 1 + len(kept[i + 1])
-    text = _cut(" ".join(kept[i] for i in sorted(kept)), longest)
-    return text if text.endswith("...") else text.removesuffix(".")
+    """Returns a message that fits: of too long a one, the first sentence and those with shapes and values."""
+    if len(text) > longest:
+        first, *others = re.split(r"(?<=[.!?:]) (?=[A-Z`'])", text)
+        text = " ".join([first, *filter(_has_values, others)]).removesuffix(".")
+    return _cut(text, longest)
 
 
 def _has_values(sentence):

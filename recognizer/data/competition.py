@@ -60,8 +60,8 @@ def _refusal(error):
     if isinstance(error, SystemExit):
         return f"Kaggle's client has no credentials: make a token at {SETTINGS}, and save it where that page says"
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)
-    if status == 403:
-        return f"Kaggle refuses: accept the competition's rules at {PAGE}/rules"
-    if status == 401:
-        return f"Kaggle does not know the credentials: make a new token at {SETTINGS}"
-    return f"Kaggle's client failed ({reason(error)[:200]})"
+    known = {
+        403: f"Kaggle refuses: accept the competition's rules at {PAGE}/rules",
+        401: f"Kaggle does not know the credentials: make a new token at {SETTINGS}",
+    }
+    return known.get(status, f"Kaggle's client failed ({reason(error)[:200]})")

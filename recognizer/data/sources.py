@@ -31,11 +31,9 @@ def load(source="auto"):
     if source in SOURCES:
         return SOURCES[source]()
     path = Path(source).expanduser()
-    if is_gone(source):
+    if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
         raise UserError(f"no data at {source!r}: give by --data or --test a folder, zip, CSV, mnist.npz, or {names}")
-    if not (path.is_file() or path.is_dir()):
-        raise UserError(f"{source!r} is neither a file nor a folder")
     return READERS[containers.kind_of(path)](path)
 
 
