@@ -37,16 +37,17 @@ probabilities = loaded.serve(x).numpy()
 
 
 @pytest.fixture(scope="module")
-def two_nets(tmp_path_factory):
+def two_nets(made_once):
     """A folder with a run of two nets of different kinds, predicting by shifts, in float32: runs/two.1/."""
     import train
 
-    folder = tmp_path_factory.mktemp("export")
-    members = 'members=[{}, {"model": "linear"}]'
-    with contextlib.chdir(folder):
+    def fit(folder):
+        members = 'members=[{}, {"model": "linear"}]'
         options = ["--nets", "2", "--set", members, "--set", "test_shift=1", "--precision", "float32"]
-        train.main(["codeastar", *TINY, *options, "--data", "digits", "--run", "two.1"])
-    return folder
+        with contextlib.chdir(folder):
+            train.main(["codeastar", *TINY, *options, "--data", "digits", "--run", "two.1"])
+
+    return made_once("export", fit)
 
 
 @pytest.mark.parametrize("form", WITHOUT_KERAS)
@@ -82,7 +83,7 @@ def test_what_cannot_be_exported_is_one_line(two_nets, monkeypatch):
     monkeypatch.chdir(two_nets)
     (two_nets / "precious.onnx").write_text("mine")
     assert_one_line_error(script("export", "two.1", "--out", "precious.onnx", cwd=two_nets), "precious.onnx exists")
-    monkeypatch.setattr(exporting, "written", lambda *_: None)
+    monkeypatch.setattr(exporting, "write", lambda *_: None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime is needed .* pip install -r requirements/export.txt"):
         export.main(["two.1", "--out", "new.onnx"])
