@@ -17,6 +17,7 @@ from pathlib import Path
 from recognizer.base import cli
 from recognizer.base.errors import UserError
 from recognizer.data import image_files
+from recognizer.data.arrays import Images
 from recognizer.reports import submission
 from recognizer.runs import run_folder
 from recognizer.training import predicting
@@ -49,10 +50,7 @@ def main(argv=None):
     name = "+".join(folder.name for folder in folders)
     out = output(arguments, name)
     submission.check_out(out)
-    if arguments.images:
-        files, test = image_files.read_images(arguments.images)
-    else:
-        files, test = None, predicting.test_set(arguments.test, configs)
+    files, test = images_to_predict(arguments, configs)
     leaked = run_folder.leaks(folders, test)
     refuse_leaks(arguments, name, test, leaked)
     if leaked:
@@ -60,25 +58,29 @@ def main(argv=None):
     submission.check_outputs(out, arguments.probabilities)
 
     probabilities = predicting.mean_probabilities(folders, configs, test)
-    title = f"{name}, on {test.origin}"
-    submission.write_all(out, test, files, probabilities, title, arguments.probabilities)
+    predicted = probabilities.argmax(1)
+    submission.write_all(out, test, files, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
     preview = submission.preview_path(out)
     print(f"Predicted {len(test.x):,} images ({test.origin}) with {name}; the first of them: {preview}")
-    if test.y is not None:
-        submission.print_test_accuracy(probabilities.argmax(1), test.y, leaked)
-    else:
-        for folder, config in zip(folders, configs, strict=True):
-            submission.print_validation(folder, config)
+    submission.print_accuracy(folders, configs, test, predicted, leaked)
     if files is not None:
         print(f"Predictions: {out}")
         return
     submission.print_submission(out, test, leaked)
     if test.kaggle and not leaked:
-        submission.write_where_kaggle_expects_it(out, probabilities.argmax(1))
+        submission.write_where_kaggle_expects_it(out, predicted)
     if arguments.submit is not None:
         from recognizer.data import competition
 
         print(f"Kaggle: {competition.submit(out, arguments.submit)}")
+
+
+def images_to_predict(arguments, configs):
+    """Returns (the names of the image files, or None if a test set is predicted; the Images)."""
+    if not arguments.images:
+        return None, predicting.test_set(arguments.test, configs)
+    files, x = image_files.read_images(arguments.images)
+    return files, Images(x, None, "image files")
 
 
 def output(arguments, name):

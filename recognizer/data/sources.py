@@ -31,7 +31,7 @@ def load(source="auto"):
     if source in SOURCES:
         return SOURCES[source]()
     path = Path(source).expanduser()
-    if not path.exists():
+    if is_gone(source):
         raise UserError(
             f"no data at {source!r}: give by --data (predict.py: --test) a folder, a zip, a CSV, an mnist.npz, "
             f"or one of {', '.join(SOURCES)}"
@@ -39,6 +39,11 @@ def load(source="auto"):
     if not (path.is_file() or path.is_dir()):
         raise UserError(f"{source!r} is neither a file nor a folder")
     return READERS[containers.kind_of(path)](path)
+
+
+def is_gone(source):
+    """Whether `source` is a path at which there is nothing."""
+    return source not in SOURCES and not Path(source).expanduser().exists()
 
 
 def load_test(source):

@@ -97,8 +97,8 @@ def steps(logs, title):
 
 
 def window(values):
-    """How many values a running mean is taken over: a hundredth of them."""
-    return max(1, len(values) // 100)
+    """How many values a running mean is taken over: a fiftieth of them."""
+    return max(1, len(values) // 50)
 
 
 def running_mean(values):

@@ -100,11 +100,18 @@ def write_where_kaggle_expects_it(out, labels):
     print(f"Submission: {path}, the same for Kaggle's Submit button")
 
 
-def print_test_accuracy(predicted, labels, leaked):
-    """Prints the accuracy of predicted labels. leaked: how many of the images the runs had with their labels."""
-    wrong = int((predicted != labels).sum())
+def print_accuracy(folders, configs, test, predicted, leaked):
+    """Prints the accuracy of predicted labels, or if the test set has no labels the runs' validation accuracies.
+
+    leaked: how many of the test images the runs had with their labels.
+    """
+    if test.y is None:
+        for folder, config in zip(folders, configs, strict=True):
+            print_validation(folder, config)
+        return
+    wrong = int((predicted != test.y).sum())
     note = f"; {leaked:,} of them were trained on, so this measures nothing" if leaked else ""
-    print(f"Test accuracy: {1 - wrong / len(labels):.2%} ({wrong:,} of {len(labels):,} wrong{note})")
+    print(f"Test accuracy: {1 - wrong / len(test.y):.2%} ({wrong:,} of {len(test.y):,} wrong{note})")
 
 
 def print_validation(folder, config):

@@ -187,7 +187,7 @@ def leaks(folders, test):
 def load_data(folder, config):
     """Returns a run's Digits. Raises UserError if they have moved or changed since the run was started."""
     source = config["data"]["source"]
-    if source not in sources.SOURCES and not Path(source).exists():
+    if sources.is_gone(source):
         raise UserError(
             f"the data of run {folder.name!r} is no longer at {source}: move it back, or write its path to data.source "
             f"in {folder / 'config.json'}"

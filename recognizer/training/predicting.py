@@ -1,7 +1,6 @@
 """Predicts images by the nets of finished runs, or reads what training predicted for them."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,7 @@ def test_set(source, configs):
     if len({own["fingerprint"] for own in data}) > 1:
         raise UserError("these runs were trained on different data: choose by --test which test set to predict")
     source = data[0]["source"]
-    if source not in sources.SOURCES and not Path(source).exists():
+    if sources.is_gone(source):
         raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")
     return sources.load_test(source)
 

@@ -77,9 +77,9 @@ def test_a_net_of_joint_flips_predicts_by_each_flip_in_its_own_classes(name, dig
         ("joint_flips", "horizontal", "joint_flips must be a list, for example [\"horizontal\"], not 'horizontal'"),
         ("joint_flips", ["vertical", "vertical"], "each flip once at most"),
         ("joint_flips", ["horizontally"], "did you mean 'horizontal'"),
-        ("joint_flips", [[1]], "no flip in joint_flips [1]"),
-        ("augmentation.horizontal_flip", True, "classes of their own: without horizontal_flip"),
-        ("augmentation.vertical_flip", True, "classes of their own: without horizontal_flip, vertical_flip"),
+        ("joint_flips", [[1]], 'must be a list, for example ["horizontal"], not [[1]]'),
+        ("augmentation.horizontal_flip", True, "set horizontal_flip and vertical_flip to false"),
+        ("augmentation.vertical_flip", True, "set horizontal_flip and vertical_flip to false"),
     ],
 )
 def test_a_bad_setting_is_told_in_one_line(setting, value, told):

@@ -100,10 +100,7 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-
         found = [m.evaluate(x[..., None] / 255, y, verbose=0, return_dict=True)[loss] for m in (compiled, plain)]
         assert found[0] == pytest.approx(found[1], rel=1e-4)
     if compiled.network.output_shape[-1] == 10:
-        by_xla, without = (
-            believe_in_gpu(lambda: inference.Predictor(fast_copy(compiled))),
-            inference.Predictor(fast_copy(plain)),
-        )
+        by_xla, without = believe_in_gpu(lambda: predictor(compiled)), predictor(plain)
         assert believe_in_gpu(lambda: by_xla.model.jit_compile) == supported
         np.testing.assert_allclose(by_xla.predict(x, 1), without.predict(x, 1), atol=1e-5)
     if not supported:
@@ -115,8 +112,8 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def fast_copy(trainer):
-    return copies.fast(trainer.plain())
+def predictor(trainer):
+    return inference.Predictor(trainer.plain(), "float32", copies.explicit_dtypes(trainer.network, "float32"))
 
 
 def trainer_of(net, name="adam", replicas=1, **arguments):
