@@ -133,7 +133,7 @@ def every_fault():
         rows.append(end_of("a second process on the run", start(folder, ["--resume"], "second"), run, started))
         run.rename(folder / "gone")  # at once
         rows.append(end_of("the folder disappears", process, run, started))
-        process = start(folder, [*OPTIONS, "--learning-rate", "9e5"], "infinite")
+        process = start(folder, [*OPTIONS, "--learning-rate", "1e29"], "infinite")
         rows.append(end_of("the loss is not finite", process, folder / "runs" / "infinite", time.monotonic()))
         shutil.rmtree(folder / "runs")
         (folder / "runs").write_text("")

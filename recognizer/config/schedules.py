@@ -102,7 +102,7 @@ KERAS = {
 }
 SHORT = {"cosine": "CosineDecay"}
 
-RATE, EPOCHS, SHARE = number(0, 10**6), number(0.001, 10**6), number(0, 1)
+RATE, EPOCHS, SHARE = number(), number(0.001, 10**6), number(0, 1)
 PHASE = Rule("", lambda value: isinstance(value, list) and len(value) == 2 and all(map(RATE.valid, value)))
 RATES = ("learning_rate", "end_learning_rate", "decay", "decay_rate", "min_lr", "final", "alpha", "m_mul", "power")
 RULES = {  # for the settings of every schedule

@@ -52,15 +52,18 @@ class StepLog(keras.callbacks.Callback):
     def restore(self, epoch):
         """Reads the rows of the first `epoch` epochs from the CSV."""
         rows = read_rows(self.path) if epoch and self.path.is_file() else []
-        self.rows = [row | {"step": int(row["step"])} for row in rows if row["step"] <= epoch * self.steps]
+        self.rows = [_step_row(**row) for row in rows if row["step"] <= epoch * self.steps]
 
     def on_epoch_end(self, epoch, logs=None):
         losses, rates = (keras.ops.convert_to_numpy(v) for v in (self.model.epoch.losses, self.model.epoch.rates))
         for i in np.flatnonzero(np.isfinite(losses)):
-            row = {"step": epoch * self.steps + int(i) + 1, "loss": f"{losses[i]:.6g}"}
-            self.rows.append(row | {"learning_rate": f"{rates[i]:.6g}"})
+            self.rows.append(_step_row(epoch * self.steps + i + 1, losses[i], rates[i]))
         if self.rows:
             write_rows(self.path, self.rows)
+
+
+def _step_row(step, loss, learning_rate):
+    return {"step": int(step), "loss": f"{loss:.6g}", "learning_rate": f"{learning_rate:.6g}"}
 
 
 class BestWeights(keras.callbacks.Callback):

@@ -37,16 +37,17 @@ probabilities = loaded.serve(x).numpy()
 
 
 @pytest.fixture(scope="module")
-def two_nets(tmp_path_factory):
+def two_nets(made_once):
     """A folder with a run of two nets of different kinds, predicting by shifts, in float32: runs/two.1/."""
     import train
 
-    folder = tmp_path_factory.mktemp("export")
-    members = 'members=[{}, {"model": "linear"}]'
-    with contextlib.chdir(folder):
+    def fit(folder):
+        members = 'members=[{}, {"model": "linear"}]'
         options = ["--nets", "2", "--set", members, "--set", "test_shift=1", "--precision", "float32"]
-        train.main(["codeastar", *TINY, *options, "--data", "digits", "--run", "two.1"])
-    return folder
+        with contextlib.chdir(folder):
+            train.main(["codeastar", *TINY, *options, "--data", "digits", "--run", "two.1"])
+
+    return made_once("export", fit)
 
 
 @pytest.mark.parametrize("form", WITHOUT_KERAS)

@@ -162,7 +162,9 @@ def test_predicting_shows_how_far_it_is(trained, digits, tmp_path, monkeypatch, 
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     predict.main(["bag", "--test", "others.csv"])
     shown = capsys.readouterr().out
-    assert "Predicting 30 images with 2 nets \N{BOX DRAWINGS HEAVY HORIZONTAL}" in re.sub("\x1b.*?m", "", shown)
+    assert "Predicting 30 images with 2 nets \N{BOX DRAWINGS HEAVY HORIZONTAL}" in re.sub(
+        r"\x1b\[[0-9;?]*[A-Za-z]", "", shown
+    )
     assert "100%" in shown
 
 

@@ -1,0 +1,81 @@
+"""Environment variables, threads and backends of Keras."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, assert_one_line_error, script
+
+from recognizer.base import environment, machine
+
+VARIABLES = """
+import json, os, sys; sys.path.insert(0, sys.argv[1])
+from recognizer.base import environment
+
+class Backend:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in ("tensorflow", "jax"):
+            print(json.dumps(dict(os.environ)), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Backend)
+environment.import_keras()
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "value"),
+    [("tensorflow", "TF_FORCE_GPU_ALLOW_GROWTH", "true"), ("jax", "XLA_PYTHON_CLIENT_PREALLOCATE", "false")],
+)
+def test_memory_of_a_gpu_grows_as_needed_unless_the_user_says_otherwise(backend, name, value):
+    before = {key: text for key, text in os.environ.items() if key != name} | {"KERAS_BACKEND": backend}
+    for own, expected in (({}, value), ({name: "as the user has it"}, "as the user has it")):
+        command = [sys.executable, "-c", VARIABLES, str(ROOT)]
+        process = subprocess.run(command, capture_output=True, text=True, env=before | own, timeout=60)
+        assert json.loads(process.stdout)[name] == expected  # when the backend is about to be imported
+
+
+@pytest.mark.parametrize(
+    ("cores", "usable", "batch_size", "replicas", "threads"),
+    [
+        (8, 8, 64, 1, None),  # all: as TensorFlow itself has it
+        (64, 2, 64, 1, "2"),  # a container with two of them
+        (64, 2, 16, 1, "1"),
+        (8, 8, 16, 1, "4"),
+        (8, 8, 64, 4, "2"),
+        (8, 2, 64, 4, "1"),
+    ],
+)
+def test_threads_are_as_many_as_the_cores_that_the_process_may_use(
+    cores, usable, batch_size, replicas, threads, monkeypatch
+):
+    import joblib
+
+    monkeypatch.setattr(joblib, "cpu_count", lambda: usable)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    environment.choose_threads({"batch_size": batch_size, "replicas": replicas})
+    environment.import_keras()
+    assert os.environ.get("TF_NUM_INTRAOP_THREADS") == threads
+    assert f"{usable} cores" in machine.versions()["machine"]
+    if not machine.gpus():
+        assert machine.where().endswith(f"{usable} cores")
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    environment.choose_threads({"batch_size": batch_size, "replicas": replicas})
+    environment.import_keras()
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "3"
+
+
+def test_joblib_is_installed_by_the_requirements():
+    assert f"joblib=={importlib.metadata.version('joblib')}\n" in (ROOT / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino", "tensorflwo"])
+def test_a_backend_that_is_not_supported_is_one_line(backend, tmp_path):
+    process = script("train.py", "--data", "digits", cwd=tmp_path, KERAS_BACKEND=backend)
+    assert_one_line_error(process, repr(backend), "TensorFlow or JAX", "KERAS_BACKEND=tensorflow")
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,113 @@
+"""Memory that runs out is one line, whatever the library that says it."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT, assert_one_line_error
+
+from recognizer.base.errors import UserError, enough_memory
+
+
+def tensorflow_eager():
+    import tensorflow as tf
+
+    tf.zeros([10**13])
+
+
+def tensorflow_data():
+    import tensorflow as tf
+
+    def build(_):
+        return np.zeros(10**14)
+
+    list(tf.data.Dataset.range(1).map(lambda i: tf.numpy_function(build, [i], tf.float64)))
+
+
+def tensorflow_layer():
+    class Wide(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.sum(keras.random.uniform([10**9, 10**4]) + keras.ops.sum(x))
+
+    Wide()(np.zeros((2, 3), np.float32))
+
+
+def jax_eager():
+    jax = pytest.importorskip("jax")
+    jax.numpy.zeros(10**13).block_until_ready()
+
+
+def jax_compiled():
+    jax = pytest.importorskip("jax")
+    jax.jit(lambda: jax.numpy.sort(jax.random.uniform(jax.random.key(0), (10**9, 10**4))).sum())().block_until_ready()
+
+
+def raising(error):
+    def act():
+        raise error
+
+    return act
+
+
+SHORT_OF_MEMORY = {
+    "tensorflow": tensorflow_eager,
+    "tf.data": tensorflow_data,
+    "a layer": tensorflow_layer,
+    "jax": jax_eager,
+    "jax.jit": jax_compiled,
+    "numpy": lambda: np.zeros(10**14),
+    "python": lambda: bytearray(10**15),
+    "cuDNN": raising(RuntimeError("INTERNAL: CUDNN_STATUS_ALLOC_FAILED in stream_executor/cuda/cuda_dnn.cc(1150)")),
+    "cuBLAS": raising(RuntimeError("INTERNAL: failed to create cublas handle: CUBLAS_STATUS_ALLOC_FAILED")),
+    "CUDA": raising(RuntimeError("INTERNAL: Failed to load in-memory CUBIN: CUDA_ERROR_OUT_OF_MEMORY: out of memory")),
+    "XLA": raising(RuntimeError("RESOURCE_EXHAUSTED: Failed to allocate request for 2.00GiB (2147483648B) on device")),
+    "fork": raising(OSError(12, "Cannot allocate memory")),
+}
+
+
+@pytest.mark.parametrize("case", SHORT_OF_MEMORY)
+def test_a_lack_of_memory_is_recognised(case):
+    with pytest.raises(UserError, match=r"^out of memory: buy more$"), enough_memory("buy more"):
+        SHORT_OF_MEMORY[case]()
+
+
+def full_disk():
+    import tensorflow as tf
+
+    with tf.io.gfile.GFile("/dev/full", "w") as file:
+        file.write("x" * 10**6)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        pytest.param(full_disk, marks=pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")),
+        raising(ValueError("Input 0 of layer conv2d is incompatible with the layer")),
+        raising(RuntimeError("RESOURCE_EXHAUSTED: Received message larger than max (5000000 vs. 4194304)")),
+        raising(OSError(28, "No space left on device")),
+        raising(UserError("no recipe 'x'")),
+        raising(KeyboardInterrupt()),
+    ],
+)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(act):
+    with pytest.raises(BaseException) as one:  # noqa: PT011
+        act()
+    with pytest.raises(one.type) as other, enough_memory("buy more"):
+        act()
+    assert str(other.value) == str(one.value)
+
+
+OTHER = """
+import sys; sys.path.insert(0, sys.argv[1])
+from recognizer.base import cli
+sys.argv = ["predict.py"]
+cli.run(lambda: bytearray(10**15))
+"""
+
+
+def test_a_lack_of_memory_in_any_other_script_is_one_line():
+    process = subprocess.run([sys.executable, "-c", OTHER, str(ROOT)], capture_output=True, text=True, timeout=60)
+    assert_one_line_error(process, "predict.py: out of memory: close other programs")
