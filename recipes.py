@@ -133,11 +133,7 @@ RECIPES = {
     "vgg-bn-dropout": RAHULAR
     | dict(model="vgg-bn-dropout", epochs=16, reported="99.43 % last epoch, 99.55 % best (on the test set)"),
     "vgg-bn-dropout-phases": WRITTEN
-    | dict(
-        model="vgg-bn-dropout",
-        schedule=dict(name="phases", learning_rates=[*AS_WRITTEN, [5, 0.001]]),
-        epochs=16,
-    ),
+    | dict(model="vgg-bn-dropout", schedule=dict(name="phases", learning_rates=[*AS_WRITTEN, [5, 0.001]]), epochs=16),
     "deotte": dict(
         model="deotte",
         nets=15,

@@ -26,9 +26,8 @@ def _files_in(folder, depth=4):
     """Yields the files in a folder and its subfolders, without hidden ones."""
     try:
         with os.scandir(folder) as entries:
-            paths = sorted(
-                Path(entry) for entry in itertools.islice(entries, limits.FOLDER_ENTRIES) if entry.name[0] not in "._"
-            )
+            some = itertools.islice(entries, limits.FOLDER_ENTRIES)
+            paths = sorted(Path(entry) for entry in some if entry.name[0] not in "._")
     except OSError:  # no such folder, or not to be read
         return
     for path in paths:
