@@ -3,6 +3,7 @@
 All nets are added to one copy of models.py, and tried by one process, each as `train.py --model NAME --check` does it.
 """
 
+import importlib
 import itertools
 import json
 import re
@@ -497,6 +498,7 @@ def test_hyphens_and_underscores_are_the_same_in_names(tmp_path):
 
 
 def test_two_nets_of_one_name_are_refused():
+    importlib.import_module("models")  # registers vgg-dropout
     with pytest.raises(ValueError, match="already an architecture 'vgg-dropout'"):
 
         @parts.architecture
