@@ -18,6 +18,12 @@ matplotlib.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.r
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 
+def new_figure(size, *grid, **options):
+    """Returns a Figure of a size in inches, and its axes. grid, options: as of Figure.subplots."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(*grid, **options)
+
+
 def save(figure, path):
     """Writes a figure atomically, and returns its path."""
     with whole_file(path) as temporary:
@@ -32,8 +38,7 @@ def curves(logs, steps, finals, title, validation="validation"):
     epoch whose weights were saved, and the saved net's validation accuracy; [] without validation. validation: what the
     validation during training is called.
     """
-    figure = Figure(figsize=(7, 7.5), layout="constrained")
-    loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=[3, 3, 2])
+    figure, (loss, accuracy, rate) = new_figure((7, 7.5), 3, sharex=True, height_ratios=[3, 3, 2])
     kinds = [("", "training", ORANGE, "--")]
     if "val_loss" in logs[0][0]:
         kinds.append(("val_", validation, BLUE, "-" if validation == "validation" else ":"))
@@ -75,8 +80,7 @@ def steps(logs, title):
 
     logs: for each net a list of dicts, as net-NN.steps.csv has them.
     """
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
-    loss, rate = figure.subplots(2, sharex=True, height_ratios=[3, 1.5])
+    figure, (loss, rate) = new_figure((7, 5.5), 2, sharex=True, height_ratios=[3, 1.5])
     style = dict(lw=1.4, alpha=1 if len(logs) == 1 else 0.5)
     for net, log in enumerate(logs):
         at, losses = [row["step"] for row in log], [row["loss"] for row in log]
@@ -129,8 +133,7 @@ def confusion_matrix(labels, predicted, title, in_percent=False):
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, predicted), 1)
     wrong = counts * (1 - np.eye(10))  # only mistakes are shaded: the diagonal would drown them
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((6, 6))
     axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1) * 2)
     for label, guess in zip(*np.nonzero(counts), strict=True):
         count = counts[label, guess]
@@ -151,8 +154,7 @@ def digit_grid(x, captions, columns, title):
     lines = max([caption.count("\n") + 1 for caption in captions], default=1)
     high = 28 + 5 + 7 * lines  # pixels of a row with its captions
     sheet = np.zeros((rows * high, columns * 32), np.float32)
-    figure = Figure(figsize=(columns * 0.95, rows * high / 32 + 0.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((columns * 0.95, rows * high / 32 + 0.4))
     axes.set_axis_off()
     for i, (image, caption) in enumerate(zip(x, captions, strict=True)):
         top, left = i // columns * high, i % columns * 32 + 2
@@ -200,16 +202,12 @@ def layers(model, title):
     from recognizer.nn.flip_classes import core
 
     rows = [layer for layer in core(model).layers if layer.__class__.__name__ != "InputLayer"]
-    figure = Figure(figsize=(7, 0.8 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((7, 0.8 + 0.24 * len(rows)))
     counts = [layer.count_params() for layer in rows]
-    axes.barh(range(len(rows)), [max(count, 0.5) for count in counts], color=BLUE, alpha=0.6, height=0.75)
+    bars = axes.barh(range(len(rows)), [max(count, 0.5) for count in counts], color=BLUE, alpha=0.6, height=0.75)
+    axes.bar_label(bars, [f"{count:,}" if count else "-" for count in counts], padding=4)
     names = [f"{layer.__class__.__name__}  {'x'.join(map(str, layer.output.shape[1:]))}" for layer in rows]
     axes.set_yticks(range(len(rows)), names)
-    for i, count in enumerate(counts):
-        axes.annotate(
-            f"{count:,}" if count else "-", (max(count, 0.5), i), (4, 0), textcoords="offset points", va="center"
-        )
     axes.set(xscale="log", xlabel="parameters (log scale)", xlim=(0.5, 20 * max(*counts, 1)))
     axes.invert_yaxis()
     axes.set_title(f"{title}: {model.count_params():,} parameters")
@@ -218,8 +216,7 @@ def layers(model, title):
 
 def spread(groups):
     """The accuracies of many nets, a point each, with mean and standard deviation. groups: {name: [accuracy, ...]}."""
-    figure = Figure(figsize=(7, 1.2 + 0.6 * len(groups)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((7, 1.2 + 0.6 * len(groups)))
     names = []
     for i, (name, values) in enumerate(groups.items()):
         several = len(values) > 1
@@ -238,8 +235,7 @@ def spread(groups):
 def calibration(labels, probabilities, title, bins=10):
     """Reliability: how often predictions are right by their probability, and how many digits have it."""
     error, means, accuracies, counts = metrics.calibration(labels, probabilities, bins)
-    figure = Figure(figsize=(5, 5.5), layout="constrained")
-    top, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    figure, (top, below) = new_figure((5, 5.5), 2, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")
     top.plot(means, accuracies, "o-", color=BLUE, label="these predictions")
     top.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))

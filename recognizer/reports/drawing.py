@@ -10,9 +10,6 @@ from recognizer.data import handwriting
 from recognizer.nn import grad_cam
 
 CANVAS = 280  # pixels
-BRUSH = 10
-
-
 # The page runs this ten times a second. Gradio starts without a tool, as after "Clear canvas", so this selects the pen.
 # And Gradio sends successive drawings in parallel, so that the older one may be answered last: this sends a drawing
 # only after the answer to the one before.
@@ -80,7 +77,7 @@ def drawing_page(name, models, test_shift):
                 fixed_canvas=True,
                 layers=False,
                 transforms=(),
-                brush=gradio.Brush(default_size=BRUSH, colors=["#000000"], color_mode="fixed"),
+                brush=gradio.Brush(default_size=10, colors=["#000000"], color_mode="fixed"),
                 elem_id="drawing",
             )
             probabilities = gradio.Label(label="Probability of each digit", num_top_classes=10, elem_id="probabilities")

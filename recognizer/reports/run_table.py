@@ -13,14 +13,9 @@ def _formatted(table):
     def share(value):
         return "" if np.isnan(value) else f"{value:.2%}"
 
-    def whole(value):
-        return "" if np.isnan(value) else f"{value:,.0f}"
-
-    formatted = table[["run", "recipe", "model", "data", "nets"]].copy()
-    formatted["parameters"] = table["parameters"].map(whole)
-    formatted["epochs"] = table["epochs"]
-    formatted["seconds"] = table["seconds"].map(whole)
-    formatted["images/s"] = table["images/s"].map(whole)
+    formatted = table.drop(columns=["low", "high", "biased", "test", "finished", "created"])
+    for column in ("parameters", "seconds", "images/s"):
+        formatted[column] = table[column].map("{:,.0f}".format, na_action="ignore").fillna("")
     formatted["validation"] = table["validation"].map(share)
     formatted["95 % interval"] = [
         f"{share(low)}-{share(high)}".strip("-") + " (biased upward)" * (biased == 1)

@@ -47,7 +47,7 @@ def create(name, recipe, config, seen):
     name: None for `recipe` and the next free number. seen: uint64, Images.image_hashes of the labelled images.
     Raises UserError if the name is taken or not valid.
     """
-    _need_filelock()  # before anything is made: the run is locked next
+    environment.need("filelock")  # before anything is made: the run is locked next
     folder = _next_folder(recipe) if name is None else named(name)
     if folder.exists():
         raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
@@ -57,10 +57,8 @@ def create(name, recipe, config, seen):
         _write_new(new, config, seen)
         new.rename(folder)  # fails if another process has just made it
     except OSError as error:
-        if name is None and folder.exists():
-            return create(name, recipe, config, seen)  # with the next number
         if folder.exists():
-            raise UserError(f"run {name!r} exists: another process has just started it") from error
+            return create(name, recipe, config, seen)  # takes the next number, or says that the name is taken
         raise UserError(f"{folder} cannot be made ({reason(error)})") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -94,28 +92,21 @@ def locked(folder):
     The lock file is never replaced or removed; the operating system frees the lock however the process ends. Temporary
     files that a dead process left in the folder are removed.
     """
-    _need_filelock()
+    environment.need("filelock")
     import filelock
 
-    path = folder / ".lock"
     if not folder.is_dir():  # filelock would create it
         raise UserError(f"{folder} no longer exists")
-    lock = filelock.FileLock(path, timeout=0)
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        acquired = lock.acquire()
     except filelock.Timeout:
         raise UserError(f"run {folder.name!r} is being trained by another process") from None
     except (OSError, NotImplementedError) as error:
-        raise UserError(f"{path} cannot be locked ({reason(error)})") from error
-    try:
+        raise UserError(f"{lock.lock_file} cannot be locked ({reason(error)})") from error
+    with acquired:
         remove_temporaries(folder)
         yield
-    finally:
-        lock.release()
-
-
-def _need_filelock():
-    environment.need("filelock")
 
 
 def record_source(folder, config):
