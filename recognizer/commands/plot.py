@@ -17,7 +17,7 @@ Pictures of one run are written into its folder, others as PICTURE.png. `plot PI
 from pathlib import Path
 
 import recipes
-from recognizer.base import cli, environment
+from recognizer.base import cli, environment, rules
 from recognizer.base.errors import UserError
 from recognizer.config import members
 from recognizer.config.overrides import parse_override, resolve
@@ -42,10 +42,6 @@ def parser():
         picture.add_argument("--out", type=Path, metavar="PNG", help="the file to write")
         return picture
 
-    def add_run(picture, number="?", default="the newest finished one"):
-        run = picture.add_argument("run", nargs=number, metavar="RUN", help=f"in runs/ (default: {default})")
-        run.completer = run_folder.names
-
     def add_recipe(picture):
         recipe = picture.add_argument("--recipe", metavar="NAME", help="whose (default: single)")
         recipe.completer = lambda **_: recipes.RECIPES
@@ -53,11 +49,11 @@ def parser():
 
     for name, what in (CAPTIONS | QUIZ).items():
         if name not in ("spread", "layers"):  # which show more than one run
-            add_run(add(name, what, _of_run))
+            run_folder.add_run_argument(add(name, what, _of_run))
     pictures.choices["confusion"].add_argument("--percent", action="store_true", help="in percent of each label")
-    add_run(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
+    run_folder.add_run_argument(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
-    add_run(layers, default="a recipe instead")
+    run_folder.add_run_argument(layers, default="a recipe instead")
     add_recipe(layers)
     for name, what in OF_DIGITS.items():
         picture = add(name, what, _of_digits)
@@ -118,8 +114,7 @@ def _layers(arguments):
 
 def _of_digits(arguments):
     seed = getattr(arguments, "seed", 0)
-    if seed < 0:
-        raise UserError(f"--seed must be 0 or more, not {seed}")
+    rules.whole().check("--seed", seed)
     recipe = _recipe(arguments) if arguments.picture == "augmented" else None
     from recognizer.data import sources
     from recognizer.reports import digit_charts

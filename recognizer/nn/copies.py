@@ -47,12 +47,8 @@ def explicit_dtypes(model, precision):
     A path is the names of the layers around a layer and its own, joined by "/". A saved net is float32 throughout, so
     these must be recorded beside it.
     """
-    found = {}
-    for path, config in _layers(keras.saving.serialize_keras_object(model)):
-        policy = _policy(config)
-        if policy in KNOWN and policy != _usual(config, POLICIES[precision]):
-            found[path] = policy
-    return found
+    policy, found = POLICIES[precision], _layers(keras.saving.serialize_keras_object(model))
+    return {path: _policy(config) for path, config in found if _policy(config) in KNOWN - {_usual(config, policy)}}
 
 
 def set_weights(model, weights):

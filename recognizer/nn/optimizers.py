@@ -32,9 +32,8 @@ def make(name, **arguments):
         kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
         return kind(learning_rate=0.0, **arguments)
     except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason(error)}"
-        ) from error
+        told = f"optimizer {name!r} cannot be made with optimizer_config {arguments}"
+        raise UserError(f"{told}: {reason(error)}") from error
 
 
 class Adam(keras.optimizers.Adam):

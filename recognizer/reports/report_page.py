@@ -83,8 +83,7 @@ def _net_rows(result):
     """Returns rows (name, figure, note) of the mean accuracies of the nets."""
     rows = []
     for key, name in (("validation_accuracy", "Validation, a net"), ("test_accuracy", "Test, a net")):
-        part = result.get(key)
-        if part and part["n"] > 1:
+        if (part := result.get(key)) and part["n"] > 1:
             figure = f"{part['mean']:.2%} ± {part['spread']:.2%}"
             rows.append((name, figure, f"mean ± standard deviation, n {part['n']}"))
     if part := result.get("test_accuracy_augmented"):

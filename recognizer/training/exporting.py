@@ -70,17 +70,20 @@ def mean_of_nets(folders):
 
     from recognizer.training import inference, predicting
 
-    inputs, outputs = Input((28, 28, 1)), []
+    models = []
     for run, folder in enumerate(folders, 1):
         config = run_folder.read_config(folder)
-        views, by = [inputs], config["test_shift"]
+        for net, model in enumerate(predicting.saved_models(folder, config), 1):
+            model.name = f"run_{run}_net_{net}"
+            models.append((model, config["test_shift"]))
+    inputs, outputs = Input((28, 28, 1)), []
+    for model, by in models:
+        views = [inputs]
         if by:
             padded = ZeroPadding2D(by)(inputs)
             corners = inference.views(by)
             views = [Cropping2D(((top, 2 * by - top), (left, 2 * by - left)))(padded) for top, left in corners]
-        for net, model in enumerate(predicting.saved_models(folder, config), 1):
-            model.name = f"run_{run}_net_{net}"
-            outputs.append(_mean([model(view) for view in views]))
+        outputs.append(_mean([model(view) for view in views]))
     return keras.Model(inputs, _mean(outputs))
 
 

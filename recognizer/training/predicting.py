@@ -61,9 +61,11 @@ def computed_probabilities(runs, x):
     computed, predictor = [], None
     nets = [(folder, config, net) for folder, config in runs for net in run_folder.net_numbers(config)]
     what = f"Predicting {len(x):,} images with {len(nets)} net{'s' * (len(nets) > 1)}"
-    if not sys.stdout.isatty():
+    if sys.stdout.isatty():
+        nets = track(nets, what, transient=True)
+    else:
         print(f"{what} ...", flush=True)
-    for folder, config, net in track(nets, what, transient=True, disable=not sys.stdout.isatty()):
+    for folder, config, net in nets:
         model, dtypes = saved_model(folder, net)
         predictor = inference.predictor_of(model, native_precision(config["precision"]), dtypes, predictor)
         computed.append(predictor.predict(x, config["test_shift"]))
