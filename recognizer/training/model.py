@@ -27,12 +27,8 @@ if keras.backend.backend() == "jax":
 
 SMALLEST_SCALE = 2.0**-10  # a loss scale below it means that the loss itself is not finite
 CALL = 0.5  # seconds that one call may take, so that Ctrl-C and the progress line stay alive
-
-
 MOST_STEPS = 32  # of one call; more save nothing
 SURE = 0.05  # seconds of a call that is measured well enough by itself
-
-
 SMALL_STEP = 0.005  # seconds; JAX saves nothing by executing several longer steps in one call
 
 

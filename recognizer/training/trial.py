@@ -19,8 +19,6 @@ from recognizer.nn.flip_classes import with_flips
 
 DIGITS = 8  # that a net is tried on
 APART = 1e-3  # how far the probabilities of a net and of its saved copy may be apart, both in float32
-
-
 # Mean difference between the probabilities in a precision and in float32.
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
