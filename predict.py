@@ -25,17 +25,13 @@ from recognizer.training import predicting
 
 def parser():
     p = cli.Parser(prog="predict.py", description=__doc__)
-    names = p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
-    names.completer = run_folder.names
+    run_folder.add_run_argument(p, "*")
     group = p.add_argument_group("what to predict")
     what = group.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
     what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders of them, instead")
-    group.add_argument(
-        "--allow-leak",
-        action="store_true",
-        help="also predict images that a run had with their labels, into a file whose name ends in -leak",
-    )
+    leak = "also predict images that a run had with their labels, into a file whose name ends in -leak"
+    group.add_argument("--allow-leak", action="store_true", help=leak)
     group = p.add_argument_group("output")
     group.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv, by --test RUN-SOURCE.csv")
     group.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
@@ -45,7 +41,7 @@ def parser():
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
-    folders = run_folder.find_finished(arguments.runs)
+    folders = run_folder.find_finished(arguments.run)
     configs = [run_folder.read_config(folder) for folder in folders]
     name = "+".join(folder.name for folder in folders)
     out = output(arguments, name)
@@ -60,7 +56,7 @@ def main(argv=None):
     probabilities = predicting.mean_probabilities(folders, configs, test)
     predicted = probabilities.argmax(1)
     submission.write_all(out, test, files, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
-    preview = submission.preview_path(out)
+    preview = submission.beside(out, "preview.png")
     print(f"Predicted {len(test.x):,} images ({test.origin}) with {name}; the first of them: {preview}")
     submission.print_accuracy(folders, configs, test, predicted, leaked)
     if files is not None:
@@ -94,14 +90,10 @@ def output(arguments, name):
 def refuse_leaks(arguments, name, test, leaked):
     """Raises UserError if `leaked` test images were trained on and not allowed, or if Kaggle would not take these."""
     if leaked and not arguments.allow_leak:
-        raise UserError(
-            f"{leaked:,} of these {len(test.x):,} test images ({test.origin}) were among the labelled ones that {name} "
-            "had: predict others, or train on data without them (--allow-leak predicts them, in a file marked -leak)"
-        )
+        told = f"{leaked:,} of these {len(test.x):,} test images ({test.origin}) were among the labelled ones"
+        raise UserError(f"{told} that {name} had: predict others, or add --allow-leak, which marks the file -leak")
     if arguments.submit is not None and (leaked or not test.kaggle):
-        raise UserError(
-            f"--submit hands in Kaggle's test rows only, and these are not ({test.origin}): give --test kaggle"
-        )
+        raise UserError(f"--submit hands in Kaggle's test rows only, not {test.origin}: give --test kaggle")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from recognizer.runs import run_folder
 
 def parser():
     p = cli.Parser(prog="python -m recognizer draw", description=__doc__)
-    run = p.add_argument("run", nargs="?", metavar="RUN", help="a name in runs/ (default: the newest finished one)")
-    run.completer = run_folder.names
+    run_folder.add_run_argument(p)
     p.add_argument("--port", type=int, metavar="P", help="of the page (default: the first free one from 7860)")
     p.add_argument("--no-browser", action="store_true", help="do not open a browser")
     return p

@@ -17,8 +17,7 @@ from recognizer.training import exporting
 
 def parser():
     p = cli.Parser(prog="python -m recognizer export", description=__doc__)
-    names = p.add_argument("runs", nargs="*", metavar="RUN", help="names in runs/ (default: the newest finished one)")
-    names.completer = run_folder.names
+    run_folder.add_run_argument(p, "*")
     p.add_argument("--format", choices=exporting.SUFFIXES, default="onnx", help="what to write (default: onnx)")
     p.add_argument("--out", type=Path, metavar="PATH", help="default: exports/RUN and the format's suffix")
     return p
@@ -26,7 +25,7 @@ def parser():
 
 def main(argv=None):
     arguments = parser().parse_args(argv)
-    folders = run_folder.find_finished(arguments.runs)
+    folders = run_folder.find_finished(arguments.run)
     name = "+".join(folder.name for folder in folders)
     out = arguments.out or Path("exports") / f"{name}{exporting.SUFFIXES[arguments.format]}"
     exporting.check_out(out, arguments.format)

@@ -17,21 +17,13 @@ Pictures of one run are written into its folder, others as PICTURE.png. `plot PI
 from pathlib import Path
 
 import recipes
-from recognizer.base import cli, environment
+from recognizer.base import cli, environment, rules
 from recognizer.base.errors import UserError
 from recognizer.config import members
 from recognizer.config.overrides import parse_override, resolve
+from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import run_folder
 
-OF_RUN = {  # picture: what it shows; layers and spread are of runs, too
-    "curves": "loss, accuracy and learning rate by epoch",
-    "steps": "loss and learning rate by step",
-    "confusion": "how often each digit was taken for each",
-    "mistakes": "the misclassified digits, the most confident mistakes first",
-    "calibration": "how often predictions are right, by their probability",
-    "hardest": "the labelled digits that get the least probability, as a quiz",
-    "hardest-answers": "the same digits with their labels",
-}
 OF_DIGITS = {
     "digit": "a digit as a line of numbers, and as an image",
     "samples": "eight digits of each class",
@@ -50,27 +42,22 @@ def parser():
         picture.add_argument("--out", type=Path, metavar="PNG", help="the file to write")
         return picture
 
-    def add_run(picture, number="?", default="the newest finished one"):
-        picture.add_argument(
-            "run", nargs=number, metavar="RUN", help=f"in runs/ (default: {default})"
-        ).completer = run_folder.names
-
     def add_recipe(picture):
         recipe = picture.add_argument("--recipe", metavar="NAME", help="whose (default: single)")
         recipe.completer = lambda **_: recipes.RECIPES
         picture.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, as in train.py")
 
-    for name, what in OF_RUN.items():
-        add_run(add(name, what, _of_run))
+    for name, what in (CAPTIONS | QUIZ).items():
+        if name not in ("spread", "layers"):  # which show more than one run
+            run_folder.add_run_argument(add(name, what, _of_run))
     pictures.choices["confusion"].add_argument("--percent", action="store_true", help="in percent of each label")
-    add_run(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
+    run_folder.add_run_argument(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
-    add_run(layers, default="a recipe instead")
+    run_folder.add_run_argument(layers, default="a recipe instead")
     add_recipe(layers)
     for name, what in OF_DIGITS.items():
-        add(name, what, _of_digits).add_argument(
-            "--data", default="auto", metavar="SOURCE", help="whose digits (default: auto)"
-        )
+        picture = add(name, what, _of_digits)
+        picture.add_argument("--data", default="auto", metavar="SOURCE", help="whose digits (default: auto)")
     pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help="which row (default: 1)")
     for name in ("samples", "augmented"):
         pictures.choices[name].add_argument("--seed", type=int, default=0, metavar="S", help="draws other digits")
@@ -127,8 +114,7 @@ def _layers(arguments):
 
 def _of_digits(arguments):
     seed = getattr(arguments, "seed", 0)
-    if seed < 0:
-        raise UserError(f"--seed must be 0 or more, not {seed}")
+    rules.whole().check("--seed", seed)
     recipe = _recipe(arguments) if arguments.picture == "augmented" else None
     from recognizer.data import sources
     from recognizer.reports import digit_charts

@@ -15,8 +15,7 @@ from recognizer.runs import run_folder
 
 def parser():
     p = cli.Parser(prog="python -m recognizer report", description=__doc__)
-    run = p.add_argument("run", nargs="?", metavar="RUN", help="a name in runs/ (default: the newest finished one)")
-    run.completer = run_folder.names
+    run_folder.add_run_argument(p)
     return p
 
 

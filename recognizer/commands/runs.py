@@ -40,7 +40,7 @@ def main(argv=None):
     table = compare.table(folders)
     if table.empty:
         raise UserError(f"none of the {len(folders)} runs in {run_folder.RUNS}/ can be read")
-    print(run_table.text(table))
+    print(run_table.formatted(table).to_string(index=False))
     for path, form in ((arguments.html, run_table.page), (arguments.csv, run_table.comma_separated)):
         if path:
             run_table.write(path, form(table))

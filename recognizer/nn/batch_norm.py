@@ -4,24 +4,17 @@ import keras
 import numpy as np
 
 
-def all_layers(model):
-    """Yields all layers of a model, and those of models inside it."""
-    for layer in model.layers:
-        yield layer
-        if hasattr(layer, "layers"):
-            yield from all_layers(layer)
-
-
 def update_bn(model, batches):
     """Sets batch normalisation's moving statistics to their means over `batches` of inputs, float32 (b, 28, 28, 1).
 
     Like torch.optim.swa_utils.update_bn. Called with unaugmented images, which match test images; the statistics of
     training are those of augmented ones.
     """
-    normalizations = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = model._flatten_layers()
+    normalizations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in normalizations]
     statistics = [weight for layer in normalizations for weight in layer.non_trainable_weights]
-    overflows = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+    overflows = any(layer.compute_dtype == "float16" for layer in layers)
     seen = 0
     for batch in batches:
         for layer in normalizations:

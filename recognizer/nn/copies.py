@@ -47,15 +47,8 @@ def explicit_dtypes(model, precision):
     A path is the names of the layers around a layer and its own, joined by "/". A saved net is float32 throughout, so
     these must be recorded beside it.
     """
-    found = {}
-
-    def note(path, config):
-        policy = _policy(config)
-        if policy in KNOWN and policy != _usual(config, POLICIES[precision]):
-            found[path] = policy
-
-    _each_layer(keras.saving.serialize_keras_object(model), note)
-    return found
+    policy, found = POLICIES[precision], _layers(keras.saving.serialize_keras_object(model))
+    return {path: _policy(config) for path, config in found if _policy(config) in KNOWN - {_usual(config, policy)}}
 
 
 def set_weights(model, weights):
@@ -95,19 +88,16 @@ def _changed(model, classes, policy, dtypes):
     policy: that of all layers but those in `dtypes`, {path: policy}.
     """
     written = {tuple(_written(kind).values()): instead for kind, instead in classes.items()}
-
-    def change(path, config):
+    whole = keras.saving.serialize_keras_object(model)
+    whole.pop("compile_config", None)  # the copy needs no optimizer
+    for path, config in _layers(whole):
         instead = written.get((config.get("module"), config.get("class_name")))
         if instead is not None:
             config |= _written(instead)
             config["registered_name"] = FAST_NAME + instead.__name__ if instead in layers.PLAIN else None
         if _policy(config) in KNOWN:
             config["config"]["dtype"] = dtypes.get(path, _usual(config, policy))
-
-    config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)  # the copy needs no optimizer
-    _each_layer(config, change)
-    return config
+    return whole
 
 
 def _written(kind):
@@ -126,11 +116,11 @@ def _policy(config):
     return policy.get("config", {}).get("name") if isinstance(policy, dict) else policy
 
 
-def _each_layer(config, visit, path=()):
-    """Calls visit(path, config) for each layer in a Keras config, and for those inside layers and models."""
+def _layers(config, path=()):
+    """Yields (path, config) of each layer in a Keras config, and of those inside layers and models."""
     if isinstance(config, (list, tuple)):
         for part in config:
-            _each_layer(part, visit, path)
+            yield from _layers(part, path)
     elif isinstance(config, dict):
         inner = config.get("config")
         layer = isinstance(inner, dict) and (
@@ -139,6 +129,5 @@ def _each_layer(config, visit, path=()):
         if layer and "name" in inner:
             # Paths begin inside the model, and inside the net that flip_classes.aggregated wraps.
             path = (flip_classes.CORE,) if inner["name"] == flip_classes.CORE else (*path, inner["name"])
-            visit("/".join(path[1:]), config)
-        for part in list(config.values()):
-            _each_layer(part, visit, path)
+            yield "/".join(path[1:]), config
+        yield from _layers(list(config.values()), path)

@@ -25,9 +25,7 @@ def checked(settings):
     if len(set(flips)) < len(flips):
         raise UserError(f"joint_flips must name each flip once at most, not {flips!r}")
     if flips and (augmentation.get("horizontal_flip") or augmentation.get("vertical_flip")):
-        raise UserError(
-            "joint_flips gives flipped digits classes of their own: set horizontal_flip and vertical_flip to false"
-        )
+        raise UserError("joint_flips flips each digit: set horizontal_flip and vertical_flip to false")
     return flips
 
 

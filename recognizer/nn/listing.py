@@ -17,11 +17,9 @@ def lines():
         except UserError as error:
             yield f"{name:<24}{error}"
             continue
+        numbers = f"{config['nets']:>5}{config['epochs']:>7}{built[0].count_params():>12,}"
         figure = f"; {config['reported']}" if config["reported"] else ""
-        yield (
-            f"{name:<24}{config['nets']:>5}{config['epochs']:>7}{built[0].count_params():>12,}  "
-            f"{config['source']}{figure}"
-        )
+        yield f"{name:<24}{numbers}  {config['source']}{figure}"
     yield "(how long a recipe takes here: python train.py RECIPE --check)\n"
     yield f"{'ARCHITECTURE':<24}{'parameters':>24}  (functions of models.py)"
     for name, function in building.ARCHITECTURES.items():

@@ -32,9 +32,8 @@ def make(name, **arguments):
         kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
         return kind(learning_rate=0.0, **arguments)
     except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"optimizer {name!r} cannot be made with optimizer_config {arguments}: {reason(error)}"
-        ) from error
+        told = f"optimizer {name!r} cannot be made with optimizer_config {arguments}"
+        raise UserError(f"{told}: {reason(error)}") from error
 
 
 class Adam(keras.optimizers.Adam):
@@ -55,37 +54,23 @@ class Muon(keras.optimizers.Optimizer):
     them to Adam. It does not inherit from Keras's, which takes other arguments and other steps in Keras 3.12.
     """
 
-    def __init__(
-        self,
-        learning_rate=0.001,
-        adam_beta_1=0.9,
-        adam_beta_2=0.999,
-        adam_weight_decay=0.004,
-        epsilon=1e-7,
-        weight_decay=0.004,
-        exclude_layers=None,
-        exclude_embeddings=True,
-        muon_a=3.4445,
-        muon_b=-4.7750,
-        muon_c=2.0315,
-        adam_lr_ratio=1,
-        momentum=0.95,
-        ns_steps=5,
-        nesterov=True,
-        rms_rate=0.2,
-        **arguments,
-    ):
+    # Keras's arguments, other than those of every optimizer, with its defaults: each is an attribute.
+    ARGUMENTS = (
+        dict(adam_beta_1=0.9, adam_beta_2=0.999, adam_weight_decay=0.004, adam_lr_ratio=1, epsilon=1e-7)
+        | dict(muon_a=3.4445, muon_b=-4.7750, muon_c=2.0315, momentum=0.95, ns_steps=5, nesterov=True, rms_rate=0.2)
+        | dict(exclude_layers=(), exclude_embeddings=True)
+    )
+
+    def __init__(self, learning_rate=0.001, weight_decay=0.004, **arguments):
+        own = {name: arguments.pop(name, default) for name, default in self.ARGUMENTS.items()}
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **arguments)
-        self.adam_beta_1, self.adam_beta_2, self.epsilon = adam_beta_1, adam_beta_2, epsilon
-        self.adam_weight_decay, self.adam_lr_ratio = adam_weight_decay, adam_lr_ratio
-        self.exclude_layers, self.exclude_embeddings = exclude_layers or [], exclude_embeddings
-        self.muon_a, self.muon_b, self.muon_c = muon_a, muon_b, muon_c
-        self.momentum, self.ns_steps, self.nesterov, self.rms_rate = momentum, ns_steps, nesterov, rms_rate
+        for name, value in own.items():
+            setattr(self, name, value)
 
     def _should_use_adamw(self, variable):
         if len(variable.shape) not in (2, 4) or (self.exclude_embeddings and "embedding" in variable.path.lower()):
             return True
-        return any(re.search(keyword, variable.path) for keyword in self.exclude_layers)
+        return any(re.search(keyword, variable.path) for keyword in self.exclude_layers or ())
 
     def build(self, variables):
         if self.built:
@@ -163,11 +148,7 @@ class Muon(keras.optimizers.Optimizer):
         return x * (max(columns, math.prod(x.shape) // columns) ** 0.5 * self.rms_rate)
 
     def get_config(self):
-        names = (
-            *("adam_beta_1", "adam_beta_2", "adam_weight_decay", "epsilon", "exclude_layers", "exclude_embeddings"),
-            *("muon_a", "muon_b", "muon_c", "adam_lr_ratio", "momentum", "ns_steps", "nesterov", "rms_rate"),
-        )
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        return super().get_config() | {name: getattr(self, name) for name in self.ARGUMENTS}
 
 
 class RMSprop(keras.optimizers.RMSprop):

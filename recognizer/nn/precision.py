@@ -18,8 +18,7 @@ def native_precision(wanted=None):
     bfloat16 is native to NVIDIA GPUs of compute capability 8 or more, TPUs, and, with TensorFlow, x86 processors with
     AMX or AVX512-BF16 (XLA's convolutions, which JAX uses, gain nothing there); float16 to GPUs of 7.0 (V100) or more.
     """
-    native = _native_precisions()
-    return next((precision for precision in native if wanted in (None, precision)), "float32")
+    return next((precision for precision in _native_precisions() if wanted in (None, precision)), "float32")
 
 
 def _native_precisions(cpuinfo=Path("/proc/cpuinfo")):

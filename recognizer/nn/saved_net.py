@@ -66,12 +66,10 @@ def read_weights(path):
     """Returns the weights of a .keras file as a dict of arrays, by their names in it. Raises UserError as read_net."""
     import h5py
 
-    arrays = {}
     with refused(f"{path} is no net that can be used"):
         _checked(path)
         with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-            file.visititems(lambda name, o: arrays.update({name: o[()]}) if isinstance(o, h5py.Dataset) else None)
-    return arrays
+            return {dataset.name: dataset[()] for dataset in _datasets(file)}
 
 
 @contextlib.contextmanager
@@ -115,10 +113,8 @@ def _check_class(part):
     if "<locals>" in getattr(known, "__qualname__", ""):  # unknown in a process that did not call the function
         raise ValueError(f"{name} is defined inside a function: define it at the top level of models.py")
     if not (own or known) or str(name).split(".")[-1] in DENIED:
-        raise ValueError(
-            f"it contains {str(module)[:60]}.{str(name)[:60]}, which is neither one of Keras's own layers that "
-            f"are safe to load nor in models.py under {REGISTER}"
-        )
+        told = f"it contains {str(module)[:60]}.{str(name)[:60]}"
+        raise ValueError(f"{told}, neither a safe layer of Keras's own nor in models.py under {REGISTER}")
 
 
 def _checked_parameters(config, numbers):

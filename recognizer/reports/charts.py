@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from recognizer.base.files import whole_file
 from recognizer.runs import metrics
@@ -16,6 +16,18 @@ matplotlib.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.r
 
 # Okabe and Ito's palette, which the colour-blind can tell apart; in grey, line styles differ too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+
+
+def new_figure(size, *rows, grid=False, **options):
+    """Returns a Figure of a size in inches, and its axes. grid: whether they have one.
+
+    rows, options: arguments of Figure.subplots.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(*rows, **options)
+    for each in figure.axes if grid else []:
+        each.grid(alpha=0.3)
+    return figure, axes
 
 
 def save(figure, path):
@@ -32,8 +44,7 @@ def curves(logs, steps, finals, title, validation="validation"):
     epoch whose weights were saved, and the saved net's validation accuracy; [] without validation. validation: what the
     validation during training is called.
     """
-    figure = Figure(figsize=(7, 7.5), layout="constrained")
-    loss, accuracy, rate = figure.subplots(3, sharex=True, height_ratios=[3, 3, 2])
+    figure, (loss, accuracy, rate) = new_figure((7, 7.5), 3, grid=True, sharex=True, height_ratios=[3, 3, 2])
     kinds = [("", "training", ORANGE, "--")]
     if "val_loss" in logs[0][0]:
         kinds.append(("val_", validation, BLUE, "-" if validation == "validation" else ":"))
@@ -59,11 +70,9 @@ def curves(logs, steps, finals, title, validation="validation"):
     errors = [1 - row[key] for log in logs for row in log for key in keys if key in row]
     errors += [1 - share for _, share in finals]
     accuracy.set(ylabel="accuracy", ylim=(1 - min(1, 3 * float(np.median(errors)) + 1e-3), 1))
-    accuracy.yaxis.set_major_formatter(percent)
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     rate.set(xlabel="epoch", ylabel="learning rate", xlim=(0, None), ylim=(0, None))
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for axes in (loss, accuracy, rate):
-        axes.grid(alpha=0.3)
     for axes in (loss, accuracy):
         axes.legend(frameon=False)
     loss.set_title(title + (f", {len(logs)} nets" if len(logs) > 1 else ""))
@@ -75,8 +84,7 @@ def steps(logs, title):
 
     logs: for each net a list of dicts, as net-NN.steps.csv has them.
     """
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
-    loss, rate = figure.subplots(2, sharex=True, height_ratios=[3, 1.5])
+    figure, (loss, rate) = new_figure((7, 5.5), 2, grid=True, sharex=True, height_ratios=[3, 1.5])
     style = dict(lw=1.4, alpha=1 if len(logs) == 1 else 0.5)
     for net, log in enumerate(logs):
         at, losses = [row["step"] for row in log], [row["loss"] for row in log]
@@ -88,8 +96,6 @@ def steps(logs, title):
     loss.set(ylabel="training loss (log scale)", yscale="log")
     plain_numbers(loss)
     rate.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
-    for axes in (loss, rate):
-        axes.grid(alpha=0.3)
     if window(losses) > 1:
         loss.legend(frameon=False)
     loss.set_title(title + (f", {len(logs)} nets" if len(logs) > 1 else ""))
@@ -116,11 +122,6 @@ def plain_numbers(axes):
         set_formatter(lambda value, _: f"{value:g}")
 
 
-def percent(share, _):
-    """Formats a tick of an axis of shares."""
-    return f"{100 * share:.4g}%"
-
-
 def confusion_matrix(labels, predicted, title, in_percent=False):
     """How often each digit was taken for each: as counts, or in percent of the digits with a label (of a row).
 
@@ -129,8 +130,7 @@ def confusion_matrix(labels, predicted, title, in_percent=False):
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, predicted), 1)
     wrong = counts * (1 - np.eye(10))  # only mistakes are shaded: the diagonal would drown them
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((6, 6))
     axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1) * 2)
     for label, guess in zip(*np.nonzero(counts), strict=True):
         count = counts[label, guess]
@@ -151,8 +151,7 @@ def digit_grid(x, captions, columns, title):
     lines = max([caption.count("\n") + 1 for caption in captions], default=1)
     high = 28 + 5 + 7 * lines  # pixels of a row with its captions
     sheet = np.zeros((rows * high, columns * 32), np.float32)
-    figure = Figure(figsize=(columns * 0.95, rows * high / 32 + 0.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((columns * 0.95, rows * high / 32 + 0.4))
     axes.set_axis_off()
     for i, (image, caption) in enumerate(zip(x, captions, strict=True)):
         top, left = i // columns * high, i % columns * 32 + 2
@@ -200,16 +199,12 @@ def layers(model, title):
     from recognizer.nn.flip_classes import core
 
     rows = [layer for layer in core(model).layers if layer.__class__.__name__ != "InputLayer"]
-    figure = Figure(figsize=(7, 0.8 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((7, 0.8 + 0.24 * len(rows)))
     counts = [layer.count_params() for layer in rows]
-    axes.barh(range(len(rows)), [max(count, 0.5) for count in counts], color=BLUE, alpha=0.6, height=0.75)
+    bars = axes.barh(range(len(rows)), [max(count, 0.5) for count in counts], color=BLUE, alpha=0.6, height=0.75)
+    axes.bar_label(bars, [f"{count:,}" if count else "-" for count in counts], padding=4)
     names = [f"{layer.__class__.__name__}  {'x'.join(map(str, layer.output.shape[1:]))}" for layer in rows]
     axes.set_yticks(range(len(rows)), names)
-    for i, count in enumerate(counts):
-        axes.annotate(
-            f"{count:,}" if count else "-", (max(count, 0.5), i), (4, 0), textcoords="offset points", va="center"
-        )
     axes.set(xscale="log", xlabel="parameters (log scale)", xlim=(0.5, 20 * max(*counts, 1)))
     axes.invert_yaxis()
     axes.set_title(f"{title}: {model.count_params():,} parameters")
@@ -218,8 +213,7 @@ def layers(model, title):
 
 def spread(groups):
     """The accuracies of many nets, a point each, with mean and standard deviation. groups: {name: [accuracy, ...]}."""
-    figure = Figure(figsize=(7, 1.2 + 0.6 * len(groups)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure((7, 1.2 + 0.6 * len(groups)))
     names = []
     for i, (name, values) in enumerate(groups.items()):
         several = len(values) > 1
@@ -230,7 +224,7 @@ def spread(groups):
         names.append(f"{name}\n{np.mean(values):.2%}" + f" ± {deviation:.2%}" * several + f", n {len(values)}")
     axes.set_yticks(range(len(groups)), names)
     axes.set(ylim=(len(groups) - 0.4, -0.6), xlabel="accuracy of a net (diamonds: mean ± standard deviation)")
-    axes.xaxis.set_major_formatter(percent)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.3, axis="x")
     return figure
 
@@ -238,8 +232,7 @@ def spread(groups):
 def calibration(labels, probabilities, title, bins=10):
     """Reliability: how often predictions are right by their probability, and how many digits have it."""
     error, means, accuracies, counts = metrics.calibration(labels, probabilities, bins)
-    figure = Figure(figsize=(5, 5.5), layout="constrained")
-    top, below = figure.subplots(2, sharex=True, height_ratios=[3, 1])
+    figure, (top, below) = new_figure((5, 5.5), 2, grid=True, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")
     top.plot(means, accuracies, "o-", color=BLUE, label="these predictions")
     top.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
@@ -247,7 +240,5 @@ def calibration(labels, probabilities, title, bins=10):
     below.bar((np.arange(bins) + 0.5) / bins, counts, width=0.9 / bins, color=BLUE, alpha=0.6)
     below.set(yscale="log", ylabel="digits", xlabel="probability of the prediction")
     plain_numbers(below)
-    for axes in (top, below):
-        axes.grid(alpha=0.3)
     top.set_title(f"{title}\nexpected calibration error {error:.2%}")
     return figure

@@ -1,7 +1,6 @@
 """Charts of the digits themselves, and of digits as a recipe augments them."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from recognizer.base.errors import UserError
 from recognizer.config import members
@@ -47,11 +46,9 @@ def digit(images, row):
     if not 1 <= row <= len(images.x):
         raise UserError(f"--row must be from 1 to {len(images.x):,}, not {row}")
     row -= 1
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    line, image = figure.subplots(1, 2, width_ratios=[2, 1])
+    figure, (line, image) = charts.new_figure((9, 3), 1, 2, width_ratios=[2, 1])
     line.plot(images.x[row].ravel(), color=charts.BLUE, lw=0.8)
-    for start in range(0, 785, 28):
-        line.axvline(start, color=charts.GREY, lw=0.3, alpha=0.5)
+    line.vlines(range(0, 785, 28), 0, 260, color=charts.GREY, lw=0.3, alpha=0.5)
     line.set(xlabel="pixel (a line for each row of 28)", ylabel="value", xlim=(0, 784), ylim=(0, 260))
     line.set_title(f"row {row + 1} of {images.origin}")
     image.imshow(images.x[row], cmap="gray_r", vmin=0, vmax=255)
@@ -64,9 +61,8 @@ def samples(images, seed):
     """Eight digits of each class, drawn at random."""
     rng = np.random.default_rng(seed)
     rows = np.concatenate([rng.permutation(np.flatnonzero(images.y == label))[:8] for label in range(10)])
-    return charts.digit_grid(
-        images.x[rows], [str(images.y[row]) for row in rows], 16, f"{images.origin}, eight of each class"
-    )
+    labels = [str(label) for label in images.y[rows]]
+    return charts.digit_grid(images.x[rows], labels, 16, f"{images.origin}, eight of each class")
 
 
 def centres(images):
@@ -82,8 +78,7 @@ def centres(images):
         return np.array([np.median(values[images.y == label]) for label in range(10)])[images.y]
 
     slant, zoom = slant - of_class(slant), size / of_class(size) - 1
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    (a, b), (c, d) = figure.subplots(2, 2)
+    figure, ((a, b), (c, d)) = charts.new_figure((9, 7), 2, 2)
     limit = max(2.0, float(np.abs(np.concatenate([box, mass])).max()))
     for axes, offsets, name in ((a, box, "bounding box"), (b, mass, "mass")):
         counts, *edges = np.histogram2d(*offsets.T, bins=np.arange(-limit - 0.25, limit + 0.5, 0.5))
@@ -94,11 +89,11 @@ def centres(images):
         axes.set_title(f"centre of {name}: 95 % within {covers(offsets):.1f} pixels ({covers(offsets) / 28:.3f})")
     for axes, values, unit, name in ((c, slant, "°", "slant"), (d, zoom, "", "size")):
         axes.hist(values, bins=60, color=charts.BLUE, alpha=0.7)
-        low, high = -covers(values), covers(values)
-        for edge in (low, high):
+        half = covers(values)
+        for edge in (-half, half):
             axes.axvline(edge, color=charts.ORANGE, ls="--")
         axes.set(ylabel="digits", xlabel=f"{name} beside the median of its class" + (" (degrees)" if unit else ""))
-        axes.set_title(f"{name}: 95 % within ±{high:.2g}{unit}")
+        axes.set_title(f"{name}: 95 % within ±{half:.2g}{unit}")
     figure.suptitle(f"{len(images.x):,} digits of {images.origin}", fontsize=10)
     return figure
 

@@ -1,6 +1,7 @@
 """A page to draw a digit on: its ten probabilities, what the net sees of the drawing, and where it looks."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 
@@ -10,20 +11,11 @@ from recognizer.data import handwriting
 from recognizer.nn import grad_cam
 
 CANVAS = 280  # pixels
-BRUSH = 10
-
 
 # The page runs this ten times a second. Gradio starts without a tool, as after "Clear canvas", so this selects the pen.
 # And Gradio sends successive drawings in parallel, so that the older one may be answered last: this sends a drawing
 # only after the answer to the one before.
-LOOP = """() => setInterval(() => {
-    const pen = document.querySelector('#drawing button[aria-label="Brush"]');
-    if (pen && !document.querySelector('#drawing button[aria-label$=" Size"]')) pen.click();
-    if (window.changed && !window.asked) {
-        [window.changed, window.asked] = [false, true];
-        document.querySelector('#ask').click();
-    }
-}, 100)"""
+LOOP = (Path(__file__).parent / "templates" / "draw.js").read_text(encoding="utf-8")
 
 
 def serve(page, port=None, browser=True):
@@ -35,17 +27,10 @@ def serve(page, port=None, browser=True):
 
     # The machine's own fonts: Gradio's would be fetched from the network.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    here = dict(server_name="127.0.0.1", share=False)  # whatever GRADIO_SERVER_NAME or Kaggle's environment says
+    quiet = dict(prevent_thread_lock=True, quiet=True, footer_links=[])
     try:
-        _, address, _ = page.launch(
-            server_name="127.0.0.1",  # whatever GRADIO_SERVER_NAME or Kaggle's environment says
-            server_port=port,
-            share=False,
-            inbrowser=browser,
-            prevent_thread_lock=True,
-            quiet=True,
-            footer_links=[],
-            theme=theme,
-        )
+        _, address, _ = page.launch(server_port=port, inbrowser=browser, theme=theme, **here, **quiet)
     except (OSError, OverflowError) as error:
         raise UserError(f"{reason(error)}: choose another --port") from error
     print(f"Draw at {address}, and end with Ctrl-C", flush=True)
@@ -64,25 +49,16 @@ def drawing_page(name, models, test_shift):
             return None, None, None
         probabilities, heat = look(models, explained, found, test_shift)
         by_label = {str(label): float(p) for label, p in enumerate(probabilities)}
-        return by_label, _enlarged(255 - found), _enlarged(_overlaid(found, heat))
+        enlarged = [image.repeat(10, axis=0).repeat(10, axis=1) for image in (255 - found, _overlaid(found, heat))]
+        return by_label, *enlarged
 
     with gradio.Blocks(title="Draw a digit", analytics_enabled=False) as page:
         gradio.Markdown(f"# Draw a digit\n`{name}` says which it is, as soon as you lift the pen.")
         with gradio.Row():
-            sketch = gradio.Sketchpad(
-                label="Draw here",
-                type="numpy",
-                canvas_size=(CANVAS, CANVAS),
-                height=CANVAS + 80,
-                width=CANVAS + 80,
-                scale=0,
-                min_width=CANVAS + 80,
-                fixed_canvas=True,
-                layers=False,
-                transforms=(),
-                brush=gradio.Brush(default_size=BRUSH, colors=["#000000"], color_mode="fixed"),
-                elem_id="drawing",
-            )
+            brush = gradio.Brush(default_size=10, colors=["#000000"], color_mode="fixed")
+            canvas = dict(canvas_size=(CANVAS, CANVAS), fixed_canvas=True, layers=False, transforms=(), brush=brush)
+            room = dict(height=CANVAS + 80, width=CANVAS + 80, min_width=CANVAS + 80, scale=0)  # with the tools
+            sketch = gradio.Sketchpad(label="Draw here", type="numpy", elem_id="drawing", **canvas, **room)
             probabilities = gradio.Label(label="Probability of each digit", num_top_classes=10, elem_id="probabilities")
         with gradio.Row():
             plain = dict(height=320, buttons=[], interactive=False)
@@ -119,11 +95,6 @@ def _gray(sketch):
         return np.full((CANVAS, CANVAS), 255, np.uint8)
     opacity = drawn[..., 3] / 255
     return (255 - opacity * (255 - drawn[..., :3].mean(axis=-1))).astype(np.uint8)
-
-
-def _enlarged(image):
-    """Returns an image ten times as large, its pixels as squares."""
-    return image.repeat(10, axis=0).repeat(10, axis=1)
 
 
 def _overlaid(image, heat):

@@ -7,19 +7,11 @@ from pathlib import Path
 from recognizer.base.files import whole_file
 from recognizer.base.words import duration
 from recognizer.reports import run_pictures
+from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import compare, metrics, run_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
 START = b'<!DOCTYPE html>\n<html lang="en">\n<!-- made by report.py -->'  # of every page here
-CAPTIONS = {  # the pictures of a run, in the report's order; the quiz of the hardest digits has a place of its own
-    "curves": "Loss, accuracy and learning rate by epoch",
-    "steps": "Loss and learning rate by step",
-    "spread": "The accuracy of each net",
-    "confusion": "How often each digit was taken for each",
-    "mistakes": "The misclassified digits, the most confident mistakes first",
-    "calibration": "How often predictions are right, by their probability",
-    "layers": "Layers and parameters",
-}
 NEEDED = ("nets", "seconds", "parameters", "chosen_on_validation")  # of a run's result.json
 
 
@@ -36,7 +28,7 @@ def write(folder, config, result):
     """Writes the report of a run whose pictures are drawn, and returns its path."""
     nets = run_folder.net_results(folder, config, "parameters", "seconds", "images_per_second")
     drawn = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in folder.glob("*.png")}
-    captions = dict(CAPTIONS)
+    captions = {name: what.capitalize() for name, what in CAPTIONS.items() if name in drawn}
     if note := run_pictures.validation_note(config):
         captions["curves"] += f". Each epoch is validated{note.removeprefix(',')}; the diamond is the saved net"
     columns, cells = _net_table(nets)
@@ -48,8 +40,8 @@ def write(folder, config, result):
         figures=[*_score_rows(result), *_net_rows(result), *_training_rows(result, nets)],
         net_columns=columns,
         nets=cells,
-        pictures=[(name, caption, drawn[name]) for name, caption in captions.items() if name in drawn],
-        quiz=[drawn["hardest"], drawn["hardest-answers"]] if "hardest" in drawn else None,
+        pictures=[(name, caption, drawn[name]) for name, caption in captions.items()],
+        quiz=[drawn[name] for name in QUIZ if name in drawn],
         command=" ".join(config.get("command") or []),
         settings=[(key, json.dumps(value)) for key, value in sorted(run_folder.flat(config).items())],
     )
@@ -91,8 +83,7 @@ def _net_rows(result):
     """Returns rows (name, figure, note) of the mean accuracies of the nets."""
     rows = []
     for key, name in (("validation_accuracy", "Validation, a net"), ("test_accuracy", "Test, a net")):
-        part = result.get(key)
-        if part and part["n"] > 1:
+        if (part := result.get(key)) and part["n"] > 1:
             figure = f"{part['mean']:.2%} ± {part['spread']:.2%}"
             rows.append((name, figure, f"mean ± standard deviation, n {part['n']}"))
     if part := result.get("test_accuracy_augmented"):

@@ -1,8 +1,6 @@
 """The pictures of a run, by name: OF_NETS show how its nets were trained, OF_DIGITS what they make of digits."""
 
-import typing
-
-import numpy as np
+import functools
 
 from recognizer.base.errors import UserError
 from recognizer.base.files import read_rows
@@ -10,15 +8,6 @@ from recognizer.config import members
 from recognizer.reports import charts
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
-
-
-class Predicted(typing.NamedTuple):
-    """Labelled digits that a run's nets did not train on, and what they predict."""
-
-    x: np.ndarray  # uint8 (n, 28, 28)
-    y: np.ndarray  # labels (n,)
-    probabilities: np.ndarray  # (n, 10)
-    title: str
 
 
 def curves(folder, config):
@@ -72,23 +61,18 @@ def _rows(folder, config, suffix):
     return [read_rows(run_folder.net_file(folder, net, suffix)) for net in run_folder.net_numbers(config)]
 
 
-def confusion(p, in_percent=False):
-    """How often each digit was taken for each. p: Predicted."""
-    return charts.confusion_matrix(p.y, p.probabilities.argmax(1), p.title, in_percent)
-
-
 OF_NETS = {  # name: function(folder, config), which returns a figure
     "curves": curves,
     "steps": steps,
     "layers": layers,
     "spread": lambda folder, config: spread(folder),
 }
-OF_DIGITS = {  # name: function(Predicted), which returns a figure
-    "confusion": confusion,
-    "mistakes": lambda p: charts.mistakes(p.x, p.y, p.probabilities, p.title),
-    "calibration": lambda p: charts.calibration(p.y, p.probabilities, p.title),
-    "hardest": lambda p: charts.hardest(p.x, p.y, p.probabilities, p.title),
-    "hardest-answers": lambda p: charts.hardest(p.x, p.y, p.probabilities, p.title, answers=True),
+OF_DIGITS = {  # name: function(x, y, probabilities, title), of predicted_digits, which returns a figure
+    "confusion": lambda x, y, p, title, **options: charts.confusion_matrix(y, p.argmax(1), title, **options),
+    "mistakes": charts.mistakes,
+    "calibration": lambda x, y, p, title: charts.calibration(y, p, title),
+    "hardest": charts.hardest,
+    "hardest-answers": functools.partial(charts.hardest, answers=True),
 }
 
 
@@ -102,7 +86,7 @@ def run_pictures(folder, digits):
     several = config["nets"] > 1 and any(key in run_folder.net_results(folder, config)[0] for key in measured)
     figures = {name: draw(folder, config) for name, draw in OF_NETS.items() if name != "spread" or several}
     if digits and (predicted := predicted_digits(folder, config, digits)):
-        figures |= {name: draw(predicted) for name, draw in OF_DIGITS.items()}
+        figures |= {name: draw(*predicted) for name, draw in OF_DIGITS.items()}
     return [charts.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
@@ -117,21 +101,22 @@ def run_picture(name, folder, **options):
     predicted = predicted_digits(folder, config, run_folder.load_data(folder, config))
     if predicted is None:
         raise UserError(f"run {folder.name!r} has neither validation rows nor a labelled test set to draw {name} from")
-    return OF_DIGITS[name](predicted, **options)
+    return OF_DIGITS[name](*predicted, **options)
 
 
 def predicted_digits(folder, config, digits):
-    """Returns what a run predicts for its validation rows, or if there are none for its test set; None without labels.
+    """Returns labelled digits that a run's nets did not train on, and what they predict; None if there are none.
 
-    A row is predicted by the nets that did not train on it.
+    These are its validation rows, each by the nets that did not train on it, or if it has none the test set:
+    (uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title).
     """
     train, test, nets = digits.train, digits.test, run_folder.net_numbers(config)
     predictions = read_predictions(folder / "predictions.npz", digits)
     rows, probabilities = out_of_bag(predictions, len(train.y), nets)
     if len(rows):
-        return Predicted(train.x[rows], train.y[rows], probabilities, f"{folder.name}: validation digits")
+        return train.x[rows], train.y[rows], probabilities, f"{folder.name}: validation digits"
     if test is not None and test.y is not None:
-        return Predicted(test.x, test.y, mean_of_test(predictions, nets), f"{folder.name}: test digits")
+        return test.x, test.y, mean_of_test(predictions, nets), f"{folder.name}: test digits"
     return None
 
 

@@ -7,42 +7,31 @@ from recognizer.base.files import whole_file
 from recognizer.reports import report_page
 
 
-def _formatted(table):
+def _text(value, form):
+    return "" if np.isnan(value) else format(value, form)
+
+
+def formatted(table):
     """Returns the table with its numbers as people write them."""
-
-    def share(value):
-        return "" if np.isnan(value) else f"{value:.2%}"
-
-    def whole(value):
-        return "" if np.isnan(value) else f"{value:,.0f}"
-
-    formatted = table[["run", "recipe", "model", "data", "nets"]].copy()
-    formatted["parameters"] = table["parameters"].map(whole)
-    formatted["epochs"] = table["epochs"]
-    formatted["seconds"] = table["seconds"].map(whole)
-    formatted["images/s"] = table["images/s"].map(whole)
-    formatted["validation"] = table["validation"].map(share)
-    formatted["95 % interval"] = [
-        f"{share(low)}-{share(high)}".strip("-") + " (biased upward)" * (biased == 1)
+    shown = table.drop(columns=["low", "high", "biased", "test", "finished", "created"])
+    for column in ("parameters", "seconds", "images/s"):
+        shown[column] = table[column].apply(_text, form=",.0f")
+    shown["validation"] = table["validation"].apply(_text, form=".2%")
+    shown["95 % interval"] = [
+        f"{_text(low, '.2%')}-{_text(high, '.2%')}".strip("-") + " (biased upward)" * (biased == 1)
         for low, high, biased in zip(table["low"], table["high"], table["biased"], strict=True)
     ]
-    formatted["test"] = table["test"].map(share)
-    formatted["started"] = table["created"].where(table["finished"], table["created"] + " (unfinished)")
-    return formatted
-
-
-def text(table):
-    """Returns the table as text."""
-    return _formatted(table).to_string(index=False)
+    shown["test"] = table["test"].apply(_text, form=".2%")
+    shown["started"] = table["created"].where(table["finished"], table["created"] + " (unfinished)")
+    return shown
 
 
 def page(table):
     """Returns the table as a self-contained page of HTML, in which a click on a column sorts by it."""
-    formatted = _formatted(table)
+    shown = formatted(table)
     numbers = {"nets", "parameters", "epochs", "seconds", "images/s", "validation", "test"}
-    return report_page.render(
-        "runs.html", title="Runs", columns=list(formatted), numbers=numbers, rows=formatted.to_numpy().tolist()
-    )
+    rows = shown.to_numpy().tolist()
+    return report_page.render("runs.html", title="Runs", columns=list(shown), numbers=numbers, rows=rows)
 
 
 def comma_separated(table):

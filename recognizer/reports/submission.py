@@ -33,21 +33,16 @@ def check_outputs(out, probabilities):
 
     probabilities: whether they are written, too.
     """
-    for path in [out, probabilities_path(out)] if probabilities else [out]:
+    for path in [out, *[beside(out, "probabilities.csv")] * probabilities]:
         check_out(path)
-    preview = preview_path(out)
+    preview = beside(out, "preview.png")
     if preview.exists() and not out.exists():
         raise UserError(f"{preview} exists, and is not of predictions here: move it, or choose another --out")
 
 
-def probabilities_path(out):
-    """The path of the probabilities that are written beside `out`."""
-    return out.with_name(f"{out.stem}-probabilities.csv")
-
-
-def preview_path(out):
-    """The path of the picture that is written beside `out`."""
-    return out.with_name(f"{out.stem}-preview.png")
+def beside(out, what):
+    """Returns the path of a file that is written beside the CSV `out`: its name begins with that of `out`."""
+    return out.with_name(f"{out.stem}-{what}")
 
 
 def write_all(out, test, files, probabilities, title, with_probabilities):
@@ -65,9 +60,9 @@ def write_all(out, test, files, probabilities, title, with_probabilities):
     if with_probabilities:
         numbered = enumerate(probabilities, 1)
         rows = [{"ImageId": i} | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for i, row in numbered]
-        write_rows(probabilities_path(out), rows)
-        print(f"Probabilities: {probabilities_path(out)}")
-    charts.save(charts.preview(test.x, probabilities, title), preview_path(out))
+        write_rows(beside(out, "probabilities.csv"), rows)
+        print(f"Probabilities: {beside(out, 'probabilities.csv')}")
+    charts.save(charts.preview(test.x, probabilities, title), beside(out, "preview.png"))
 
 
 def write_submission(path, labels):
@@ -125,10 +120,8 @@ def print_validation(folder, config):
         low, high = metrics.interval(score["accuracy"], score["rows"])
         kind = "out-of-bag " if score.get("out_of_bag") else ""
         biased = f"; {metrics.BIASED}" if result.get("chosen_on_validation") else ""
-        print(
-            f"Validation accuracy of {folder.name}: {score['accuracy']:.2%} on {score['rows']:,} {kind}rows of "
-            f"{config['data']['origin']} (95 % interval {low:.2%} to {high:.2%}{biased})"
-        )
+        told = f"{score['accuracy']:.2%} on {score['rows']:,} {kind}rows of {config['data']['origin']}"
+        print(f"Validation accuracy of {folder.name}: {told} (95 % interval {low:.2%} to {high:.2%}{biased})")
 
 
 def print_submission(out, test, leaked):

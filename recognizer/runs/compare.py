@@ -65,13 +65,11 @@ def diff(first, second):
 
     first, second: the runs' folders. Raises UserError if a run is not finished, or its data has changed.
     """
-    runs = []
     for folder in (first, second):
         run_folder.check_finished(folder)
-        runs.append((folder, run_folder.read_config(folder)))
-    configs = [config for _, config in runs]
+    runs = [(folder, run_folder.read_config(folder)) for folder in (first, second)]
     lines = _settings_that_differ(runs)
-    if configs[0]["data"]["fingerprint"] != configs[1]["data"]["fingerprint"]:
+    if len({config["data"]["fingerprint"] for _, config in runs}) > 1:
         return [*lines, "Digits: the runs had different data, so their predictions cannot be compared"]
     data = [run_folder.load_data(*run) for run in runs]
     compared = _digits_that_differ(runs, data, "validation", data[0].train)
@@ -145,19 +143,16 @@ def repeated(first, second):
 def _surroundings_that_differ(*configs):
     """Returns a text for each of data, commit, versions and processors that is not the same in two configs."""
     then, now = (
-        {
-            "data": config["data"]["fingerprint"],
-            "test data": config["data"].get("test_fingerprint"),
-            "commit": config.get("commit"),
-        }
+        {"data": data["fingerprint"], "test data": data.get("test_fingerprint"), "commit": config.get("commit")}
         | (config.get("versions") or {})
         for config in configs
+        for data in [config["data"]]
     )
-    unknown = [key for key in ("processor", "gpu") if not (key in then and key in now)]  # in older runs
+    older = {"processor", "gpu"} - (then.keys() & now.keys())  # runs of before these were recorded
     return [
         f"{key} {then.get(key) or 'none'} then, {now.get(key) or 'none'} now"
         for key in then | now
-        if then.get(key) != now.get(key) and key not in unknown
+        if then.get(key) != now.get(key) and key not in older
     ]
 
 

@@ -60,9 +60,8 @@ def _log(folder, nets, results):
             log = [{"net": net} | row for row in csv.DictReader(file)]
         if "validation_accuracy" in result:
             for row in log:
-                seconds = row.pop("seconds")
-                final = f"{result['validation_accuracy']:.6g}" if row["epoch"] == log[-1]["epoch"] else ""
-                row |= {"final_val_accuracy": final, "seconds": seconds}
+                row |= {"final_val_accuracy": "", "seconds": row.pop("seconds")}
+            log[-1]["final_val_accuracy"] = f"{result['validation_accuracy']:.6g}"
         rows += log
     return rows
 
@@ -83,17 +82,14 @@ def _ensemble(config, predictions, digits):
     nets, scores = run_folder.net_numbers(config), {}
     rows, probabilities = out_of_bag(predictions, len(digits.train.y), nets)
     if len(rows):
-        labels = digits.train.y[rows]
-        scores["ensemble_validation"] = metrics.score(probabilities, labels) | {
-            "rows": len(rows),
-            "coverage": len(rows) / len(digits.train.y),
-            "out_of_bag": config["bagging"],
-            "calibration_error": metrics.calibration(labels, probabilities)[0],
-        }
+        kind = {"coverage": len(rows) / len(digits.train.y), "out_of_bag": config["bagging"]}
+        scores["ensemble_validation"] = _score(probabilities, digits.train.y[rows]) | kind
     probabilities = mean_of_test(predictions, nets)
     if probabilities is not None and digits.test and digits.test.y is not None:
-        scores["ensemble_test"] = metrics.score(probabilities, digits.test.y) | {
-            "rows": len(digits.test.y),
-            "calibration_error": metrics.calibration(digits.test.y, probabilities)[0],
-        }
+        scores["ensemble_test"] = _score(probabilities, digits.test.y)
     return scores
+
+
+def _score(probabilities, labels):
+    error = metrics.calibration(labels, probabilities)[0]
+    return metrics.score(probabilities, labels) | {"rows": len(labels), "calibration_error": error}

@@ -7,11 +7,9 @@ BIASED = "biased upward: the epoch was chosen on these rows"
 
 def score(probabilities, labels):
     """Returns accuracy and mean cross-entropy of float (n, 10) probabilities, as a dict of floats."""
-    true = probabilities[np.arange(len(labels)), labels]
-    return {
-        "accuracy": float(np.mean(probabilities.argmax(1) == labels)),
-        "loss": float(np.mean(-np.log(np.clip(true, 1e-7, 1)))),
-    }
+    right = probabilities.argmax(1) == labels
+    losses = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1))
+    return {"accuracy": float(np.mean(right)), "loss": float(np.mean(losses))}
 
 
 def calibration(labels, probabilities, bins=10):

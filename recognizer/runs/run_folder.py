@@ -47,7 +47,7 @@ def create(name, recipe, config, seen):
     name: None for `recipe` and the next free number. seen: uint64, Images.image_hashes of the labelled images.
     Raises UserError if the name is taken or not valid.
     """
-    _need_filelock()  # before anything is made: the run is locked next
+    environment.need("filelock")  # before anything is made: the run is locked next
     folder = _next_folder(recipe) if name is None else named(name)
     if folder.exists():
         raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
@@ -57,10 +57,8 @@ def create(name, recipe, config, seen):
         _write_new(new, config, seen)
         new.rename(folder)  # fails if another process has just made it
     except OSError as error:
-        if name is None and folder.exists():
-            return create(name, recipe, config, seen)  # with the next number
         if folder.exists():
-            raise UserError(f"run {name!r} exists: another process has just started it") from error
+            return create(name, recipe, config, seen)  # takes the next number, or says that the name is taken
         raise UserError(f"{folder} cannot be made ({reason(error)})") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -94,28 +92,21 @@ def locked(folder):
     The lock file is never replaced or removed; the operating system frees the lock however the process ends. Temporary
     files that a dead process left in the folder are removed.
     """
-    _need_filelock()
+    environment.need("filelock")
     import filelock
 
-    path = folder / ".lock"
     if not folder.is_dir():  # filelock would create it
         raise UserError(f"{folder} no longer exists")
-    lock = filelock.FileLock(path, timeout=0)
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        acquired = lock.acquire()
     except filelock.Timeout:
         raise UserError(f"run {folder.name!r} is being trained by another process") from None
     except (OSError, NotImplementedError) as error:
-        raise UserError(f"{path} cannot be locked ({reason(error)})") from error
-    try:
+        raise UserError(f"{lock.lock_file} cannot be locked ({reason(error)})") from error
+    with acquired:
         remove_temporaries(folder)
         yield
-    finally:
-        lock.release()
-
-
-def _need_filelock():
-    environment.need("filelock")
 
 
 def record_source(folder, config):
@@ -167,10 +158,7 @@ def read_seen(folder):
     """Returns the hashes of the labelled images of a run: uint64, sorted."""
     path = folder / "seen.npy"
     if not path.is_file():
-        raise UserError(
-            f"run {folder.name!r} has no {path.name}, which tells what it was trained on: "
-            f"python train.py --repeat {folder.name} trains it again"
-        )
+        raise UserError(f"{path} is missing: python train.py --repeat {folder.name} trains the run again")
     with refused(f"{path} cannot be read"):
         seen = np.load(path, allow_pickle=False, mmap_mode="r")  # no more than the file's own size
         if seen.dtype != np.uint64 or seen.ndim != 1:
@@ -188,10 +176,8 @@ def load_data(folder, config):
     """Returns a run's Digits. Raises UserError if they have moved or changed since the run was started."""
     source = config["data"]["source"]
     if sources.is_gone(source):
-        raise UserError(
-            f"the data of run {folder.name!r} is no longer at {source}: move it back, or write its path to data.source "
-            f"in {folder / 'config.json'}"
-        )
+        told = f"the data of run {folder.name!r} is no longer at {source}: move it back, or write its path"
+        raise UserError(f"{told} to data.source in {folder / 'config.json'}")
     digits = sources.load(source)
     check_data(folder, config, digits)
     return digits
@@ -199,16 +185,14 @@ def load_data(folder, config):
 
 def check_data(folder, config, digits):
     """Raises UserError if a run's data (Digits) has changed since the run was started."""
-    if digits.train.fingerprint() != config["data"]["fingerprint"]:
-        if digits.train.origin != config["data"]["origin"]:
-            raise UserError(
-                f"run {folder.name!r} was started on {config['data']['origin']}, which {digits.train.origin} is not: "
-                "give by --data where that is now"
-            )
-        raise UserError(f"{digits.train.origin} has changed since run {folder.name!r} was started")
+    data, origin, started = config["data"], digits.train.origin, f"run {folder.name!r} was started"
+    if digits.train.fingerprint() != data["fingerprint"]:
+        if origin != data["origin"]:
+            raise UserError(f"{started} on {data['origin']}, which {origin} is not: give by --data where that is")
+        raise UserError(f"{origin} has changed since {started}")
     test = digits.test.fingerprint() if digits.test else None
-    if test != config["data"].get("test_fingerprint", test):
-        raise UserError(f"the test set of {digits.train.origin} has changed since run {folder.name!r} was started")
+    if test != data.get("test_fingerprint", test):
+        raise UserError(f"the test set of {origin} has changed since {started}")
 
 
 def flat(settings, prefix=""):
@@ -238,6 +222,12 @@ def named(name):
     if not re.fullmatch(r"[\w][\w.+-]*", name):
         raise UserError(f"{name!r} is not a name for a run: use letters, digits, '-', '_', '.' and '+'")
     return RUNS / name
+
+
+def add_run_argument(parser, number="?", default="the newest finished one"):
+    """Adds RUN to a parser, which the shell completes. number: how many, the `nargs` of argparse."""
+    run = parser.add_argument("run", nargs=number, metavar="RUN", help=f"in runs/ (default: {default})")
+    run.completer = names
 
 
 def find(name):

@@ -22,12 +22,9 @@ def accuracy_lines(result):
     lines = []
     if "ensemble_validation" in result:
         part = result["ensemble_validation"]
-        kind = "out-of-bag " if part["out_of_bag"] else ""
-        biased = f", {metrics.BIASED}" if result["chosen_on_validation"] else ""
-        lines.append(
-            f"Validation accuracy: {part['accuracy']:.2%} on {part['rows']:,} {kind}rows "
-            f"({part['coverage']:.0%} of the labelled ones{biased})"
-        )
+        rows = f"{part['rows']:,} {'out-of-bag ' * part['out_of_bag']}rows"
+        note = f"{part['coverage']:.0%} of the labelled ones" + f", {metrics.BIASED}" * result["chosen_on_validation"]
+        lines.append(f"Validation accuracy: {part['accuracy']:.2%} on {rows} ({note})")
     if "ensemble_test" in result:
         part = result["ensemble_test"]
         several = ", all nets" * (result["nets"] > 1)

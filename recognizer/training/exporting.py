@@ -81,9 +81,8 @@ def mean_of_nets(folders):
         views = [inputs]
         if by:
             padded = ZeroPadding2D(by)(inputs)
-            views = [
-                Cropping2D(((top, 2 * by - top), (left, 2 * by - left)))(padded) for top, left in inference.views(by)
-            ]
+            corners = inference.views(by)
+            views = [Cropping2D(((top, 2 * by - top), (left, 2 * by - left)))(padded) for top, left in corners]
         outputs.append(_mean([model(view) for view in views]))
     return keras.Model(inputs, _mean(outputs))
 

@@ -24,12 +24,6 @@ class Predictor:
         self.model = copies.fast(plain, precision, dtypes)
         self.most = sizes.images_at_once(self.model)
 
-    def load(self, plain):
-        """Takes the weights of another net of the same architecture."""
-        self.model.set_weights(plain.get_weights())
-        if copies.finalize(self.model):
-            self.model.make_predict_function(force=True)
-
     def predict(self, x, test_shift=0):
         """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
 
@@ -39,13 +33,9 @@ class Predictor:
         n, size, by = len(x), x.shape[1], test_shift
         batch_size = min(self.most, 2 ** math.ceil(math.log2(max(n, 1))))
         padded = np.pad(x, ((0, -n % batch_size), (by, by), (by, by)))
-        predicted = [
-            self.model.predict(
-                evaluation_batches(padded[:, top : top + size, left : left + size], batch_size=batch_size), verbose=0
-            )[:n]
-            for top, left in views(by)
-        ]
-        return np.mean(predicted, axis=0)
+        shifted = (padded[:, top : top + size, left : left + size] for top, left in views(by))
+        batches = (evaluation_batches(view, batch_size=batch_size) for view in shifted)
+        return np.mean([self.model.predict(view, verbose=0)[:n] for view in batches], axis=0)
 
 
 def views(by):
@@ -57,7 +47,9 @@ def predictor_of(plain, precision="float32", dtypes=None, last=None):
     """Returns a Predictor by a net: `last`, the Predictor used before, if it can be loaded with the net's weights."""
     if last is None or last.kind != (_architecture(plain), precision, dtypes):
         return Predictor(plain, precision, dtypes)
-    last.load(plain)
+    last.model.set_weights(plain.get_weights())
+    if copies.finalize(last.model):  # what is derived from weights is compiled in
+        last.model.make_predict_function(force=True)
     return last
 
 

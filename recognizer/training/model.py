@@ -26,17 +26,9 @@ if keras.backend.backend() == "jax":
 
 
 SMALLEST_SCALE = 2.0**-10  # a loss scale below it means that the loss itself is not finite
-
-
 CALL = 0.5  # seconds that one call may take, so that Ctrl-C and the progress line stay alive
-
-
 MOST_STEPS = 32  # of one call; more save nothing
-
-
 SURE = 0.05  # seconds of a call that is measured well enough by itself
-
-
 SMALL_STEP = 0.005  # seconds; JAX saves nothing by executing several longer steps in one call
 
 
@@ -131,12 +123,9 @@ class TrainingModel(keras.Model):
         if scale_loss:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
             optimizer.build(self.network.trainable_variables)
-        super().compile(
-            optimizer,
-            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing),
-            weighted_metrics=["accuracy"],  # weighted, so that a skipped step does not count
-            auto_scale_loss=False,
-        )
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+        # The metric is weighted, so that a skipped step does not count.
+        super().compile(optimizer, loss, weighted_metrics=["accuracy"], auto_scale_loss=False)
         # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.
         nothing = np.zeros((1, self.network.output_shape[-1]), np.float32)
         self.compute_metrics(None, nothing, nothing)
@@ -174,9 +163,7 @@ class TrainingModel(keras.Model):
         x, y = data
         trainable, before, optimizer, metrics = state
         gradient_of = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
-        aux, gradients = gradient_of(
-            trainable, before, metrics, x, y, None, training=True, optimizer_variables=optimizer
-        )
+        aux, gradients = gradient_of(trainable, before, metrics, x, y, None, True, optimizer)
         loss, logits, others, metrics = aux[1]
         sound = None
         if self.scale_loss:

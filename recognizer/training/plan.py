@@ -161,11 +161,8 @@ def print_copies(hashes, rows, validation_rows):
     copy = np.flatnonzero(hashes == hashes[row])[1]
     copies = len(hashes) - len(different)
     print(f"        {copies:,} labelled images are copies of others (rows {row + 1} and {copy + 1})")
-    seen = int(np.isin(hashes[validation_rows], hashes[rows]).sum())
-    if seen:
-        print(
-            f"        {seen:,} of net 1's {len(validation_rows):,} validation images are also among its training images"
-        )
+    if seen := int(np.isin(hashes[validation_rows], hashes[rows]).sum()):
+        print(f"        {seen:,} of net 1's {len(validation_rows):,} validation images are also in its training images")
 
 
 def print_plan(plan):
@@ -176,12 +173,10 @@ def print_plan(plan):
         settings, steps = trainer.settings, trainer.batches.steps
         nets = f"{settings['nets']} nets" if settings["nets"] > 1 else "1 net"
         epochs = f"{settings['epochs']} epochs" if settings["epochs"] > 1 else "1 epoch"
-        passes = steps * settings["batch_size"] / rows
-        print(
-            f"        {nets} of {trainer.model.count_params():,} parameters ({settings['model']}), "
-            f"{epochs} of {steps:,} steps of {settings['batch_size']} images"
-            + f" ({passes:.2g} passes over the rows)"
-            * (abs(passes - 1) > 0.05)
-        )
+        size, parameters = settings["batch_size"], trainer.model.count_params()
+        passes = steps * size / rows
+        note = f" ({passes:.2g} passes over the rows)" if abs(passes - 1) > 0.05 else ""
+        print(f"        {nets} of {parameters:,} parameters ({settings['model']}), ", end="")
+        print(f"{epochs} of {steps:,} steps of {size} images{note}")
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        about {duration(seconds)}, by the first steps")

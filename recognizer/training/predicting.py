@@ -32,47 +32,45 @@ def mean_probabilities(folders, configs, test):
 
     Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
     """
-    known = [read_test_predictions(folder, config, test) for folder, config in zip(folders, configs, strict=True)]
-    unknown = [i for i, found in enumerate(known) if found is None]
-    if names := [folder.name for folder, found in zip(folders, known, strict=True) if found is not None]:
+    runs = list(zip(folders, configs, strict=True))
+    stored = [read_test_predictions(folder, config, test) for folder, config in runs]
+    if names := [folder.name for folder, found in zip(folders, stored, strict=True) if found]:
         print(f"Already predicted when trained: {', '.join(names)}")
-    if unknown:
-        computed = computed_probabilities([folders[i] for i in unknown], [configs[i] for i in unknown], test.x)
-        for i, found in zip(unknown, computed, strict=True):
-            known[i] = found
+    others = [run for run, found in zip(runs, stored, strict=True) if not found]
+    computed = iter(computed_probabilities(others, test.x) if others else [])
     total = np.zeros((len(test.x), 10))
-    for probabilities in (of_net for of_run in known for of_net in of_run):
-        total += probabilities
+    for config, found in zip(configs, stored, strict=True):
+        for i in range(config["nets"]):
+            total += found[i] if found else next(computed)
     return total / sum(config["nets"] for config in configs)
 
 
-def computed_probabilities(folders, configs, x):
-    """Returns each run's list of its nets' probabilities, float32 (n, 10), for images uint8 (n, 28, 28)."""
+def computed_probabilities(runs, x):
+    """Returns the probabilities by each net of the runs, a list of float32 (n, 10), for images uint8 (n, 28, 28).
+
+    runs: pairs (folder, config).
+    """
     environment.import_keras()
     import keras
+    from rich.progress import track
 
     from recognizer.nn.precision import native_precision
     from recognizer.training import inference
 
     gpu_advice.print_advice()
-    computed, predictor = [[] for _ in folders], None
-    nets = [(i, net) for i, config in enumerate(configs) for net in run_folder.net_numbers(config)]
-    for i, net in tracked(nets, f"Predicting {len(x):,} images with {len(nets)} net{'s' * (len(nets) > 1)}"):
-        model, dtypes = saved_model(folders[i], net)
-        predictor = inference.predictor_of(model, native_precision(configs[i]["precision"]), dtypes, predictor)
-        computed[i].append(predictor.predict(x, configs[i]["test_shift"]))
+    computed, predictor = [], None
+    nets = [(folder, config, net) for folder, config in runs for net in run_folder.net_numbers(config)]
+    what = f"Predicting {len(x):,} images with {len(nets)} net{'s' * (len(nets) > 1)}"
+    if sys.stdout.isatty():
+        nets = track(nets, what, transient=True)
+    else:
+        print(f"{what} ...", flush=True)
+    for folder, config, net in nets:
+        model, dtypes = saved_model(folder, net)
+        predictor = inference.predictor_of(model, native_precision(config["precision"]), dtypes, predictor)
+        computed.append(predictor.predict(x, config["test_shift"]))
         keras.backend.clear_session()
     return computed
-
-
-def tracked(nets, what):
-    """Yields each of a list's items; meanwhile shows a bar on a terminal, one line elsewhere. what: what is done."""
-    if not sys.stdout.isatty():
-        print(f"{what} ...", flush=True)
-        return nets
-    from rich.progress import track
-
-    return track(nets, what, transient=True)
 
 
 def saved_models(folder, config):

@@ -13,17 +13,12 @@ import keras
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
-from recognizer.base.reasons import reason
 from recognizer.base.words import hyphens
 from recognizer.nn import building, copies, flip_classes, portable, saved_net
 from recognizer.nn.flip_classes import with_flips
 
 DIGITS = 8  # that a net is tried on
-
-
 APART = 1e-3  # how far the probabilities of a net and of its saved copy may be apart, both in float32
-
-
 # Mean difference between the probabilities in a precision and in float32.
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
@@ -95,28 +90,21 @@ def check_outputs(outputs, told):
     """Raises UserError if outputs are not rows of probabilities."""
     if not np.isfinite(outputs).all():
         raise UserError(f"{told} gives NaN or infinity for a digit, before any training")
-    low, sums = outputs.min(), outputs.sum(axis=1)
+    low, high, sums = outputs.min(), outputs.max(), outputs.sum(axis=1)
     if low < 0 or np.abs(sums - 1).max() > APART:
-        raise UserError(
-            f"{told} gives numbers from {low:.3g} to {outputs.max():.3g} that sum to {sums[0]:.3g} for a digit, "
-            "not ten probabilities: end it with classes()"
-        )
+        numbers = f"numbers from {low:.3g} to {high:.3g} that sum to {sums[0]:.3g}"
+        raise UserError(f"{told} gives {numbers} for a digit, not ten probabilities: end it with classes()")
 
 
 def check_saving(own, plain, precision, dtypes, x, path, told):
-    """Raises UserError unless a net predicts the same after it is saved as in fit.py, and read as in predict.py.
+    """Raises UserError unless a net predicts the same once it is saved, and read as predict.py reads it.
 
     own: the net as its function made it, in float32. plain: the same net as it is saved, at `path`. dtypes: those of
-    layers.explicit_dtypes.
+    copies.explicit_dtypes.
     """
     with refused(f"{told} cannot be used once it is saved", hostile=False):
-        try:
-            plain.save(path)
-            portable.make_portable(path)
-        except OSError as error:
-            raise UserError(
-                f"{path.parent}, where a net is saved to try it, cannot be written ({reason(error)})"
-            ) from error
+        plain.save(path)
+        portable.make_portable(path)
         read = saved_net.read(path, plain.count_params())
         loaded = probabilities(read, x)
         rounded = probabilities(copies.fast(read, precision, dtypes), x)
@@ -124,12 +112,8 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
     if not np.array_equal(expected, again, equal_nan=True):
         return  # a net that draws random numbers when it predicts
     if (apart := np.abs(loaded - expected).max()) > APART:
-        raise UserError(
-            f"{told} predicts differently after it is saved and loaded (probabilities differ by up to {apart:.2g}): "
-            "get_config() of its layers must return all arguments that they compute with"
-        )
+        changed = f"{told} predicts differently after it is saved and loaded (by up to {apart:.2g})"
+        raise UserError(f"{changed}: get_config() of its layers must return all arguments that they compute with")
     if (apart := np.abs(rounded - loaded).mean()) > ROUNDED[precision]:
-        raise UserError(
-            f"{told} predicts differently in {precision} (probabilities differ by {apart:.2g} on average): use "
-            "--precision float32"
-        )
+        changed = f"{told} predicts differently in {precision} (by {apart:.2g} on average)"
+        raise UserError(f"{changed}: use --precision float32")

@@ -286,7 +286,7 @@ def test_a_confusion_matrix_in_percent_is_of_each_label():
     ("arguments", "line"),
     [
         (["digit", "--data", "digits", "--row", "1438"], "--row must be from 1 to 1,437, not 1438"),
-        (["samples", "--data", "digits", "--seed", "-1"], "--seed must be 0 or more"),
+        (["samples", "--data", "digits", "--seed", "-1"], "--seed must be a whole number of 0 or more"),
         (["samples", "--out", "x"], "must name a .png file"),
         (["confusion", "bog"], "no run 'bog' in runs/; there are: bag, moved, unfinished, unlabelled"),
         (["confusion", "unfinished"], "run 'unfinished' is not finished"),

@@ -109,7 +109,7 @@ def test_a_name_that_two_processes_take_at_once_is_one_process_s(tmp_path, monke
 
     monkeypatch.setattr(run_folder.os, "getpid", iter(range(4242, 5000)).__next__)  # each process has its own
     monkeypatch.setattr(run_folder, "write_json", meanwhile)
-    with pytest.raises(UserError, match="run 'same' exists: another process has just started it"):
+    with pytest.raises(UserError, match="run 'same' exists: continue it with --resume"):
         run_folder.create("same", "mine", {"seed": 1}, np.arange(3))
     assert read_json(tmp_path / "runs" / "same" / "config.json") == {"seed": 2}
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["same"]

@@ -201,7 +201,7 @@ def test_images_that_stand_twice_are_told_of(digits, capsys):
     plan.print_copies(hashes, np.array([0, 1, 2, 4, 5]), np.array([3]))
     told = capsys.readouterr().out
     assert "1 labelled images are copies of others (rows 2 and 4)" in told
-    assert "1 of net 1's 1 validation images are also among its training images" in told
+    assert "1 of net 1's 1 validation images are also in its training images" in told
     plan.print_copies(Images(digits.train.x[:5].copy(), None, "").image_hashes(), np.arange(4), np.array([4]))
     assert capsys.readouterr().out == ""
 

@@ -1,0 +1,15 @@
+"""What the pictures of a run show, by name, for `plot --help` and the report."""
+
+CAPTIONS = {  # in the report's order
+    "curves": "loss, accuracy and learning rate by epoch",
+    "steps": "loss and learning rate by step",
+    "spread": "the accuracy of each net",
+    "confusion": "how often each digit was taken for each",
+    "mistakes": "the misclassified digits, the most confident mistakes first",
+    "calibration": "how often predictions are right, by their probability",
+    "layers": "layers and parameters",
+}
+QUIZ = {
+    "hardest": "the labelled digits that get the least probability, as a quiz",
+    "hardest-answers": "the same digits with their labels",
+}
