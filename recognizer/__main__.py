@@ -1,15 +1,17 @@
 # PYTHON_ARGCOMPLETE_OK
 """Everything beside training and predicting. `python -m recognizer COMMAND --help` shows a command's options.
 
-python -m recognizer data                                which digits train.py finds here
-python -m recognizer data fetch                          download Kaggle's files into data/ by Kaggle's own client
-python -m recognizer runs                                all runs, the best first
-python -m recognizer runs diff single-1 quick-1          which settings and which digits of two runs differ
-python -m recognizer plot confusion single-1             a picture of a run
-python -m recognizer plot augmented --recipe grenholm    a picture of digits, as a recipe augments them
-python -m recognizer report single-1                     a run's pictures and report.html, drawn anew
-python -m recognizer export single-1 --format onnx       a run as one file for use without Keras
-python -m recognizer draw single-1                       a page to draw digits on
+    python -m recognizer data                                which digits train.py finds here
+    python -m recognizer data fetch                          download Kaggle's files into data/ by Kaggle's own client
+    python -m recognizer runs                                all runs, the best first
+    python -m recognizer runs diff single-1 quick-1          which settings and which digits of two runs differ
+    python -m recognizer plot confusion single-1             a picture of a run
+    python -m recognizer plot augmented --recipe grenholm    a picture of digits, as a recipe augments them
+    python -m recognizer report single-1                     a run's pictures and report.html, drawn anew
+    python -m recognizer export single-1 --format onnx       a run as one file for use without Keras
+    python -m recognizer draw single-1                       a page to draw digits on
+
+It runs in the folder of train.py.
 """
 
 import argparse
@@ -21,13 +23,17 @@ from recognizer.base.words import choose
 COMMANDS = ("data", "runs", "plot", "report", "export", "draw")
 
 
-def main(argv=None):
+def parser():
     p = cli.Parser(prog="python -m recognizer", description=__doc__)
     p.add_argument("command", nargs="?", metavar="COMMAND", help=", ".join(COMMANDS))
     p.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the command's own arguments")
-    arguments = p.parse_args(argv)
+    return p
+
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
     if arguments.command is None:
-        return p.print_help()
+        return parser().print_help()
     choose("command", arguments.command, COMMANDS)
     # Only the command that runs is imported, so that --help answers at once.
     return importlib.import_module(f"recognizer.commands.{arguments.command}").main(arguments.arguments)

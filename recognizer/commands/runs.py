@@ -1,9 +1,11 @@
 """Lists the runs in runs/, the best validation accuracy first; or compares two of them.
 
-python -m recognizer runs
-python -m recognizer runs --html runs.html          also as a page that a click sorts by a column
-python -m recognizer runs --csv runs.csv            also as a CSV
-python -m recognizer runs diff single-1 single-2    which settings and which digits differ, with McNemar's test
+    python -m recognizer runs
+    python -m recognizer runs --html runs.html          also as a page that a click sorts by a column
+    python -m recognizer runs --csv runs.csv            also as a CSV
+    python -m recognizer runs diff single-1 single-2    which settings and which digits differ, with McNemar's test
+
+The best validation accuracy comes first.
 """
 
 from pathlib import Path

@@ -455,23 +455,31 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         (["--epochs", "0"], "epochs"),
     ):
         assert_one_line_error(script("train.py", *arguments, cwd=tmp_path), told)
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import draw, predict, train\n"
-        "for script in (train, predict, draw):\n"
-        "    try: script.main(['--help'])\n"
-        "    except SystemExit: pass\n"
-        "assert not {'keras', 'tensorflow', 'matplotlib', 'pandas', 'sklearn', 'gradio', 'kaggle'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, capture_output=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["train", "predict", "runs", "plots", "report", "export", "draw", "dataset"])
+LIGHT = """
+import importlib, sys; sys.path.insert(0, sys.argv[1])
+script = importlib.import_module(sys.argv[2])
+try: script.main(["--help"])
+except SystemExit: pass
+assert not {"keras", "tensorflow", "matplotlib", "pandas", "sklearn", "gradio", "kaggle"} & set(sys.modules)
+"""
+COMMANDS = ["data", "runs", "plot", "report", "export", "draw"]
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "recognizer", *COMMANDS])
 def test_help_has_examples_a_word_on_every_option_and_the_exit_codes(name, tmp_path):
-    process = script(f"{name}.py", "--help", cwd=tmp_path)
-    assert process.returncode == 0
-    assert f"\n    python {name}.py" in process.stdout
+    module = {"train": "train", "predict": "predict", "recognizer": "recognizer.__main__"}.get(name)
+    module = module or f"recognizer.commands.{name}"
+    command = f"python -m recognizer {name}" if name in COMMANDS else f"python {name}.py"
+    command = "python -m recognizer" if name == "recognizer" else command
+    process = subprocess.run(
+        [sys.executable, "-c", LIGHT, str(ROOT), module], capture_output=True, text=True, timeout=60
+    )
+    assert process.returncode == 0, process.stderr
+    assert f"\n    {command}" in process.stdout
     assert "Exit codes: 0 done" in process.stdout
-    for action in importlib.import_module(name).parser()._actions:
+    for action in importlib.import_module(module).parser()._actions:
         assert action.help or action.choices, action
 
 
