@@ -5,7 +5,7 @@
     python -m recognizer runs --csv runs.csv            also as a CSV
     python -m recognizer runs diff single-1 single-2    which settings and which digits differ, with McNemar's test
 
-The best validation accuracy comes first.
+A damaged run is skipped with a warning on stderr.
 """
 
 from pathlib import Path

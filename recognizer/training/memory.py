@@ -2,13 +2,11 @@
 
 
 def smaller_batches(settings, folder=None):
-    """Returns what the user can do if memory runs out. folder: that of the run, if it exists already."""
+    """Returns what to do, as the rest of a line. folder: that of the run, if it exists already."""
     size, replicas = settings["batch_size"], settings["replicas"]
     half = size // 2 // replicas * replicas
     smaller = f"--batch-size {half} (it is {size})" if half else "a smaller net"
+    close = "close other programs that use this machine's memory or its GPU's"
     if folder is None:
-        return f"try {smaller}, or close other programs that use this machine's memory or its GPU's"
-    return (
-        f"close other programs that use this machine's memory or its GPU's, and go on with python train.py "
-        f"--run {folder.name} --resume; or start a new run with {smaller}"
-    )
+        return f"try {smaller}, or {close}"
+    return f"{close}, and go on with python train.py --run {folder.name} --resume; or start a new run with {smaller}"
