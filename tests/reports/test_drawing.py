@@ -156,6 +156,6 @@ def test_digits_drawn_in_a_browser_are_read(reader):
         assert right >= 18, read
         server.send_signal(signal.SIGINT)
         out, err = server.communicate(timeout=10)
-        assert (server.returncode, out, err) == (130, "", "\ndraw.py: interrupted\n")
+        assert (server.returncode, out, err) == (130, "", "\nrecognizer: interrupted\n")
     finally:
         server.kill()
