@@ -58,10 +58,10 @@ def main(argv=None):
     submission.write_all(out, test, files, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
     preview = submission.beside(out, "preview.png")
     print(f"Predicted {len(test.x):,} images ({test.origin}) with {name}; the first of them: {preview}")
-    submission.print_accuracy(folders, configs, test, predicted, leaked)
     if files is not None:
         print(f"Predictions: {out}")
         return
+    submission.print_accuracy(folders, configs, test, predicted, leaked)
     submission.print_submission(out, test, leaked)
     if test.kaggle and not leaked:
         submission.write_where_kaggle_expects_it(out, predicted)

@@ -81,7 +81,7 @@ def _add_arithmetic(group):
 
 
 def _add_run(group):
-    group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ...)")
+    group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ..., or MODEL-1)")
     group.add_argument("--resume", action="store_true", help="go on with run NAME, or with the newest unfinished one")
     group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
     group.add_argument(
@@ -165,8 +165,9 @@ def refuse_others(arguments, option, does):
     given = [
         key for key, value in vars(arguments).items() if value is not None and value is not False and key not in allowed
     ]
+    by_name = "; its name is given by --run" if option == "resume" and arguments.recipe else ""
     if given:
-        raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}")
+        raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}{by_name}")
 
 
 def check(arguments):

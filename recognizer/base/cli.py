@@ -4,8 +4,10 @@ Imports the standard library only, so that `--help` and a mistyped option answer
 """
 
 import argparse
+import difflib
 import gc
 import os
+import re
 import signal
 import sys
 import traceback
@@ -38,6 +40,9 @@ class Parser(argparse.ArgumentParser):
         return super().parse_args(*arguments)
 
     def error(self, message):
+        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
+            close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
+            message += f"; did you mean {close[0]}?" * bool(close)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 

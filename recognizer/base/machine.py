@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import importlib
-import os
 import platform
 import re
 import subprocess
@@ -60,11 +59,6 @@ def processor_name(cpuinfo="/proc/cpuinfo"):
         if sys.platform == "darwin":
             sysctl = ["sysctl", "-n", "machdep.cpu.brand_string"]
             return subprocess.run(sysctl, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-        if os.name == "nt":
-            import winreg
-
-            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"HARDWARE\DESCRIPTION\System\CentralProcessor\0") as key:
-                return winreg.QueryValueEx(key, "ProcessorNameString")[0].strip()
         if model := re.search(r"^model name\s*: *(.+)$", Path(cpuinfo).read_text(), re.MULTILINE):
             return model[1].strip()
     return platform.processor() or platform.machine()

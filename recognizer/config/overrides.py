@@ -117,6 +117,7 @@ def parse_override(text):
     Raises UserError if there is no "=", and for an infinite number or NaN.
     """
     key, equals, value = text.partition("=")
+    key = "schedule.learning_rate" if key == "learning_rate" else key
     if not equals or not key:
         raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}")
     if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):

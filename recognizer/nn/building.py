@@ -10,7 +10,7 @@ import keras
 import models
 from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.reasons import place, reason
-from recognizer.base.words import choose_name
+from recognizer.base.words import choose_name, hyphens
 from recognizer.nn import copies, flip_classes, saved_net
 from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
@@ -27,7 +27,7 @@ def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
 
     Raises UserError if there is no such architecture or argument, or if it cannot be built or is no net for digits.
     """
-    name = choose_name("architecture", name, ARCHITECTURES)
+    name = _registered(name)
     function = ARCHITECTURES[name]
     _check_arguments(name, arguments)
     with _globals(seed, precision):
@@ -52,11 +52,18 @@ def all_arguments(name, arguments, statistics):
     statistics: a function that returns the training pixels' mean and standard deviation; it is called if `mean` and
         `std` are arguments.
     """
-    takes = inspect.signature(ARCHITECTURES[choose_name("architecture", name, ARCHITECTURES)]).parameters
+    takes = inspect.signature(ARCHITECTURES[_registered(name)]).parameters
     defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
     if "mean" in takes and "std" in takes:
         defaults |= zip(("mean", "std"), statistics(), strict=True)
     return defaults | arguments
+
+
+def _registered(name):
+    """Returns the name of an architecture as it is in ARCHITECTURES. Raises UserError if there is none of that name."""
+    if hyphens(name) not in ARCHITECTURES and callable(getattr(models, name.replace("-", "_"), None)):
+        raise UserError(f"no architecture {name!r}: models.py has a function of this name, without @architecture above")
+    return choose_name("architecture", name, ARCHITECTURES)
 
 
 @contextlib.contextmanager

@@ -69,7 +69,12 @@ def curves(logs, steps, finals, title, validation="validation"):
     keys = ["accuracy", *["val_accuracy"] * (validation == "validation")]
     errors = [1 - row[key] for log in logs for row in log for key in keys if key in row]
     errors += [1 - share for _, share in finals]
-    accuracy.set(ylabel="accuracy", ylim=(1 - min(1, 3 * float(np.median(errors)) + 1e-3), 1))
+    last = [1 - log[-1][key] for log in logs for key in keys if key in log[-1]]  # always in view
+    lowest = 1 - min(1, max(3 * float(np.median(errors)) + 1e-3, 1.1 * max(last)))
+    accuracy.set(ylabel="accuracy", ylim=(lowest, 1))
+    for line in accuracy.lines:
+        if max(line.get_ydata()) < lowest and not line.get_label().startswith("_"):
+            line.set_label(f"{line.get_label()} (below {lowest:.0%})")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     rate.set(xlabel="epoch", ylabel="learning rate", xlim=(0, None), ylim=(0, None))
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -131,7 +136,8 @@ def confusion_matrix(labels, predicted, title, in_percent=False):
     np.add.at(counts, (labels, predicted), 1)
     wrong = counts * (1 - np.eye(10))  # only mistakes are shaded: the diagonal would drown them
     figure, axes = new_figure((6, 6))
-    axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(), 1) * 2)
+    shade = wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1) if in_percent else wrong
+    axes.imshow(shade, cmap="Blues", vmin=0, vmax=2 * (shade.max() or 1))
     for label, guess in zip(*np.nonzero(counts), strict=True):
         count = counts[label, guess]
         cell = f"{100 * count / counts[label].sum():.1f}" if in_percent else f"{count:,}"
@@ -147,6 +153,7 @@ def confusion_matrix(labels, predicted, title, in_percent=False):
 
 def digit_grid(x, captions, columns, title):
     """A grid of digits with a caption under each. x: (n, 28, 28) in 0..255."""
+    columns = min(columns, max(3, len(x)))  # the title needs some width
     rows = max(1, -(-len(x) // columns))
     lines = max([caption.count("\n") + 1 for caption in captions], default=1)
     high = 28 + 5 + 7 * lines  # pixels of a row with its captions

@@ -75,7 +75,9 @@ def _score_rows(result):
         rows.append((f"{part} accuracy", f"{score['accuracy']:.2%}", note))
         rows.append((f"{part} loss", f"{score['loss']:.4f}", "mean cross-entropy"))
         if "calibration_error" in score:
-            rows.append((f"{part} calibration error", f"{score['calibration_error']:.2%}", "expected"))
+            rows.append(
+                (f"{part} calibration error", f"{score['calibration_error']:.2%}", "mean gap, sureness to accuracy")
+            )
     return rows
 
 

@@ -234,7 +234,8 @@ def find(name):
     """Returns the folder of an existing run. Raises UserError if there is none of this name."""
     folder = named(name)
     if not (folder / "config.json").is_file():
-        raise UserError(f"no run {name!r} in {RUNS}/; there are: {', '.join(sorted(names())) or 'none'}")
+        image = f" (an image is predicted by --images {name})" if Path(name).is_file() else ""
+        raise UserError(f"no run {name!r} in {RUNS}/{image}; there are: {', '.join(sorted(names())) or 'none'}")
     return folder
 
 

@@ -166,6 +166,8 @@ def print_copies(hashes, rows, validation_rows):
 
 
 def print_plan(plan):
+    from recognizer.nn import batch_norm
+
     rows = len(plan.trainers[0].rows)
     print(f"Recipe: {plan.config['recipe']}, {rows:,} rows to train on")
     seconds = 0
@@ -175,8 +177,12 @@ def print_plan(plan):
         epochs = f"{settings['epochs']} epochs" if settings["epochs"] > 1 else "1 epoch"
         size, parameters = settings["batch_size"], trainer.model.count_params()
         passes = steps * size / rows
-        note = f" ({passes:.2g} passes over the rows)" if abs(passes - 1) > 0.05 else ""
+        note = f" ({passes:.2g} passes over the rows each)" if abs(passes - 1) > 0.05 else ""
         print(f"        {nets} of {parameters:,} parameters ({settings['model']}), ", end="")
         print(f"{epochs} of {steps:,} steps of {size} images{note}")
+        if batch_norm.lags(trainer.model.network, steps * settings["epochs"]) and not settings["update_bn"]:
+            print(
+                "        so few steps leave batch norm's moving statistics behind: --set update_bn=50 recomputes them"
+            )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        about {duration(seconds)}, by the first steps")
