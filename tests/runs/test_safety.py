@@ -55,7 +55,10 @@ def assert_same_run(first, second):
     assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
 
 
-@pytest.mark.parametrize("kind", RUNS)
+SLOW = ("averaged", "bagged")  # the other kinds of memory take half as long
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in RUNS])
 def test_a_run_that_dies_at_any_write_goes_on_and_ends_as_if_it_had_not(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = [*RUNS[kind], *SHORT]
