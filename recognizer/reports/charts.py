@@ -54,7 +54,7 @@ def curves(logs, steps, finals, title, validation="validation"):
         marker = "." if len(log) < 3 else None
         at = np.array([row["step"] for row in by_step]) / math.ceil(by_step[-1]["step"] / len(log))
         means = running_mean([row["loss"] for row in by_step])
-        loss.plot(at, means, color=ORANGE, lw=0.8, alpha=0.5, label=None if net else "training, by step (running mean)")
+        loss.plot(at, means, color=ORANGE, lw=0.8, alpha=0.5, label=None if net else "training, by step")
         rate.plot(at, [row["learning_rate"] for row in by_step], color=GREY, **style)
         for prefix, label, color, line in kinds:
             for axes, key in ((loss, "loss"), (accuracy, "accuracy")):
