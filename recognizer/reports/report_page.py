@@ -76,7 +76,7 @@ def _score_rows(result):
         rows.append((f"{part} loss", f"{score['loss']:.4f}", "mean cross-entropy"))
         if "calibration_error" in score:
             rows.append(
-                (f"{part} calibration error", f"{score['calibration_error']:.2%}", "mean gap between confidence and accuracy")
+                (f"{part} calibration error", f"{score['calibration_error']:.2%}", "confidence beside accuracy")
             )
     return rows
 
