@@ -50,10 +50,8 @@ PAIR = Rule("[low, high]", lambda value: NUMBERS.valid(value) and len(value) == 
 SIDES = Rule("[low, high] pixels, from 1 on", lambda value: PAIR.valid(value) and 1 <= value[0] <= value[1])
 
 OURS = {"elastic_alpha", "elastic_sigma", "erasing_range", "mixup_alpha"}  # not ImageDataGenerator's
-KERAS_ONLY = [
-    *("brightness_range", "channel_shift_range", "interpolation_order", "zca_whitening", "zca_epsilon"),
-    *("samplewise_center", "samplewise_std_normalization", "featurewise_center", "featurewise_std_normalization"),
-]
+KERAS_ONLY = ("brightness_range", "channel_shift_range", "interpolation_order")
+STANDARDIZING = ("featurewise_", "samplewise_", "zca_")  # how ImageDataGenerator's settings begin that are refused
 
 
 @dataclasses.dataclass(init=False)
@@ -93,16 +91,13 @@ class Augmentation:
     brightness_range: NULL | PAIR = None
     channel_shift_range: RANGE = 0.0
     interpolation_order: whole(0, 6) = 1
-    samplewise_center: FLAG = False
-    samplewise_std_normalization: FLAG = False
-    featurewise_center: FLAG = False
-    featurewise_std_normalization: FLAG = False
-    zca_whitening: FLAG = False
-    zca_epsilon: RANGE = 1e-6
 
     def __init__(self, **settings):
         rules = {field.name: field.type for field in dataclasses.fields(self)}
         for key, value in settings.items():
+            if key.startswith(STANDARDIZING):
+                told = "changes training images, not those that are predicted: use standardized() in the net instead"
+                raise UserError(f"augmentation.{key} {told}")
             rules[choose("augmentation setting", key, rules)].check(f"augmentation.{key}", value)
             setattr(self, key, value)
         if self.elastic_alpha and not self.elastic_sigma:
@@ -128,21 +123,7 @@ class Augmentation:
 
     def engine(self, name):
         """Returns the engine "batch" or "keras". Raises UserError if it cannot do what is set, or is not installed."""
-        return self.keras_engine if name == "keras" else BatchEngine(self)
-
-    @functools.cached_property
-    def keras_engine(self):
-        """The KerasEngine, which remembers what `fit` has found."""
-        return KerasEngine(self)
-
-    def fit(self, images):
-        """Takes from images, uint8 (n, 28, 28), what ZCA and the featurewise settings need.
-
-        As with ImageDataGenerator in a notebook, these change the training batches alone. A net that should
-        standardise digits when it predicts, too, needs a layer for it (`standardized` in models.py).
-        """
-        if LEARNED & self.keras_only.keys():
-            self.keras_engine.generator.fit(images[..., None] / np.float32(255))
+        return KerasEngine(self) if name == "keras" else BatchEngine(self)
 
 
 # Parameters of each image
@@ -365,8 +346,6 @@ def mix(values, shares):
 # The parameters that ImageDataGenerator.apply_transform takes for what both engines do, and all that `draw` draws.
 AFFINE = ("theta", "tx", "ty", "shear", "zx", "zy", "flip_horizontal", "flip_vertical")
 DRAWN = (*AFFINE, "channel_shift_intensity", "brightness", *ERASED, "mixup")
-# The settings for which ImageDataGenerator needs statistics of the training images.
-LEARNED = {"featurewise_center", "featurewise_std_normalization", "zca_whitening"}
 
 
 class KerasEngine:
@@ -416,4 +395,4 @@ class KerasEngine:
             image = scipy.ndimage.map_coordinates(image[..., 0], points, order=1, **edges)[..., None]
         if self.settings.erasing_range:
             image[in_rectangle(*(own[key] for key in ERASED), image.shape[:2])] = 0
-        return self.generator.standardize(image).astype(np.float32)
+        return image.astype(np.float32)

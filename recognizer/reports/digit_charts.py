@@ -25,7 +25,6 @@ def augmented(name, config, images, seed):
     for i in range(6):
         settings = kinds[i % len(kinds)]
         augmentation = Augmentation(**settings["augmentation"])
-        augmentation.fit(images.x)
         form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
         flips = flip_classes.checked(settings)
         views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # the columns show one after the other

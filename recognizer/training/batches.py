@@ -73,7 +73,6 @@ class TrainingBatches:
         self.settings, self.net, self.images, self.rows = settings, net, images, rows
         self.augmentation = Augmentation(**settings["augmentation"])
         self.engine = self.augmentation.engine(settings["augment_engine"])
-        self.augmentation.fit(images.x[rows])
         self.flips = settings["joint_flips"]
         self.steps = steps_per_epoch(settings, len(rows))
         self._draw(0)  # Keras looks at a batch before the first epoch begins

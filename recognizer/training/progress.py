@@ -7,8 +7,6 @@ import keras
 
 from recognizer.base.words import duration
 
-INTERVAL = 0.2  # seconds between two changes of the bar
-
 
 class Progress(keras.callbacks.Callback):
     """Prints the progress of a net, and the time left for all nets.
@@ -40,12 +38,10 @@ class Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         now, done = time.perf_counter(), self.epoch * self.steps + min(batch + 1, self.steps)
         if self.started is None:  # the first step compiles
-            self.started, self.first, self.shown = now, done, now
-        elif self.bar and now - self.shown > INTERVAL:
-            self.shown = now
+            self.started, self.first = now, done
+        elif self.bar:
             told = f"{self._left(now, done)} left  {self._metrics(logs)}"
             self.bar.update(self.task, completed=done, description=self._where(), told=told)
-            self.bar.refresh()
 
     def on_epoch_end(self, epoch, logs=None):
         if self.show_validation and "val_accuracy" in logs:
@@ -83,6 +79,6 @@ def _bar(total):
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[told]}")
-    bar = Progress(*columns, transient=True, auto_refresh=False)
+    bar = Progress(*columns, transient=True)
     bar.start()
     return bar, bar.add_task("", total=total, told="")
