@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from recognizer.nn import batch_norm, layers
+from recognizer.nn import batch_norm, building, layers
 
 
 def test_statistics_taken_anew_are_the_means_over_the_batches_given(digits):
@@ -21,3 +21,9 @@ def test_statistics_taken_anew_are_the_means_over_the_batches_given(digits):
     normalised = (x - x.mean()) / x.std()
     pooled = normalised.reshape(256, 7, 4, 7, 4).mean((2, 4)).reshape(256, 49)
     np.testing.assert_allclose(last.moving_mean, pooled.mean(0), atol=0.02)  # each batch is normalised by itself
+
+
+def test_statistics_lag_behind_after_few_steps_at_a_high_momentum():
+    for momentum, steps, expected in ((0.99, 100, True), (0.99, 500, False), (0.9, 100, False)):
+        assert batch_norm.lags(building.build("quick", momentum=momentum), steps) == expected
+    assert not batch_norm.lags(building.build("linear"), 1)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import models
 from recognizer.base.errors import UserError
 from recognizer.nn import building
 
@@ -48,3 +49,9 @@ def test_an_architecture_of_the_wrong_form_or_with_a_wrong_argument_is_refused()
             building.build("wrong")
     finally:
         del building.ARCHITECTURES["wrong"]
+
+
+def test_a_function_without_its_decorator_is_told(monkeypatch):
+    monkeypatch.setattr(models, "mine", lambda: None, raising=False)
+    with pytest.raises(UserError, match="a function of this name, without @architecture"):
+        building.build("mine")

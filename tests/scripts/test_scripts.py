@@ -450,11 +450,20 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
     for arguments, told in (
         (["grenhol"], "did you mean 'grenholm'"),
         (["--set", "epocs=3"], "did you mean 'epochs'"),
-        (["--epochz", "3"], "--epochz"),
+        (["--epochz", "3"], "--epochz; did you mean --epochs?"),
+        (["--set", "learning_rate=fast"], "schedule.learning_rate must be a number"),
+        (["quick-1", "--resume"], "leave out recipe; its name is given by --run"),
         (["--seed", "-1"], "--seed"),
         (["--epochs", "0"], "epochs"),
     ):
         assert_one_line_error(script("train.py", *arguments, cwd=tmp_path), told)
+
+
+def test_a_net_whose_batch_norm_will_lag_is_told_before_training(tmp_path):
+    few = ["quick", "--check", "--data", "digits", "--set", "steps_per_epoch=20", "--set", "model_config.momentum=0.99"]
+    told = "leave batch norm's moving statistics behind"
+    assert told in script("train.py", *few, cwd=tmp_path).stdout
+    assert told not in script("train.py", *few, "--set", "update_bn=5", cwd=tmp_path).stdout
 
 
 LIGHT = """
