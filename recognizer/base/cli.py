@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
             close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
-            message += f"; did you mean {close[0]}?" * bool(close)
+            message += "".join(f"; did you mean {name}?" for name in close)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
