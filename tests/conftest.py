@@ -28,7 +28,7 @@ TINY = ["--epochs", "2", "--set", "steps_per_epoch=5", "--set", "min_steps_per_e
 
 def script(name, *arguments, cwd, timeout=300, **environment):
     """Runs a script, or a command of `python -m recognizer`; returns the finished process with its output as text."""
-    what = [str(ROOT / name)] if name.endswith(".py") else ["-m", "recognizer", name]
+    what = [str(ROOT / name)] if str(name).endswith(".py") else ["-m", "recognizer", name]
     command = [sys.executable, *what, *map(str, arguments)]
     environment = os.environ | environment
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
