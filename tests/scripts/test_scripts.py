@@ -426,7 +426,7 @@ from recognizer.runs import summary
 line = summary.net_line
 def net_line(result, nets):
     memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
-    return f"{line(result, nets)}\nRSS {memory}"
+    return f"{line(result, nets)}\\nRSS {memory}"
 summary.net_line = net_line
 train.main(["deotte", "--nets", "7", "--epochs", "1", "--set", "steps_per_epoch=5", "--data", "digits"])
 """
