@@ -14,7 +14,7 @@ Then: python predict.py
 """
 
 from recognizer.base import cli
-from recognizer.base.errors import Terminated, UserError, enough_memory
+from recognizer.base.errors import Terminated, UserError
 from recognizer.config.overrides import all_recipes, config_from_arguments
 
 
@@ -136,7 +136,7 @@ def main(argv=None):
 def started(arguments):
     """Makes a new run; returns (config, folder, digits, Trainers)."""
     from recognizer.runs import run_folder
-    from recognizer.training import memory, plan
+    from recognizer.training import plan
 
     if arguments.repeat:
         refuse_others(arguments, "repeat", "is")
@@ -146,8 +146,7 @@ def started(arguments):
         config, source, name = config_from_arguments(arguments)
     if arguments.run and run_folder.named(arguments.run).exists():
         raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
-    with enough_memory(memory.smaller_batches(config)):
-        prepared = plan.prepared(config, source)
+    prepared = plan.prepared(config, source)
     return config, plan.create(prepared, arguments.run, name), prepared.digits, prepared.trainers
 
 
@@ -172,11 +171,10 @@ def refuse_others(arguments, option, does):
 
 def check(arguments):
     """Tries the nets that would be trained, and prints what they are; makes no run."""
-    from recognizer.training import memory, plan
+    from recognizer.training import plan
 
     config, source, _ = config_from_arguments(arguments)
-    with enough_memory(memory.smaller_batches(config)):
-        prepared = plan.prepared(config, source)
+    prepared = plan.prepared(config, source)
     from recognizer.training import trial
 
     for trainer in prepared.trainers:

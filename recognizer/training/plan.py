@@ -7,12 +7,13 @@ import sys
 import numpy as np
 
 from recognizer.base import environment, gpu_advice, machine
-from recognizer.base.errors import UserError
+from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.words import duration
 from recognizer.config import members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
 from recognizer.runs import run_folder
+from recognizer.training.memory import smaller_batches
 
 
 @dataclasses.dataclass
@@ -35,20 +36,21 @@ class Plan:
 def prepared(config, source):
     """Loads the data, completes the settings by it, tries a net of each kind, and prints the plan; returns the Plan.
 
-    Raises UserError for data, settings or nets that cannot be used.
+    Raises UserError for data, settings or nets that cannot be used, or if memory runs out.
     """
     environment.choose_threads(config)
-    digits = sources.load(source)
-    print_data(digits)
-    environment.import_keras(config["deterministic"])
-    gpu_advice.print_advice()
-    complete(config, digits)
-    hashes = digits.train.image_hashes()
-    rows, validation_rows = streams.split_rows(config, 1, len(digits.train.x))
-    print_copies(hashes, rows, validation_rows)
-    plan = Plan(config, digits, hashes, tried(config, digits))
-    print_plan(plan)
-    return plan
+    with enough_memory(smaller_batches(config)):
+        digits = sources.load(source)
+        print_data(digits)
+        environment.import_keras(config["deterministic"])
+        gpu_advice.print_advice()
+        complete(config, digits)
+        hashes = digits.train.image_hashes()
+        rows, validation_rows = streams.split_rows(config, 1, len(digits.train.x))
+        print_copies(hashes, rows, validation_rows)
+        plan = Plan(config, digits, hashes, tried(config, digits))
+        print_plan(plan)
+        return plan
 
 
 def complete(config, digits):
@@ -138,9 +140,8 @@ def resumed(name, source):
 def recorded(name):
     """Returns (settings, data source) of the run to be repeated."""
     config = run_folder.read_config(run_folder.find(name))
-    others = ("augment_engine", "precision", "seed", "deterministic", "tensorboard", "steps_per_call")
-    settings = {key: config[key] for key in ("recipe", *schema.DEFAULTS, *others) if key in config}
-    return settings, config["data"]["source"]
+    keys = ("recipe", *schema.DEFAULTS, *schema.RUN_SETTINGS, "steps_per_call")
+    return {key: config[key] for key in keys if key in config}, config["data"]["source"]
 
 
 def print_data(digits):

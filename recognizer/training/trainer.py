@@ -248,8 +248,7 @@ def fit_nets(config, folder, digits, trainers=None, verbose=None):
 
     trainers: a Trainer for each of members.kinds, which have begun; None: to be made here.
     """
-    kinds = members.kinds(config)
-    trainers = trainers or [Trainer(settings, digits) for settings in kinds]
+    trainers = trainers or [Trainer(settings, digits) for settings in members.kinds(config)]
     net = 0
     while trainers:
         trainer = trainers.pop(0)  # what a kind has compiled is not needed for the next
