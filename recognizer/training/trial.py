@@ -113,7 +113,7 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
         return  # a net that draws random numbers when it predicts
     if (apart := np.abs(loaded - expected).max()) > APART:
         changed = f"{told} predicts differently after it is saved and loaded (by up to {apart:.2g})"
-        raise UserError(f"{changed}: get_config() of its layers must return all arguments that they compute with")
+        general = "get_config() of its layers must return all arguments that they compute with"
+        raise UserError(f"{changed}: {building.lacking_arguments(own) or general}")
     if (apart := np.abs(rounded - loaded).mean()) > ROUNDED[precision]:
-        changed = f"{told} predicts differently in {precision} (by {apart:.2g} on average)"
-        raise UserError(f"{changed}: use --precision float32")
+        raise UserError(f"{told} predicts differently in {precision} (by {apart:.2g} on average)")
