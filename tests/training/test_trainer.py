@@ -122,9 +122,8 @@ def trainer_of(net, name="adam", replicas=1, **arguments):
     return trainer
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("grenholm",))) for n in recipes.RECIPES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe_in_gpu):
     for kind in members.kinds(resolve(name)):
         config = kind | {"seed": 1, "precision": "float32"}
@@ -327,7 +326,7 @@ for ending in ("classes", "activation", "nested", "nested softmax", "softmax", "
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def test_a_confidently_wrong_net_has_its_gradient_however_many_replicas(backend):
     pytest.importorskip(backend)
     process = subprocess.run(
@@ -573,6 +572,7 @@ for where, several in (("forward", 1), ("gradients", 1), ("gradients", 4)):
 """
 
 
+@pytest.mark.slow
 def test_a_step_that_overflows_under_jax_is_as_if_it_had_not_been():
     pytest.importorskip("jax")
     process = subprocess.run(
