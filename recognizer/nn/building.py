@@ -72,7 +72,7 @@ def _recorded(name, key, value):
     try:
         return json.loads(json.dumps(value, allow_nan=False, default=number))
     except (TypeError, ValueError):
-        kind = getattr(value, "__name__", type(value).__name__)
+        kind = repr(value) if isinstance(value, float) else getattr(value, "__name__", type(value).__name__)
         told = f"architecture {name!r}: {key}={kind} is no JSON, as a run's config.json keeps it"
         by_name = getattr(value, "__module__", "").startswith("keras.src.activations")
         instead = f"write {key}={kind!r}" if by_name else "give a name or a number, and make the object in the function"
@@ -151,6 +151,11 @@ def _complete(model):
 def _check_saving(name, model):
     """Raises an error if a model cannot be saved and made again, which would be found only after training."""
     saved_net.check_classes(copies.plain_config(model))
+    for layer in model._flatten_layers():
+        activation = getattr(layer, "activation", None)
+        if isinstance(activation, keras.Layer) and not activation.built:
+            kind = type(activation).__name__
+            raise ValueError(f"{kind} has weights, which Keras does not save in an activation: write {kind}() after it")
     try:
         copies.plain(model)
     except Exception as error:
@@ -160,10 +165,12 @@ def _check_saving(name, model):
 
 
 def lacking_arguments(model):
-    """Returns a text about the first layer whose get_config() lacks arguments of its __init__, or ""."""
+    """Returns a text about the first layer that Keras cannot make again with its arguments, or ""."""
     for layer in model._flatten_layers():
         kind = type(layer)
         if kind in _own_classes(kind):
+            if isinstance(layer, keras.Sequential):  # which is given its layers again
+                return f"{kind.__name__} subclasses keras.Sequential: make it by a function that returns a Sequential"
             parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
             names = {one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
             kept = layer.get_config().keys()

@@ -482,7 +482,13 @@ def forty_leaky_relu():
 def forty_regularized(l1=1e-5, l2=1e-4):
     both = keras.regularizers.L1L2(l1, l2)
     return keras.Sequential(
-        [images(), Conv2D(4, 3, strides=2, kernel_regularizer="l2"), Flatten(), Dense(8, bias_regularizer=both), classes()]
+        [
+            images(),
+            Conv2D(4, 3, strides=2, kernel_regularizer="l2"),
+            Flatten(),
+            Dense(8, bias_regularizer=both),
+            classes(),
+        ]
     )
 
 
