@@ -64,9 +64,10 @@ def import_keras(deterministic=False):
 
             keras.distribution.list_devices()
             if installed("tensorflow"):  # Keras on JAX imports it too, when it saves or copies a layer
-                tensorflow = importlib.import_module("tensorflow")
+                import tensorflow as tf
+
                 if deterministic:
-                    tensorflow.config.experimental.enable_op_determinism()
+                    tf.config.experimental.enable_op_determinism()
     except ImportError as error:
         raise UserError(f"Keras cannot be imported ({error}): {INSTALL}") from error
     if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
