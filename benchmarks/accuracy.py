@@ -323,25 +323,19 @@ def committee_of(name, data, records):
 
 def plot():
     """Draws the recipes whose figures are kept, with what others reported; returns the picture's path."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     from recognizer.reports import charts
 
     recipes = list(points())
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = charts.new_figure((8, 5))
     for _, accuracy, seconds, tested in recipes:
         axes.plot(seconds, 1 - accuracy, "o", color=charts.BLUE, markerfacecolor=charts.BLUE if tested else "none")
     draw_reported(axes)
     axes.set(xscale="log", yscale="log", xlabel="training time on two cores", ylabel="accuracy")
-    axes.set_ylim(0.2, 0.0013)
-    axes.yaxis.set_major_locator(FixedLocator([0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{1 - error:.1%}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator([1, 10, 60, 600, 3600, 36_000]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min")))
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(ylim=(0.2, 0.0013), yticks=[0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002])
+    axes.set(xticks=[10, 60, 600, 3600, 36_000])
+    axes.yaxis.set_major_formatter(lambda error, _: f"{1 - error:.1%}")
+    axes.xaxis.set_major_formatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min"))
+    axes.minorticks_off()
     axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
     draw_names(figure, axes, recipes)
     return charts.save(figure, HERE / "accuracy.png")
