@@ -33,6 +33,7 @@ from recognizer.base.words import duration
 from recognizer.data import sources
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_predictions
+from recognizer.runs.summary import accuracy_lines
 
 KEPT = HERE / "results" / "accuracy"
 UNIT = 1000  # probabilities are stored as integers: thousandths
@@ -98,7 +99,7 @@ def run(recipe, data, seed, name, options):
     if not run_folder.is_finished(folder):
         train(folder, new, lambda: keep(folder, kept, name, source))
     keep(folder, kept, name, source)
-    print(summary(title, read_json(kept)), flush=True)
+    print(f"{title}:", *accuracy_lines(read_json(kept)["result"]), sep="\n", flush=True)
 
 
 def train(folder, new, keep_nets):
@@ -118,16 +119,6 @@ def train(folder, new, keep_nets):
         process.wait()
     if process.returncode:
         raise UserError(f"{folder.name}: train.py ended with exit code {process.returncode}")
-
-
-def summary(title, record):
-    """Returns a finished run's accuracies as one line."""
-    result = record["result"]
-    parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
-    if len(record["nets"]) > 1:
-        both = [key for key in ("ensemble_validation", "ensemble_test") if key in result]
-        parts += [f"{key} {result[key]['accuracy']:.3%}" for key in both]
-    return f"{title}: {', '.join(parts)}, {duration(result['seconds'])}"
 
 
 def keep(folder, kept, name, source):
@@ -269,8 +260,7 @@ def split_by_writers(mnist, tuning, out, first, last):
     left out.
     """
     images = sources.load(mnist).train
-    wanted = {image.tobytes() for image in sources.load(tuning).train.x}
-    rows = np.array([i for i, image in enumerate(images.x) if image.tobytes() in wanted])
+    rows = np.flatnonzero(np.isin(images.image_hashes(), sources.load(tuning).train.image_hashes()))
     test = rows[(rows >= first) & (rows < last)]
     train = rows[(rows < first - 200) | (rows >= last + 200)]
     parts = dict(x_train=images.x[train], y_train=images.y[train], x_test=images.x[test], y_test=images.y[test])
@@ -371,14 +361,8 @@ def draw_names(figure, axes, recipes):
     places = list(itertools.product(((6, 3), (6, -11), (6, 14), (6, -22)), ("left", "right")))
     for name, accuracy, seconds, _ in sorted(recipes, key=lambda point: -point[1]):
         for (across, up), side in places:
-            text = axes.annotate(
-                name,
-                (seconds, 1 - accuracy),
-                xytext=(across if side == "left" else -across, up),
-                textcoords="offset points",
-                color=charts.BLUE,
-                ha=side,
-            )
+            offset = dict(xytext=(across if side == "left" else -across, up), textcoords="offset points", ha=side)
+            text = axes.annotate(name, (seconds, 1 - accuracy), color=charts.BLUE, **offset)
             box = text.get_window_extent(canvas.get_renderer())
             if not any(box.overlaps(other) for other in taken):
                 break

@@ -9,6 +9,7 @@ over the rounds, a ratio that of medians. PyTorch is measured where it is instal
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -115,16 +116,13 @@ def in_turn(workers, rounds):
 
 
 def ways(what, recipe, batch_size, arguments, keras_ways, torch_ways=(), rows=None):
-    workers = {
-        KERAS_WAYS[way]: lambda way=way: Worker("keras_ways.py", what, way, recipe, batch_size, arguments, rows)
-        for way in keras_ways
-    }
+    scripts = [(KERAS_WAYS[way], "keras_ways.py", way) for way in keras_ways]
     if importlib.util.find_spec("torch"):
-        for way in torch_ways:
-            workers[f"PyTorch {way}"] = lambda way=way: Worker(
-                "torch_ways.py", what, way, recipe, batch_size, arguments, rows
-            )
-    return workers
+        scripts += [(f"PyTorch {way}", "torch_ways.py", way) for way in torch_ways]
+    return {
+        name: functools.partial(Worker, file, what, way, recipe, batch_size, arguments, rows)
+        for name, file, way in scripts
+    }
 
 
 def timing_table(title, values, note="", unit="images/s", digits=0):
@@ -188,7 +186,7 @@ def prediction(arguments):
     rows = 28_000
 
     workers = {
-        name: lambda size=size: Worker("keras_ways.py", "predict", "notebook", "deotte", size, arguments, rows)
+        name: functools.partial(Worker, "keras_ways.py", "predict", "notebook", "deotte", size, arguments, rows)
         for name, size in (("model.predict of plain Keras", 32), ("the same, batch_size=512", 512))
     }
     workers |= ways("predict", "deotte", 512, arguments, ("ours", "ours float32"), ("float32", "bfloat16"), rows)
@@ -344,12 +342,12 @@ def kernels(arguments):
 def scaling(arguments):
     """How time and memory grow: ours, Deotte's net."""
     by_size = {
-        f"batch {size}": lambda size=size: Worker("keras_ways.py", "train", "ours", "deotte", size, arguments)
+        f"batch {size}": functools.partial(Worker, "keras_ways.py", "train", "ours", "deotte", size, arguments)
         for size in (16, 32, 64, 128, 256, 512)
     }
     n = len(sources.load(arguments.data).train.x)
     by_rows = {
-        f"{rows:,} images": lambda rows=rows: Worker("keras_ways.py", "train", "ours", "deotte", 64, arguments, rows)
+        f"{rows:,} images": functools.partial(Worker, "keras_ways.py", "train", "ours", "deotte", 64, arguments, rows)
         for rows in (n // 4, n // 2, n)
     }
     return [
@@ -411,10 +409,9 @@ def fifteen_nets(arguments, nets=15):
 
 def resident(pid):
     """Bytes of memory that a process holds now; 0 where the system does not tell."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
+    return 0
 
 
 def gpu(arguments):
@@ -426,9 +423,8 @@ def gpu(arguments):
     for batch_size in (64, 256):
         workers = ways("train", "deotte", batch_size, arguments, (), TORCH_WAYS)
         if importlib.util.find_spec("jax"):
-            workers["ours (JAX)"] = lambda size=batch_size: Worker(
-                "keras_ways.py", "train", "ours", "deotte", size, arguments, KERAS_BACKEND="jax"
-            )
+            ours = ("keras_ways.py", "train", "ours", "deotte", batch_size, arguments)
+            workers["ours (JAX)"] = functools.partial(Worker, *ours, KERAS_BACKEND="jax")
         tables.append(timing_table(f"`deotte` on {name}, batch {batch_size}", in_turn(workers, arguments.rounds)))
     return tables
 
