@@ -30,7 +30,7 @@ import numpy as np
 
 from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
-from recognizer.base.files import read_json, remove_temporaries, whole_file, write_json
+from recognizer.base.files import read_json, remove_temporaries, write_bytes, write_json
 from recognizer.base.reasons import reason
 from recognizer.config import checks, earlier, schedules, schema
 from recognizer.data import sources
@@ -80,8 +80,7 @@ def _write_new(folder, config, seen):
     folder.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()  # written by Python, whose errors give the system's reason; NumPy's do not
     np.save(content, np.unique(seen))
-    with whole_file(folder / "seen.npy") as temporary:
-        temporary.write_bytes(content.getvalue())
+    write_bytes(folder / "seen.npy", content.getvalue())
     write_json(folder / "config.json", config)
 
 
