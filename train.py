@@ -106,11 +106,13 @@ def main(argv=None):
     config, folder, digits, trainers = resumed(arguments) if arguments.resume else started(arguments)
 
     from recognizer.base import machine
+    from recognizer.config import members
     from recognizer.reports import report_page, run_pictures
     from recognizer.runs import compare, gathered, run_folder, summary
     from recognizer.training import trainer
 
-    print(f"Run:    {folder}, {machine.where()}, {config['precision']}")
+    precisions = dict.fromkeys(settings["precision"] for settings in members.kinds(config))
+    print(f"Run:    {folder}, {machine.where()}, {', '.join(precisions)}")
     try:
         with run_folder.locked(folder):
             run_folder.record_source(folder, config)

@@ -70,6 +70,7 @@ ADVICE = [
         "its from_config() should call keras.saving.deserialize_keras_object",
     ),
     (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
+    (r"singleton tf\.Variables", "make its layers and weights in __init__ or build(), not in call()"),
     (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
 ]
 

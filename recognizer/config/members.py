@@ -13,13 +13,18 @@ def member(config, net):
     a `model` of its own takes none of the run's `model_config`.
     """
     config = copy.deepcopy(config)
-    members = config["members"] or [{}]
-    own = members[(net - 1) * len(members) // config["nets"]]
-    if "model" in own:
+    settings = own(config, net)
+    if "model" in settings:
         config["model_config"] = {}
-    for key, value in own.items():
+    for key, value in settings.items():
         schema.override(config, key, value, schema.BY_NET)
     return config
+
+
+def own(config, net):
+    """Returns the one of a config's `members` that sets net `net` (from 1) apart; without members {}."""
+    members = config["members"] or [{}]
+    return members[(net - 1) * len(members) // config["nets"]]
 
 
 def kinds(config):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state  # Keras has no public name for it
 
 from recognizer.base.errors import UserError, refused
 from recognizer.base.words import hyphens
@@ -37,6 +38,9 @@ def try_net(trainer, net):
     check_outputs(outputs, told)
     with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
         trainer.begin(net)
+    if global_state.get_global_attribute("global_seed_generator") is not None:
+        do = "make a keras.random.SeedGenerator() in __init__, and give it as `seed`"
+        raise UserError(f"{told} draws random numbers without a seed, which cannot be repeated: {do}")
     copies.set_weights(own, [moved(weight) for weight in own.get_weights()])
     copies.set_weights(trainer.model.network, own.get_weights())
     own, plain = flip_classes.aggregated(own, flips), trainer.plain()
@@ -113,7 +117,7 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
         return  # a net that draws random numbers when it predicts
     if (apart := np.abs(loaded - expected).max()) > APART:
         changed = f"{told} predicts differently after it is saved and loaded (by up to {apart:.2g})"
-        raise UserError(f"{changed}: get_config() of its layers must return all arguments that they compute with")
+        general = "get_config() of its layers must return all arguments that they compute with"
+        raise UserError(f"{changed}: {building.lacking_arguments(own) or general}")
     if (apart := np.abs(rounded - loaded).mean()) > ROUNDED[precision]:
-        changed = f"{told} predicts differently in {precision} (by {apart:.2g} on average)"
-        raise UserError(f"{changed}: use --precision float32")
+        raise UserError(f"{told} predicts differently in {precision} (by {apart:.2g} on average)")
