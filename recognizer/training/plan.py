@@ -141,7 +141,8 @@ def create(plan, name, numbered):
         "commit": machine.commit(),
         "command": ["train.py", *sys.argv[1:]],
     }
-    return run_folder.create(name, numbered, plan.config, plan.hashes)
+    architectures = [trainer.architecture for trainer in plan.trainers]
+    return run_folder.create(name, numbered, plan.config, plan.hashes, architectures)
 
 
 def resumed(name, source):
@@ -161,6 +162,9 @@ def resumed(name, source):
     config.setdefault("steps_per_call", 1)  # of runs that are older than this setting
     environment.import_keras(config["deterministic"])
     gpu_advice.print_advice()
+    from recognizer.training import trial
+
+    trial.check_unchanged(folder, config, digits)
     return config, folder, digits
 
 
