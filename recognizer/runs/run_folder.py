@@ -33,7 +33,7 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_json, remove_temporaries, write_bytes, write_json
 from recognizer.base.reasons import reason
-from recognizer.config import checks, earlier, schedules, schema
+from recognizer.config import checks, earlier, keras_classes, schedules, schema
 from recognizer.data import sources
 
 RUNS = Path("runs")
@@ -138,6 +138,7 @@ def read_config(folder):
         schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
         schema.COUNT.check("steps_per_call", config.get("steps_per_call", 1))
         config["schedule"] = schedules.canonical(config["schedule"])
+        config |= {key: keras_classes.canonical(key, config[key]) for key in ("optimizer", "loss")}
         checks.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
