@@ -4,12 +4,16 @@ Imports the standard library only, so that `--help` and a mistyped option answer
 """
 
 import argparse
+import contextlib
 import difflib
 import gc
 import os
 import re
 import signal
+import socket
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -46,7 +50,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+STOP_WITHIN = 4  # seconds
 _received = []  # the signals that are to end the program
+_to_say = []  # what to say then, the innermost last
+_said = threading.Event()
 
 
 def _stop(signum, frame):
@@ -60,6 +67,50 @@ def stop_if_asked():
         raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Terminated
 
 
+@contextlib.contextmanager
+def stopping(told):
+    """Says `told` if a signal ends the program inside the block."""
+    _to_say.append(told)
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        raise type(stop)(told) from None
+    finally:
+        _to_say.pop()
+
+
+def _watch():
+    """Starts a thread that ends the process if it does not stop within STOP_WITHIN seconds of a signal.
+
+    Python handles a signal when TensorFlow or XLA return to it, after the step of a slow net or after compiling. Files
+    are written atomically, so that they are whole whenever the process ends.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    stderr = os.dup(2)  # the block of environment.quiet may have it elsewhere then
+    threading.Thread(target=_end, args=(reader, writer, stderr), daemon=True).start()
+    return before
+
+
+def _end(reader, writer, stderr):
+    while (number := reader.recv(1)[0]) not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    code, told = _ending(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+    told = _to_say[-1] if _to_say else told
+    time.sleep(STOP_WITHIN)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    if not _said.is_set():
+        os.write(stderr, f"\n{_program()}: {told}\n".encode())
+    os._exit(code)
+
+
+def _ending(stop):
+    """Returns the exit code of a KeyboardInterrupt or Terminated, and the word for it."""
+    return (143, "terminated") if issubclass(stop, Terminated) else (130, "interrupted")
+
+
 def run(main):
     """Calls a script's `main()` and exits: 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
 
@@ -68,6 +119,7 @@ def run(main):
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _stop)
+    before = _watch()
     try:
         with enough_memory(LACK_OF_MEMORY):
             code = main() or 0
@@ -75,8 +127,9 @@ def run(main):
         sys.stdout = None
         code = 1
     except (KeyboardInterrupt, Terminated) as stop:
-        code, told = (143, "terminated") if isinstance(stop, Terminated) else (130, "interrupted")
-        print(f"\n{_program()}: {str(stop) or told}", file=sys.stderr)
+        code, told = _ending(type(stop))
+        print(f"\n{_program()}: {str(stop) or told}", file=sys.stderr, flush=True)
+        _said.set()
     except Exception as error:
         line = _line(error)
         if not line:
@@ -85,6 +138,8 @@ def run(main):
             traceback.print_exception(error)
         print(f"{_program()}: {line}", file=sys.stderr)
         code = 2
+    if not _received:
+        signal.set_wakeup_fd(before)
     gc.freeze()  # the garbage collection at exit would walk through all of Keras: up to a second
     sys.exit(code)
 

@@ -3,7 +3,7 @@
 import json
 
 from recognizer.base.errors import UserError
-from recognizer.config import members, schedules, schema
+from recognizer.config import keras_classes, members, schedules, schema
 
 
 def check(config):
@@ -22,6 +22,7 @@ def _check(config):
         raise UserError(f"a setting must be a finite number, not infinite or nan ({error})") from error
     schema.check_values(config, schema.SETTINGS)
     schedules.check(config["schedule"], config["epochs"])
+    keras_classes.check(config)
     _check_monitor(config)
     replicas, size = config["replicas"], config["batch_size"]
     if replicas > 1 and (size % replicas or config["steps_per_epoch"] is None):

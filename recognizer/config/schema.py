@@ -8,7 +8,7 @@ from typing import NamedTuple
 from recognizer.base.errors import UserError
 from recognizer.base.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
 from recognizer.base.words import choose
-from recognizer.config import schedules
+from recognizer.config import keras_classes, schedules
 
 
 class Setting(NamedTuple):
@@ -21,6 +21,7 @@ class Setting(NamedTuple):
 
 COUNT = whole(1, 10**6)
 SEED = whole(0, 2**32)
+TEN_NUMBERS = Rule("a list of ten numbers, some above 0", lambda value: _are_weights(value))
 
 SETTINGS = {
     # The architecture, a function of models.py, and its keyword arguments. `mean` and `std`, where it has them, are
@@ -41,12 +42,21 @@ SETTINGS = {
     "augmentation": Setting({}, OBJECT, by_net=True),
     # Flips of each image that are trained on too, as ten classes of their own: nn/flip_classes.py.
     "joint_flips": Setting([], list_of(TEXT, 'a list, for example ["horizontal"]'), by_net=True),
-    # The name of a Keras optimizer, and its keyword arguments except the learning rate.
+    # The name of a Keras optimizer, in any spelling (AdamW, adam_w), and its keyword arguments except the learning
+    # rate. Naming another one keeps the arguments that every optimizer takes, without weight_decay: keras_classes.py.
     "optimizer": Setting("adam", TEXT, by_net=True),
     "optimizer_config": Setting({}, OBJECT, by_net=True),
     # The learning rate: schedules.py lists the schedules and their settings.
     "schedule": Setting({"name": "constant", "learning_rate": 1e-3}, OBJECT, by_net=True),
+    # The name of a Keras loss, in any spelling (MeanSquaredError, mean_squared_error, mse), and its keyword arguments.
+    # A loss of probabilities gets the softmax of the logits. label_smoothing is for the losses that take it.
+    "loss": Setting("CategoricalCrossentropy", TEXT, by_net=True),
+    "loss_config": Setting({}, OBJECT, by_net=True),
     "label_smoothing": Setting(0.0, number(0, 1), by_net=True),
+    # How much the images of each digit count in the loss: null (all the same), "balanced" (the rarer, the more, as
+    # scikit-learn's compute_class_weight on a net's own training rows), or a list of ten weights. Accuracy and
+    # validation are not weighted, as in keras.Model.fit.
+    "class_weight": Setting(None, one_of("balanced") | TEN_NUMBERS | NULL, by_net=True),
     "batch_size": Setting(64, COUNT, by_net=True),
     # Equal parts of a batch that are computed side by side, each on a core of its own.
     "replicas": Setting(1, whole(1, 1000)),
@@ -68,6 +78,7 @@ SETTINGS = {
     "source": Setting("", TEXT),
     "reported": Setting("", TEXT),
 }
+NAMES = {*keras_classes.CONFIG_OF, "schedule.name"}
 DESCRIPTIONS = {"source", "reported"}  # they change nothing that is computed
 DEFAULTS = {key: setting.default for key, setting in SETTINGS.items()}
 
@@ -95,6 +106,11 @@ RECORDED = {
 RECORDED_DATA = dict.fromkeys(("source", "origin", "fingerprint"), Setting(None, TEXT))
 
 
+def _are_weights(value):
+    valid = isinstance(value, list) and len(value) == 10 and all(map(number().valid, value))
+    return valid and any(value)
+
+
 def check_values(config, settings, prefix=""):
     """Raises UserError at the first of `settings` ({name: Setting}) that `config` does not have, or not as valid.
 
@@ -119,5 +135,16 @@ def override(config, key, value, valid):
         config[outer] = schedules.override(config[outer], inner, value)
     elif inner:
         config[outer][inner] = value
+    elif outer in keras_classes.CONFIG_OF:
+        keras_classes.replace(config, outer, value)
     else:
         config[outer] = value
+
+
+def override_all(config, pairs, valid):
+    """Sets the settings of (key, value) `pairs`, like `override`, whatever their order.
+
+    Whole settings are set before parts of them, and names, which may drop settings, before those.
+    """
+    for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], pair[0] not in NAMES)):
+        override(config, key, value, valid)

@@ -110,15 +110,16 @@ def _tried(settings, digits, net, chosen):
     from recognizer.training.trainer import Trainer
 
     trainer, precision = Trainer(settings, digits), settings["precision"]
+    untrained = trial.untrained(settings, digits)
     try:
-        trial.try_net(trainer, net)
+        trial.try_net(trainer, net, *untrained)
         return trainer
     except UserError as error:
         if precision == "float32":
             raise
         why = textwrap.shorten(str(error), LONGEST_LINE - 30, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
-    trial.try_net(trainer, net)  # raises an error that is not of the precision
+    trial.try_net(trainer, net, *untrained)  # raises an error that is not of the precision
     if chosen:
         raise UserError(f"in {precision} {why}: use --precision float32")
     print(f"        in float32, since in {precision} {why}")
@@ -141,7 +142,8 @@ def create(plan, name, numbered):
         "commit": machine.commit(),
         "command": ["train.py", *sys.argv[1:]],
     }
-    return run_folder.create(name, numbered, plan.config, plan.hashes)
+    architectures = [trainer.architecture for trainer in plan.trainers]
+    return run_folder.create(name, numbered, plan.config, plan.hashes, architectures)
 
 
 def resumed(name, source):
@@ -161,6 +163,9 @@ def resumed(name, source):
     config.setdefault("steps_per_call", 1)  # of runs that are older than this setting
     environment.import_keras(config["deterministic"])
     gpu_advice.print_advice()
+    from recognizer.training import trial
+
+    trial.check_unchanged(folder, config, digits)
     return config, folder, digits
 
 

@@ -14,7 +14,7 @@ from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.files import write_arrays, write_json
 from recognizer.config import members
 from recognizer.data import streams
-from recognizer.nn import batch_norm, building, copies, flip_classes, optimizers, saved_net, sizes
+from recognizer.nn import batch_norm, building, copies, flip_classes, losses, optimizers, saved_net, sizes
 from recognizer.runs import checkpoints, metrics, run_folder
 from recognizer.runs.predictions import checksums
 from recognizer.training import callbacks
@@ -43,12 +43,13 @@ class Trainer:
         rows, validation_rows: int64 (n,), its rows of the labelled images.
         batches: its TrainingBatches.
         model: its TrainingModel.
+        architecture: edits.record of the nets' architecture, from trial.try_net.
     """
 
     def __init__(self, settings, digits):
         flip_classes.checked(settings)
         self.settings, self.digits = settings, digits
-        self.net = self.model = self.predictor = None
+        self.net = self.model = self.predictor = self.architecture = None
 
     def fit(self, net, folder, nets=1, verbose=None):
         """Trains net number `net` (from 1), or goes on from its checkpoint; returns its result, a dict.
@@ -237,7 +238,7 @@ def new_model(settings, net, steps):
     averaged = {"use_ema": True} if settings["weights"] == "averaged" else {}
     model.compile(
         optimizers.make(settings["optimizer"], **averaged | settings["optimizer_config"]),
-        label_smoothing=settings["label_smoothing"],
+        losses.make(settings["loss"], settings["label_smoothing"], network.output_shape[-1], **settings["loss_config"]),
         scale_loss=settings["precision"] == "float16",
     )
     return model
