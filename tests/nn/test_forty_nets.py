@@ -44,7 +44,8 @@ QUICK = [
     "forty_shared",
     "forty_spectral",
 ]
-TINY = ["linear", "--batch-size", 8, "--epochs", 2, "--set", "steps_per_epoch=3", "--data", "digits"]
+TINY = ["linear", "--data", "digits", "--validation-split", 0.1, "--weights", "averaged", "--batch-size", 8]
+TINY += ["--epochs", 2, *(f"--set={it}" for it in ("steps_per_epoch=3", "update_bn=2", "replicas=2", "optimizer=adam"))]
 
 
 def life(name, formats):
