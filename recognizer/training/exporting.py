@@ -20,7 +20,7 @@ LARGEST_DIFFERENCE = 1e-4
 MOST_STEPS = 100  # of a recurrent layer that is written without a loop
 
 # What converters and runtimes say of an operation that they do not have.
-NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither")
+NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither", r"of Optype \((\w+)\)")
 
 
 def check_out(out, form):
@@ -74,7 +74,7 @@ def tried(model, path, form, x):
     _remove(path)
     difference = 0.0
     try:
-        parts = [(some, model.predict(some, verbose=0)) for some in (x, x[:1])]
+        parts = [(some, model.predict_on_batch(some)) for some in (x, x[:1])]
         write(model, path, form)
         for some, expected in parts:
             apart = np.abs(RUN[form](path, some) - expected).max() / max(1, np.abs(expected).max())
@@ -108,7 +108,8 @@ def _where(nets, path, form, x):
         return bool(tried(keras.Model(inputs, part(inputs, training=False)), path, form, x)[1])
 
     for told, net, _ in nets:
-        layers = [layer for layer in net.layers[1:] if hasattr(layer.output, "shape")]
+        layers = [layer for layer in net.layers if hasattr(layer.output, "shape")]
+        layers = [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
         low, high = 0, len(layers) - 1
         if not is_faulty(net, layers[high]):
             continue
