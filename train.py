@@ -52,6 +52,12 @@ def _add_training(group):
         "--weights", metavar="WHICH", help="which weights to keep: last, averaged (EMA), or best (epoch on validation)"
     )
     group.add_argument(
+        "--early-stopping",
+        type=int,
+        metavar="PATIENCE",
+        help="stop when validation accuracy has not risen for so many epochs, and keep the best epoch's weights",
+    )
+    group.add_argument(
         "--augment-engine",
         choices=("batch", "keras"),
         help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",

@@ -43,7 +43,7 @@ def config_from_arguments(arguments):
     Raises UserError like resolve and parse_override.
     """
     name = recipe_name(arguments.recipe or "single")
-    options = ("model", "nets", "epochs", "batch_size", "weights", "validation_split")
+    options = ("model", "nets", "epochs", "batch_size", "weights", "early_stopping", "validation_split")
     given = [(key, getattr(arguments, key)) for key in options if getattr(arguments, key) is not None]
     given += map(parse_override, arguments.set or [])
     overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # {} for every net
@@ -86,6 +86,8 @@ def resolve(name, overrides=()):
     valid = schema.DEFAULTS.keys() - schema.DESCRIPTIONS
     schema.override_all(config, [(key, config[key]) for key in ("schedule", "optimizer", "loss")], valid)
     schema.override_all(config, overrides, valid)
+    if config["early_stopping"] is not None and config["weights"] == "last" and "weights" not in keys:
+        config["weights"] = "best"
     checks.check(config)
     for settings in (config, *config["members"]):
         if "model" in settings:
