@@ -15,7 +15,7 @@ Then: python predict.py
 """
 
 from recognizer.base import cli
-from recognizer.base.errors import Terminated, UserError
+from recognizer.base.errors import UserError
 from recognizer.config.overrides import all_recipes, config_from_arguments
 
 
@@ -114,24 +114,24 @@ def main(argv=None):
     config, folder, digits, trainers = resumed(arguments) if arguments.resume else started(arguments)
 
     from recognizer.base import machine
+    from recognizer.config import members
     from recognizer.reports import report_page, run_pictures
     from recognizer.runs import compare, gathered, run_folder, summary
     from recognizer.training import trainer
 
-    print(f"Run:    {folder}, {machine.where()}, {config['precision']}")
-    try:
-        with run_folder.locked(folder):
-            run_folder.record_source(folder, config)
-            for result in trainer.fit_nets(config, folder, digits, trainers, arguments.verbose):
-                print(summary.net_line(result, config["nets"]), flush=True)
-            result = gathered.gather(folder, config, digits)
-            pictures = run_pictures.run_pictures(folder, digits)
-            page = report_page.write(folder, config, result)
-            if config["tensorboard"]:
-                run_pictures.to_tensorboard(folder, pictures)
-            gathered.finish(folder, config, result)
-    except (KeyboardInterrupt, Terminated) as interrupt:
-        raise type(interrupt)(f"stopped; go on with: python train.py --run {folder.name} --resume") from None
+    precisions = dict.fromkeys(settings["precision"] for settings in members.kinds(config))
+    print(f"Run:    {folder}, {machine.where()}, {', '.join(precisions)}")
+    go_on = f"stopped; go on with: python train.py --run {folder.name} --resume"
+    with cli.stopping(go_on), run_folder.locked(folder):
+        run_folder.record_source(folder, config)
+        for result in trainer.fit_nets(config, folder, digits, trainers, arguments.verbose):
+            print(summary.net_line(result, config["nets"]), flush=True)
+        result = gathered.gather(folder, config, digits)
+        pictures = run_pictures.run_pictures(folder, digits)
+        page = report_page.write(folder, config, result)
+        if config["tensorboard"]:
+            run_pictures.to_tensorboard(folder, pictures)
+        gathered.finish(folder, config, result)
     for line in summary.accuracy_lines(result):
         print(line)
     print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")

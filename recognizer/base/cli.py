@@ -3,18 +3,24 @@
 Imports the standard library only, so that `--help` and a mistyped option answer at once.
 """
 
+import _thread
 import argparse
+import contextlib
 import difflib
 import gc
 import os
 import re
 import signal
+import socket
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
+from recognizer.base.words import choose
 
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
@@ -43,10 +49,18 @@ class Parser(argparse.ArgumentParser):
         if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
             close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
             message += "".join(f"; did you mean {name}?" for name in close)
+        elif chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            try:
+                choose(chosen[1], chosen[2], re.findall(r"[\w.-]+", chosen[3]))
+            except UserError as error:
+                message = str(error)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+STOP_WITHIN = 4  # seconds
 _received = []  # the signals that are to end the program
+_to_say = []  # what to say then, the innermost last
+_said = threading.Event()
 
 
 def _stop(signum, frame):
@@ -60,6 +74,59 @@ def stop_if_asked():
         raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Terminated
 
 
+@contextlib.contextmanager
+def stopping(told):
+    """Says `told` if a signal ends the program inside the block."""
+    _to_say.append(told)
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        raise type(stop)(told) from None
+    finally:
+        _to_say.pop()
+
+
+def _watch():
+    """Starts a thread that ends the process if it does not stop within STOP_WITHIN seconds of a signal.
+
+    Python handles a signal when TensorFlow or XLA return to it, after the step of a slow net or after compiling. Files
+    are written atomically, so that they are whole whenever the process ends.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    stderr = os.dup(2)  # the block of environment.quiet may have it elsewhere then
+    threading.Thread(target=_end, args=(reader, writer, stderr), daemon=True).start()
+    return before
+
+
+def _end(reader, writer, stderr):
+    while (number := reader.recv(1)[0]) not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    code, told = _ending(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+    told = _to_say[-1] if _to_say else told
+    time.sleep(STOP_WITHIN)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    if not _said.is_set():
+        os.write(stderr, f"\n{_program()}: {told}\n".encode())
+    os._exit(code)
+
+
+def _raise_again(unraisable):
+    """Has a signal's exception raised again that Python ignored: in a callback of weakref or a `__del__`."""
+    if not (_received and isinstance(unraisable.exc_value, (KeyboardInterrupt, Terminated))):
+        return sys.__unraisablehook__(unraisable)
+    again = threading.Timer(0.05, _thread.interrupt_main, [_received[-1]])
+    again.daemon = True
+    again.start()
+
+
+def _ending(stop):
+    """Returns the exit code of a KeyboardInterrupt or Terminated, and the word for it."""
+    return (143, "terminated") if issubclass(stop, Terminated) else (130, "interrupted")
+
+
 def run(main):
     """Calls a script's `main()` and exits: 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
 
@@ -68,6 +135,8 @@ def run(main):
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _stop)
+    before = _watch()
+    sys.unraisablehook = _raise_again
     try:
         with enough_memory(LACK_OF_MEMORY):
             code = main() or 0
@@ -75,8 +144,9 @@ def run(main):
         sys.stdout = None
         code = 1
     except (KeyboardInterrupt, Terminated) as stop:
-        code, told = (143, "terminated") if isinstance(stop, Terminated) else (130, "interrupted")
-        print(f"\n{_program()}: {str(stop) or told}", file=sys.stderr)
+        code, told = _ending(type(stop))
+        print(f"\n{_program()}: {str(stop) or told}", file=sys.stderr, flush=True)
+        _said.set()
     except Exception as error:
         line = _line(error)
         if not line:
@@ -85,6 +155,8 @@ def run(main):
             traceback.print_exception(error)
         print(f"{_program()}: {line}", file=sys.stderr)
         code = 2
+    if not _received:
+        signal.set_wakeup_fd(before)
     gc.freeze()  # the garbage collection at exit would walk through all of Keras: up to a second
     sys.exit(code)
 

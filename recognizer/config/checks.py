@@ -11,6 +11,8 @@ def check(config):
     _check(config)
     for settings in members.kinds(config):
         _check(settings)
+        if "precision" in settings:
+            schema.RUN_SETTINGS["precision"].rule.check("precision", settings["precision"])
 
 
 def recalibrates(settings):

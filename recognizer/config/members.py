@@ -14,10 +14,14 @@ def member(config, net):
     keras_classes.replace keeps of `optimizer_config`.
     """
     config = copy.deepcopy(config)
-    members = config["members"] or [{}]
-    own = members[(net - 1) * len(members) // config["nets"]]
-    schema.override_all(config, own.items(), schema.BY_NET)
+    schema.override_all(config, own(config, net).items(), schema.BY_NET)
     return config
+
+
+def own(config, net):
+    """Returns the one of a config's `members` that sets net `net` (from 1) apart; without members {}."""
+    members = config["members"] or [{}]
+    return members[(net - 1) * len(members) // config["nets"]]
 
 
 def kinds(config):

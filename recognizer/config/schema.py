@@ -84,14 +84,13 @@ SETTINGS = {
 NAMES = {*keras_classes.CONFIG_OF, "schedule.name"}
 DESCRIPTIONS = {"source", "reported"}  # they change nothing that is computed
 DEFAULTS = {key: setting.default for key, setting in SETTINGS.items()}
-BY_NET = {key for key, setting in SETTINGS.items() if setting.by_net}
 
 # What a run has besides its recipe's settings; train.py has an option for each.
 RUN_SETTINGS = {
     "seed": Setting(0, SEED),
     # Of the layers' arithmetic. "auto" (bfloat16 or float16 where the processor computes it natively) is resolved
     # before a run starts.
-    "precision": Setting("auto", one_of("float32", "bfloat16", "float16")),
+    "precision": Setting("auto", one_of("float32", "bfloat16", "float16"), by_net=True),
     # "batch": augment.py's own transforms of whole batches; "keras": ImageDataGenerator, image by image.
     "augment_engine": Setting("batch", one_of("batch", "keras")),
     # Whether a GPU computes the same bits each time, by slower kernels.
@@ -99,6 +98,7 @@ RUN_SETTINGS = {
     # Whether curves, graph and pictures are written for TensorBoard, too.
     "tensorboard": Setting(False, FLAG),
 }
+BY_NET = {key for key, setting in (SETTINGS | RUN_SETTINGS).items() if setting.by_net}
 # What a run's config.json records besides, and what it records of the run's data.
 RECORDED = {
     "recipe": Setting(None, TEXT),

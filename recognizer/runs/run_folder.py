@@ -1,6 +1,7 @@
 """A run's folder, runs/NAME/: makes it, locks it, finds it, and reads and checks what is in it.
 
     config.json         every setting, the seed, versions, git commit, the data's fingerprint
+    architectures.json  Keras's config and the outputs of each kind of net, by which an edit is noticed on resuming
     seen.npy            a hash of each labelled image of the run, by which predict.py detects leaks
     .lock               locked by the process that trains the run
     net-01.csv          a row for each epoch, as Keras's CSVLogger writes it
@@ -30,7 +31,7 @@ import numpy as np
 
 from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
-from recognizer.base.files import read_json, remove_temporaries, whole_file, write_json
+from recognizer.base.files import read_json, remove_temporaries, write_bytes, write_json
 from recognizer.base.reasons import reason
 from recognizer.config import checks, earlier, keras_classes, schedules, schema
 from recognizer.data import sources
@@ -41,10 +42,11 @@ ABANDONED = 3600  # seconds after which a half-made folder is of a process that 
 # Making and locking a run
 
 
-def create(name, recipe, config, seen):
-    """Makes a new run's folder with its config.json and seen.npy, and returns the folder (Path).
+def create(name, recipe, config, seen, architectures=()):
+    """Makes a new run's folder with config.json and the files beside it, and returns the folder (Path).
 
     name: None for `recipe` and the next free number. seen: uint64, Images.image_hashes of the labelled images.
+    architectures: edits.record of the nets of each kind.
     Raises UserError if the name is taken or not valid.
     """
     environment.need("filelock")  # before anything is made: the run is locked next
@@ -54,11 +56,12 @@ def create(name, recipe, config, seen):
     _remove_abandoned()
     new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run has its settings from the start
     try:
-        _write_new(new, config, seen)
+        _write_new(new, config, seen, architectures)
         new.rename(folder)  # fails if another process has just made it
     except OSError as error:
         if folder.exists():
-            return create(name, recipe, config, seen)  # takes the next number, or says that the name is taken
+            # Takes the next number, or says that the name is taken.
+            return create(name, recipe, config, seen, architectures)
         raise UserError(f"{folder} cannot be made ({reason(error)})") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -76,12 +79,12 @@ def _remove_abandoned():
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _write_new(folder, config, seen):
+def _write_new(folder, config, seen, architectures):
     folder.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()  # written by Python, whose errors give the system's reason; NumPy's do not
     np.save(content, np.unique(seen))
-    with whole_file(folder / "seen.npy") as temporary:
-        temporary.write_bytes(content.getvalue())
+    write_bytes(folder / "seen.npy", content.getvalue())
+    write_json(folder / "architectures.json", list(architectures))
     write_json(folder / "config.json", config)
 
 
@@ -153,6 +156,15 @@ def read_result(path, *needed):
 def net_results(folder, config, *needed):
     """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: as of `read_result`."""
     return [read_result(net_file(folder, net, ".json"), *needed) for net in net_numbers(config)]
+
+
+def read_architectures(folder):
+    """Returns what `create` recorded of a run's architectures, a list; it is empty for a run of an earlier version."""
+    path = folder / "architectures.json"
+    found = read_json(path) if path.is_file() else []
+    if not isinstance(found, list):
+        raise UserError(f"{path} is not a run's: a list is needed")
+    return found
 
 
 def read_seen(folder):

@@ -43,12 +43,13 @@ class Trainer:
         rows, validation_rows: int64 (n,), its rows of the labelled images.
         batches: its TrainingBatches.
         model: its TrainingModel.
+        architecture: edits.record of the nets' architecture, from trial.try_net.
     """
 
     def __init__(self, settings, digits):
         flip_classes.checked(settings)
         self.settings, self.digits = settings, digits
-        self.net = self.model = self.predictor = None
+        self.net = self.model = self.predictor = self.architecture = None
 
     def fit(self, net, folder, nets=1, verbose=None):
         """Trains net number `net` (from 1), or goes on from its checkpoint; returns its result, a dict.

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state  # Keras has no public name for it
 
 from recognizer.base.errors import UserError, refused
 from recognizer.base.words import hyphens
-from recognizer.nn import building, copies, flip_classes, portable, saved_net
+from recognizer.config import members
+from recognizer.nn import building, copies, edits, flip_classes, portable, saved_net
 from recognizer.nn.flip_classes import with_flips
+from recognizer.runs import run_folder
 
 DIGITS = 8  # that a net is tried on
 APART = 1e-3  # how far the probabilities of a net and of its saved copy may be apart, both in float32
@@ -23,26 +26,68 @@ APART = 1e-3  # how far the probabilities of a net and of its saved copy may be 
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
 
-def try_net(trainer, net):
-    """Tries net number `net` of a Trainer's kind, and compiles its training step.
+def untrained(settings, digits):
+    """Returns what `try_net` needs of a net in float32: (the net, a few digits, its weights, edits.record of it).
 
-    Raises UserError for a net that would fail in training, or could not be used afterwards.
+    settings: one of members.kinds. Raises UserError if its outputs are not probabilities.
     """
-    settings = trainer.settings
-    told, flips = f"architecture {hyphens(settings['model'])!r}", settings["joint_flips"]
-    x = some_digits(trainer.digits.train, flips)
-    own = building.build(settings["model"], 0, "float32", flips, **settings["model_config"])
+    told, x = _told(settings), some_digits(digits.train, settings["joint_flips"])
+    own = own_net(settings)
     with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)
+    return own, x, own.get_weights(), edits.record(own, x)
+
+
+def try_net(trainer, net, own, x, initial, architecture):
+    """Tries net number `net` of a Trainer's kind, and compiles its training step.
+
+    own, x, initial, architecture: from `untrained`. Raises UserError for a net that would fail in training, or could
+    not be used afterwards.
+    """
+    settings = trainer.settings
+    told, flips = _told(settings), settings["joint_flips"]
+    trainer.architecture = architecture
     with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
         trainer.begin(net)
-    copies.set_weights(own, [moved(weight) for weight in own.get_weights()])
+    if global_state.get_global_attribute("global_seed_generator") is not None:
+        do = "make a keras.random.SeedGenerator() in __init__, and give it as `seed`"
+        raise UserError(f"{told} draws random numbers without a seed, which cannot be repeated: {do}")
+    copies.set_weights(own, [moved(weight) for weight in initial])
     copies.set_weights(trainer.model.network, own.get_weights())
     own, plain = flip_classes.aggregated(own, flips), trainer.plain()
     dtypes = copies.explicit_dtypes(trainer.model.network, settings["precision"])
     with tempfile.TemporaryDirectory() as folder:
         check_saving(own, plain, settings["precision"], dtypes, x, Path(folder) / "net.keras", told)
+
+
+def _told(settings):
+    return f"architecture {hyphens(settings['model'])!r}"
+
+
+def own_net(settings):
+    """Returns a net as its function makes it, in float32; settings: one of members.kinds."""
+    arguments = settings["model_config"]
+    return building.build(settings["model"], 0, "float32", settings["joint_flips"], **arguments)
+
+
+def check_unchanged(folder, config, digits):
+    """Raises UserError if an architecture was edited since a run was started, and nets of it are still to be trained.
+
+    Runs of earlier versions have no record of their architectures.
+    """
+    first = 1
+    for settings, then in zip(members.kinds(config), run_folder.read_architectures(folder), strict=False):
+        nets = range(first, first + settings["nets"])
+        first += settings["nets"]
+        if not (left := [net for net in nets if not run_folder.net_file(folder, net, ".json").is_file()]):
+            continue
+        now = edits.record(own_net(settings), some_digits(digits.train, settings["joint_flips"]))
+        with refused(f"{folder} has a damaged record of its architectures"):
+            found = edits.difference(then, now)
+        if found:
+            told = f"net {left[0]} of run {folder.name!r} cannot go on: architecture {hyphens(settings['model'])!r}"
+            raise UserError(f"{told} was edited ({found}): undo the edit, or train a new run")
 
 
 def some_digits(images, flips):
@@ -113,7 +158,7 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
         return  # a net that draws random numbers when it predicts
     if (apart := np.abs(loaded - expected).max()) > APART:
         changed = f"{told} predicts differently after it is saved and loaded (by up to {apart:.2g})"
-        raise UserError(f"{changed}: get_config() of its layers must return all arguments that they compute with")
+        general = "get_config() of its layers must return all arguments that they compute with"
+        raise UserError(f"{changed}: {building.lacking_arguments(own) or general}")
     if (apart := np.abs(rounded - loaded).mean()) > ROUNDED[precision]:
-        changed = f"{told} predicts differently in {precision} (by {apart:.2g} on average)"
-        raise UserError(f"{changed}: use --precision float32")
+        raise UserError(f"{told} predicts differently in {precision} (by {apart:.2g} on average)")

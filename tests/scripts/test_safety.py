@@ -154,7 +154,7 @@ def test_a_disk_that_is_full_is_one_line_and_the_run_can_go_on(tmp_path):
     )
     assert_one_line_error(process, "net-01.checkpoint-1.npz cannot be written (File too large)")
     assert {path.name for path in (tmp_path / "runs" / "grenholm-1").iterdir()} == {
-        *("config.json", "seen.npy", "net-01.steps.csv", ".lock")
+        *("config.json", "architectures.json", "seen.npy", "net-01.steps.csv", ".lock")
     }
 
 

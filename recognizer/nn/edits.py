@@ -1,0 +1,146 @@
+"""Recognises an architecture that was edited after its run was started, by its Keras config and by what it computes.
+
+A layer's call() is in no Keras config, so the outputs for a few digits are compared, too: in float32, on the CPU, by
+weights that depend on nothing but their shapes. So other hardware, threads, backends and versions change only rounding.
+"""
+
+import json
+
+import keras
+import numpy as np
+
+from recognizer.nn import copies
+from recognizer.nn.portable import portable
+
+LEAST = 1e-5  # smaller probabilities are mostly rounding
+# How far outputs may be apart, relative to 1 + their size. Threads and backends round a small net's by 1e-6 of it, a
+# deep residual net's by 1e-5; an edited activation changes them by more than 1e-2.
+APART = 3e-4
+
+
+def record(model, x):
+    """Returns what identifies an architecture, JSON-able: Keras's version, the model's config and its outputs.
+
+    model: the net as its function made it, in float32; it gets other weights. x: digits, as the net takes them.
+    The outputs, log-probabilities, are None for a net that draws random numbers when it predicts, or gives NaN.
+    """
+    copies.set_weights(model, _fixed(model.get_weights()))
+    with keras.device("cpu"):
+        first, again = (keras.ops.convert_to_numpy(model(x, training=False)) for _ in range(2))
+    repeatable = np.isfinite(first).all() and np.array_equal(first, again)
+    outputs = np.log(np.maximum(first, LEAST)).round(6).tolist() if repeatable else None
+    return {"keras": keras.__version__, "config": _config(model), "outputs": outputs}
+
+
+def difference(then, now):
+    """Returns how two records differ, as text; "" if they are of one architecture.
+
+    Configs are compared if they are of one version of Keras.
+    """
+    if then["keras"] == now["keras"] and (texts := [_numbered(part["config"]) for part in (then, now)])[0] != texts[1]:
+        names = dict(zip(_names(texts[1]), _names(now["config"]), strict=True))
+        return _told(*_first(*texts), names)
+    if then["outputs"] is None or now["outputs"] is None:
+        return ""
+    outputs = [np.asarray(part["outputs"], float) for part in (then, now)]
+    if outputs[0].shape == outputs[1].shape:
+        apart = np.abs(outputs[0] - outputs[1]) / (1 + np.abs(outputs[0]))
+        if np.median(apart.max(axis=1)) <= APART:  # most digits: where a layer rounds or sorts, single ones may differ
+            return ""
+    return "it has the same layers, but they compute other outputs: the call() of one of them was edited"
+
+
+def _fixed(weights):
+    """Returns weights in place of a model's initial ones, which other backends would draw otherwise."""
+    rng, fixed = np.random.default_rng(0), []
+    for weight in weights:
+        if weight.dtype.kind == "f" and weight.size:
+            drawn = rng.standard_normal(weight.shape)
+            if weight.min() == weight.max():  # a bias, a scale, a variance
+                weight = weight * (1 + np.abs(drawn) / 10) + np.abs(drawn) / 100
+            else:
+                drawn = np.abs(drawn) if weight.min() >= 0 else drawn
+                weight = drawn * np.sqrt(2 / max(1, np.prod(weight.shape[:-1])))
+        fixed.append(np.asarray(weight))
+    return fixed
+
+
+def _config(model):
+    """Returns a model's Keras config in Keras's own layers, without what differs from build to build: seeds, ids."""
+    return _without(portable(json.loads(json.dumps(copies.plain_config(model)))))
+
+
+def _without(part):
+    if isinstance(part, list):
+        return [_without(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    return {key: _without(part[key]) for key in part if key not in ("seed", "shared_object_id", "build_config")}
+
+
+def _names(config):
+    """Returns the names of the layers in a Keras config, in their order."""
+    return list(dict.fromkeys(own["config"]["name"] for own in _parts(config) if isinstance(own["config"], dict)))
+
+
+def _parts(config):
+    """Yields the objects in a Keras config that have a name."""
+    if isinstance(config, list):
+        for part in config:
+            yield from _parts(part)
+    elif isinstance(config, dict):
+        inner = config.get("config")
+        if isinstance(inner, dict) and isinstance(inner.get("name"), str):
+            yield config
+        yield from _parts(list(config.values()))
+
+
+def _numbered(config):
+    """Returns a Keras config whose layers are named "#0", "#1" ...: Keras counts up the names that it gives."""
+    numbers = {name: f"#{i}" for i, name in enumerate(_names(config))}
+
+    def renamed(part, key=None):
+        if isinstance(part, list):
+            return [renamed(inner, key) for inner in part]
+        if isinstance(part, dict):
+            return {key: renamed(value, key) for key, value in part.items()}
+        nodes = ("name", "inbound_nodes", "input_layers", "output_layers", "args", "keras_history")
+        return numbers.get(part, part) if isinstance(part, str) and key in nodes else part
+
+    return renamed(config)
+
+
+def _first(then, now, layer=None, key=None):
+    """Returns (layer's name now, argument, value then, value now) of the first difference of two Keras configs."""
+    if isinstance(then, dict) and isinstance(now, dict) and then.get("class_name") == now.get("class_name"):
+        inner = now.get("config")
+        layer = inner["name"] if isinstance(inner, dict) and "name" in inner else layer
+        pairs = [(name, then.get(name), now.get(name)) for name in now | then]
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now) and _objects(now):
+        pairs = [(key, *pair) for pair in zip(then, now, strict=True)]
+    else:
+        return layer, key, then, now
+    return next(_first(a, b, layer, name) for name, a, b in pairs if a != b)
+
+
+def _told(layer, key, then, now, names):
+    """Returns a difference found by `_first` as text. names: the layers' names by their numbers."""
+    if key == "layers" and isinstance(now, dict):
+        return f"layer {names[now['config']['name']]!r} is {now['class_name']} now, {then['class_name']} then"
+    if key == "layers":
+        others = [own for own, was in zip(now, [*then, *[None] * len(now)], strict=False) if own != was]
+        begins = f", the first different one {names[others[0]['config']['name']]!r}" if others else ""
+        return f"{len(now)} layers now, {len(then)} then{begins}"
+    about = f"layer {names[layer]!r}: " if layer in names else ""
+    return f"{about}{key} {_shown(now, names)} now, {_shown(then, names)} then"
+
+
+def _shown(value, names):
+    """Returns a value of a Keras config as short text."""
+    if isinstance(value, dict):
+        return str(value.get("config") if value.get("class_name") == "function" else value.get("class_name"))
+    return f"{(names.get(value, value) if isinstance(value, str) else value)!r:.60}"
+
+
+def _objects(values):
+    return any(isinstance(value, (dict, list)) for value in values)
