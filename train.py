@@ -4,6 +4,7 @@
     python train.py                              the default recipe, on the best data that is there
     python train.py grenholm --data kaggle       a published notebook, on Kaggle's files in data/
     python train.py deotte --nets 3 --epochs 10  an ensemble, each net with a validation split of its own
+    python train.py --early-stopping 3           stop when validation accuracy has not risen for 3 epochs
     python train.py --model mine                 your own function in models.py
     python train.py --model mine --check         try it without a run: summary, parameters, seconds a step
     python train.py --resume                     go on with the newest unfinished run
@@ -66,7 +67,8 @@ def _add_training(group):
         "--set",
         action="append",
         metavar="KEY=VALUE",
-        help="any setting of recipes.py, e.g. schedule.decay=0.9 or augmentation.rotation_range=15; may be repeated",
+        help="any setting of recipes.py, e.g. schedule.decay=0.9, augmentation.rotation_range=15, optimizer=adamw, "
+        "loss=mse or class_weight=balanced; may be repeated",
     )
 
 
