@@ -25,7 +25,6 @@ slightly softer.
 import dataclasses
 import functools
 
-import keras
 import numpy as np
 import scipy.ndimage
 import scipy.special
@@ -104,11 +103,6 @@ class Augmentation:
             raise UserError("augmentation.elastic_sigma must be above 0 where elastic_alpha is")
 
     @property
-    def zoom_factors(self):
-        """The lowest and the highest factor."""
-        return [1 - self.zoom_range, 1 + self.zoom_range] if NUMBER.valid(self.zoom_range) else self.zoom_range
-
-    @property
     def keras_only(self):
         """The settings that only ImageDataGenerator has and that are not at their defaults: {name: value}."""
         return {key: getattr(self, key) for key in KERAS_ONLY if getattr(self, key) != getattr(Augmentation, key)}
@@ -143,7 +137,8 @@ def draw(settings, rng, n):
     """
     # Transforms added later draw only where they are used, so that runs made before them can be repeated.
     u = iter(rng.random((n, 12 + 4 * bool(settings.erasing_range) + bool(settings.mixup_alpha))).T)
-    low, high = settings.zoom_factors
+    zoom = settings.zoom_range
+    low, high = [1 - zoom, 1 + zoom] if NUMBER.valid(zoom) else zoom
     dark, bright = settings.brightness_range or (1, 1)
     drawn = {
         "theta": _either_way(settings.rotation_range, next(u)),
@@ -265,11 +260,9 @@ def _compiled(function):
         import tensorflow as tf
 
         return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
-    if keras.backend.backend() == "jax":
-        import jax
+    import jax
 
-        return jax.jit(function, static_argnames=("fill_mode", "cval"))
-    return function
+    return jax.jit(function, static_argnames=("fill_mode", "cval"))
 
 
 @_compiled

@@ -52,6 +52,12 @@ def _add_training(group):
         "--weights", metavar="WHICH", help="which weights to keep: last, averaged (EMA), or best (epoch on validation)"
     )
     group.add_argument(
+        "--early-stopping",
+        type=int,
+        metavar="PATIENCE",
+        help="stop when validation accuracy has not risen for so many epochs, and keep the best epoch's weights",
+    )
+    group.add_argument(
         "--augment-engine",
         choices=("batch", "keras"),
         help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",
@@ -106,11 +112,13 @@ def main(argv=None):
     config, folder, digits, trainers = resumed(arguments) if arguments.resume else started(arguments)
 
     from recognizer.base import machine
+    from recognizer.config import members
     from recognizer.reports import report_page, run_pictures
     from recognizer.runs import compare, gathered, run_folder, summary
     from recognizer.training import trainer
 
-    print(f"Run:    {folder}, {machine.where()}, {config['precision']}")
+    precisions = dict.fromkeys(settings["precision"] for settings in members.kinds(config))
+    print(f"Run:    {folder}, {machine.where()}, {', '.join(precisions)}")
     go_on = f"stopped; go on with: python train.py --run {folder.name} --resume"
     with cli.stopping(go_on), run_folder.locked(folder):
         run_folder.record_source(folder, config)

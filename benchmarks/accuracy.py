@@ -33,6 +33,7 @@ from recognizer.base.words import duration
 from recognizer.data import sources
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_predictions
+from recognizer.runs.summary import accuracy_lines
 
 KEPT = HERE / "results" / "accuracy"
 UNIT = 1000  # probabilities are stored as integers: thousandths
@@ -98,7 +99,7 @@ def run(recipe, data, seed, name, options):
     if not run_folder.is_finished(folder):
         train(folder, new, lambda: keep(folder, kept, name, source))
     keep(folder, kept, name, source)
-    print(summary(title, read_json(kept)), flush=True)
+    print(f"{title}:", *accuracy_lines(read_json(kept)["result"]), sep="\n", flush=True)
 
 
 def train(folder, new, keep_nets):
@@ -118,16 +119,6 @@ def train(folder, new, keep_nets):
         process.wait()
     if process.returncode:
         raise UserError(f"{folder.name}: train.py ended with exit code {process.returncode}")
-
-
-def summary(title, record):
-    """Returns a finished run's accuracies as one line."""
-    result = record["result"]
-    parts = [f"{key} {result[key]['mean']:.3%}" for key in ("validation_accuracy", "test_accuracy") if key in result]
-    if len(record["nets"]) > 1:
-        both = [key for key in ("ensemble_validation", "ensemble_test") if key in result]
-        parts += [f"{key} {result[key]['accuracy']:.3%}" for key in both]
-    return f"{title}: {', '.join(parts)}, {duration(result['seconds'])}"
 
 
 def keep(folder, kept, name, source):
@@ -269,8 +260,7 @@ def split_by_writers(mnist, tuning, out, first, last):
     left out.
     """
     images = sources.load(mnist).train
-    wanted = {image.tobytes() for image in sources.load(tuning).train.x}
-    rows = np.array([i for i, image in enumerate(images.x) if image.tobytes() in wanted])
+    rows = np.flatnonzero(np.isin(images.image_hashes(), sources.load(tuning).train.image_hashes()))
     test = rows[(rows >= first) & (rows < last)]
     train = rows[(rows < first - 200) | (rows >= last + 200)]
     parts = dict(x_train=images.x[train], y_train=images.y[train], x_test=images.x[test], y_test=images.y[test])
@@ -323,25 +313,19 @@ def committee_of(name, data, records):
 
 def plot():
     """Draws the recipes whose figures are kept, with what others reported; returns the picture's path."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     from recognizer.reports import charts
 
     recipes = list(points())
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = charts.new_figure((8, 5))
     for _, accuracy, seconds, tested in recipes:
         axes.plot(seconds, 1 - accuracy, "o", color=charts.BLUE, markerfacecolor=charts.BLUE if tested else "none")
     draw_reported(axes)
     axes.set(xscale="log", yscale="log", xlabel="training time on two cores", ylabel="accuracy")
-    axes.set_ylim(0.2, 0.0013)
-    axes.yaxis.set_major_locator(FixedLocator([0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{1 - error:.1%}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(FixedLocator([1, 10, 60, 600, 3600, 36_000]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min")))
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(ylim=(0.2, 0.0013), yticks=[0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.003, 0.002])
+    axes.set(xticks=[10, 60, 600, 3600, 36_000])
+    axes.yaxis.set_major_formatter(lambda error, _: f"{1 - error:.1%}")
+    axes.xaxis.set_major_formatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min"))
+    axes.minorticks_off()
     axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
     draw_names(figure, axes, recipes)
     return charts.save(figure, HERE / "accuracy.png")
@@ -377,14 +361,8 @@ def draw_names(figure, axes, recipes):
     places = list(itertools.product(((6, 3), (6, -11), (6, 14), (6, -22)), ("left", "right")))
     for name, accuracy, seconds, _ in sorted(recipes, key=lambda point: -point[1]):
         for (across, up), side in places:
-            text = axes.annotate(
-                name,
-                (seconds, 1 - accuracy),
-                xytext=(across if side == "left" else -across, up),
-                textcoords="offset points",
-                color=charts.BLUE,
-                ha=side,
-            )
+            offset = dict(xytext=(across if side == "left" else -across, up), textcoords="offset points", ha=side)
+            text = axes.annotate(name, (seconds, 1 - accuracy), color=charts.BLUE, **offset)
             box = text.get_window_extent(canvas.get_renderer())
             if not any(box.overlaps(other) for other in taken):
                 break

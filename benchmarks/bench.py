@@ -8,6 +8,8 @@ over the rounds, a ratio that of medians. PyTorch is measured where it is instal
 """
 
 import argparse
+import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -20,10 +22,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from shared import HERE, ROOT, machine, script, table, timing_rows, without_folders
+from shared import HERE, ROOT, machine, script, table, without_folders
 
 from recognizer.base import cli
-from recognizer.base.files import read_json, whole_file, write_json
+from recognizer.base.files import read_json, write_bytes, write_json
 from recognizer.config.overrides import resolve
 from recognizer.data import csv_rows, sources, tables
 
@@ -54,8 +56,7 @@ def main():
         command = shlex.join(["python", "benchmarks/bench.py", *without_folders(sys.argv[1:])])
         results[part] = {"tables": PARTS[part](arguments), "machine": machine(), "command": command}
         write_json(state, results)
-        with whole_file(HERE / "RESULTS.md") as temporary:
-            temporary.write_text(report(results), encoding="utf-8")
+        write_bytes(HERE / "RESULTS.md", report(results).encode())
     print(f"written: {HERE / 'RESULTS.md'}")
 
 
@@ -115,23 +116,33 @@ def in_turn(workers, rounds):
 
 
 def ways(what, recipe, batch_size, arguments, keras_ways, torch_ways=(), rows=None):
-    workers = {
-        KERAS_WAYS[way]: lambda way=way: Worker("keras_ways.py", what, way, recipe, batch_size, arguments, rows)
-        for way in keras_ways
-    }
+    scripts = [(KERAS_WAYS[way], "keras_ways.py", way) for way in keras_ways]
     if importlib.util.find_spec("torch"):
-        for way in torch_ways:
-            workers[f"PyTorch {way}"] = lambda way=way: Worker(
-                "torch_ways.py", what, way, recipe, batch_size, arguments, rows
-            )
-    return workers
+        scripts += [(f"PyTorch {way}", "torch_ways.py", way) for way in torch_ways]
+    return {
+        name: functools.partial(Worker, file, what, way, recipe, batch_size, arguments, rows)
+        for name, file, way in scripts
+    }
 
 
-def rate_table(title, rates, note=""):
-    """A row for each way: median images a second, their range, and each median as a multiple of the first's."""
-    print(title, {name: round(float(np.median(r))) for name, r in rates.items()}, flush=True)
-    columns, rows = ["way", "images/s", "range", "ratio"], timing_rows(rates, digits=0)
-    return {"title": title, "columns": columns, "rows": rows, "note": note, "rates": rates}
+def timing_table(title, values, note="", unit="images/s", digits=0):
+    """A row for each way: its median, its range, and its median as a multiple of the first's.
+
+    values: {name: the numbers of its rounds, in `unit`}. digits: how many to write after the point.
+    """
+    medians = {name: float(np.median(v)) for name, v in values.items()}
+    print(title, {name: round(median, digits + 1) for name, median in medians.items()}, flush=True)
+    first = next(iter(medians.values()))
+    rows = [
+        [
+            name,
+            f"{medians[name]:,.{digits}f}",
+            f"{min(v):,.{digits}f}-{max(v):,.{digits}f}",
+            f"{medians[name] / first:.2f}",
+        ]
+        for name, v in values.items()
+    ]
+    return {"title": title, "columns": ["way", unit, "range", "ratio"], "rows": rows, "note": note, "values": values}
 
 
 # The parts
@@ -141,7 +152,7 @@ def augmentation(arguments):
     """Rotation 10°, zoom .1, shifts .1: batches of 64 made and not used."""
     workers = ways("augment", "deotte", 64, arguments, ("notebook", "tensors", "ours"))
     title = "Augmented images (ImageDataGenerator, keras.layers.Random* in tf.data, ours)"
-    return [rate_table(title, in_turn(workers, arguments.rounds))]
+    return [timing_table(title, in_turn(workers, arguments.rounds))]
 
 
 def training(recipe):
@@ -167,22 +178,19 @@ def training_table(recipe, batch_size, arguments):
             best = max(peers, key=peers.get)
             notes.append(f"{own} / the best PyTorch ({best}): {median[own] / peers[best]:.2f}")
     title = f"`{recipe}`, batch {batch_size}" + ", 2 replicas in the recipe" * replicated
-    return rate_table(title, rates, "; ".join(notes))
+    return timing_table(title, rates, "; ".join(notes))
 
 
 def prediction(arguments):
     """Deotte's net over 28,000 images (fewer where the data has fewer)."""
     rows = 28_000
 
-    def keras_way(way, batch_size):
-        return lambda: Worker("keras_ways.py", "predict", way, "deotte", batch_size, arguments, rows)
-
     workers = {
-        "model.predict of plain Keras": keras_way("notebook", 32),
-        "the same, batch_size=512": keras_way("tensors", 512),
+        name: functools.partial(Worker, "keras_ways.py", "predict", "notebook", "deotte", size, arguments, rows)
+        for name, size in (("model.predict of plain Keras", 32), ("the same, batch_size=512", 512))
     }
     workers |= ways("predict", "deotte", 512, arguments, ("ours", "ours float32"), ("float32", "bfloat16"), rows)
-    return [rate_table("Predicted images, `deotte`", in_turn(workers, arguments.rounds))]
+    return [timing_table("Predicted images, `deotte`", in_turn(workers, arguments.rounds))]
 
 
 def precision(arguments, seeds=6, epochs=4):
@@ -237,16 +245,14 @@ def loading(arguments):
 
 
 def seconds_table(title, functions, rounds):
-    """Calls the functions in turn; returns a table of their seconds. functions: {name: function}."""
+    """Calls the functions in turn; returns the table of their seconds. functions: {name: function}."""
     times = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
             start = time.perf_counter()
             function()
             times[name].append(time.perf_counter() - start)
-    print(title, {name: round(float(np.median(t)), 3) for name, t in times.items()}, flush=True)
-    columns, rows = ["way", "seconds", "range", "ratio"], timing_rows(times, digits=2)
-    return {"title": title, "columns": columns, "rows": rows, "times": times}
+    return timing_table(title, times, unit="seconds", digits=2)
 
 
 PLAIN_SCRIPT = """
@@ -313,15 +319,13 @@ def quick(arguments, times=10):
     for seed in range(times):
         for way, results in found.items():
             results.append(answer("quick_ways.py", way, seed, "--data", arguments.data))
-    first = np.median([result["seconds"] for result in next(iter(found.values()))])
-    rows = []
-    for way, results in found.items():
-        seconds, accuracy = (np.array([result[key] for result in results]) for key in ("seconds", "accuracy"))
-        spread = f"{accuracy.mean():.3%} ± {100 * accuracy.std(ddof=1):.3f}"
-        range_ = f"{seconds.min():.1f}-{seconds.max():.1f}"
-        rows.append([way, f"{np.median(seconds):.2f}", range_, f"{np.median(seconds) / first:.2f}", spread, str(times)])
-    columns = ["way", "seconds", "range", "ratio", "test accuracy", "n"]
-    return [{"title": "99 % on MNIST's test set", "columns": columns, "rows": rows}]
+    seconds = {way: [result["seconds"] for result in results] for way, results in found.items()}
+    timed = timing_table("99 % on MNIST's test set", seconds, unit="seconds", digits=2)
+    timed["columns"] += ["test accuracy", "n"]
+    for cells, results in zip(timed["rows"], found.values(), strict=True):
+        accuracy = np.array([result["accuracy"] for result in results])
+        cells += [f"{accuracy.mean():.3%} ± {100 * accuracy.std(ddof=1):.3f}", str(times)]
+    return [timed]
 
 
 def kernels(arguments):
@@ -337,21 +341,20 @@ def kernels(arguments):
 
 def scaling(arguments):
     """How time and memory grow: ours, Deotte's net."""
-    tables = []
-    sizes = (16, 32, 64, 128, 256, 512)
-    workers = {
-        f"batch {size}": lambda size=size: Worker("keras_ways.py", "train", "ours", "deotte", size, arguments)
-        for size in sizes
+    by_size = {
+        f"batch {size}": functools.partial(Worker, "keras_ways.py", "train", "ours", "deotte", size, arguments)
+        for size in (16, 32, 64, 128, 256, 512)
     }
-    tables.append(rate_table("Training images a second by batch", in_turn(workers, arguments.rounds)))
     n = len(sources.load(arguments.data).train.x)
-    workers = {
-        f"{rows:,} images": lambda rows=rows: Worker("keras_ways.py", "train", "ours", "deotte", 64, arguments, rows)
+    by_rows = {
+        f"{rows:,} images": functools.partial(Worker, "keras_ways.py", "train", "ours", "deotte", 64, arguments, rows)
         for rows in (n // 4, n // 2, n)
     }
-    tables.append(rate_table("... by images in the training set", in_turn(workers, arguments.rounds)))
-    tables.append(fifteen_nets(arguments))
-    return tables
+    return [
+        timing_table("Training images a second by batch", in_turn(by_size, arguments.rounds)),
+        timing_table("... by images in the training set", in_turn(by_rows, arguments.rounds)),
+        fifteen_nets(arguments),
+    ]
 
 
 # {row of the table: functions, by file and name}
@@ -406,10 +409,9 @@ def fifteen_nets(arguments, nets=15):
 
 def resident(pid):
     """Bytes of memory that a process holds now; 0 where the system does not tell."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
+    return 0
 
 
 def gpu(arguments):
@@ -421,21 +423,16 @@ def gpu(arguments):
     for batch_size in (64, 256):
         workers = ways("train", "deotte", batch_size, arguments, (), TORCH_WAYS)
         if importlib.util.find_spec("jax"):
-            workers["ours (JAX)"] = lambda size=batch_size: Worker(
-                "keras_ways.py", "train", "ours", "deotte", size, arguments, KERAS_BACKEND="jax"
-            )
-        tables.append(rate_table(f"`deotte` on {name}, batch {batch_size}", in_turn(workers, arguments.rounds)))
+            ours = ("keras_ways.py", "train", "ours", "deotte", batch_size, arguments)
+            workers["ours (JAX)"] = functools.partial(Worker, *ours, KERAS_BACKEND="jax")
+        tables.append(timing_table(f"`deotte` on {name}, batch {batch_size}", in_turn(workers, arguments.rounds)))
     return tables
 
 
 def gpu_name():
-    try:
-        told = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return told.stdout.strip().split("\n")[0] or None
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(query, capture_output=True, text=True).stdout.strip().split("\n")[0]
 
 
 PARTS = {

@@ -119,7 +119,7 @@ def every_fault():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         for kibibytes in (4, 64, 1024):
-            limited = functools.partial(limit_files, kibibytes * 1024)
+            limited = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (kibibytes * 1024,) * 2)
             process = start(folder, OPTIONS, f"full-{kibibytes}", preexec_fn=limited)
             run = folder / "runs" / f"full-{kibibytes}"
             rows.append(end_of(f"no file above {kibibytes} KiB", process, run, time.monotonic()))
@@ -158,10 +158,6 @@ def end_of(fault, process, run, started):
     line = errors.strip().replace("|", "/")
     left = " ".join(sorted(path.name for path in run.iterdir())) if run.is_dir() else "nothing"
     return [fault, str(process.returncode), f"{time.monotonic() - started:.1f}", line, left]
-
-
-def limit_files(size):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def name(kind, state):

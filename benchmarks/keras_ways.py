@@ -147,9 +147,8 @@ def augment_notebook(config, images, clock):
 
 
 def augment_tensors(config, images, clock):
-    while True:
-        for batch, _ in tensor_batches(config, images):
-            clock(len(batch))
+    for batch, _ in tensor_batches(config, images).repeat():
+        clock(len(batch))
 
 
 def augment_ours(config, images, clock):
@@ -165,14 +164,6 @@ def augment_ours(config, images, clock):
 
 
 def predict_notebook(config, images, clock):
-    model, x = keras_model(config), pixels(images)
-    clock.before = 1
-    while True:
-        model.predict(x, verbose=0)
-        clock(len(x))
-
-
-def predict_tensors(config, images, clock):
     model, x = keras_model(config), pixels(images)
     clock.before = 1
     while True:
@@ -195,7 +186,7 @@ def predict_ours(config, images, clock):
 WAYS = {
     "train": {"notebook": notebook, "tensors": tensors, "ours": ours},
     "augment": {"notebook": augment_notebook, "tensors": augment_tensors, "ours": augment_ours},
-    "predict": {"notebook": predict_notebook, "tensors": predict_tensors, "ours": predict_ours},
+    "predict": {"notebook": predict_notebook, "ours": predict_ours},
 }
 
 if __name__ == "__main__":

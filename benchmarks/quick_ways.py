@@ -17,7 +17,9 @@ import numpy as np
 import shared  # noqa: F401 (puts the repository on the path)
 
 from recognizer.base import environment
-from recognizer.config.overrides import parse_override, resolve
+from recognizer.config.overrides import resolve
+from recognizer.data import sources
+from recognizer.data.arrays import Digits
 
 
 def main():
@@ -25,41 +27,29 @@ def main():
     p.add_argument("way", choices=("ours", "PyTorch float32", "PyTorch bfloat16"))
     p.add_argument("seed", type=int)
     p.add_argument("--data", default="auto")
-    p.add_argument("--rows", type=int, help="train on so many, and score the labelled rows after them")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = p.parse_args()
-    way = ours if arguments.way == "ours" else pytorch
-    if way is ours:
-        config = resolve("quick", map(parse_override, arguments.set))
-        environment.choose_threads(config)
-        environment.import_keras()
-    from recognizer.data import sources, streams
-    from recognizer.data.arrays import Images
-
     digits = sources.load(arguments.data)
-    train, test = digits.train, digits.test
-    if arguments.rows is None and (test is None or test.y is None):
-        p.error(f"{train.origin} has no labelled test set: hold some of its rows out by --rows")
-    if arguments.rows is not None:
-        order = streams.rng("split", arguments.seed, 0).permutation(len(train.y))
-        first, rest = np.split(order, [arguments.rows])
-        train, test = (Images(train.x[part], train.y[part], "") for part in (first, rest))
-    if way is ours:
-        seconds, predict = ours(train, config | {"seed": arguments.seed})
+    test = digits.test
+    if test is None or test.y is None:
+        p.error(f"{digits.train.origin} has no labelled test set")
+    if arguments.way == "ours":
+        seconds, predict = ours(digits.train, arguments.seed)
     else:
-        seconds, predict = pytorch(train, arguments.seed, arguments.way.split()[1])
+        seconds, predict = pytorch(digits.train, arguments.seed, arguments.way.split()[1])
     print(json.dumps({"seconds": seconds, "accuracy": float(np.mean(predict(test.x) == test.y))}), flush=True)
     sys.stdout.flush()
     os._exit(0)  # without the messages that TensorFlow prints at exit
 
 
-def ours(images, config):
-    from recognizer.data.arrays import Digits
+def ours(images, seed):
+    config = resolve("quick") | {"seed": seed, "augment_engine": "batch", "validation_split": 0}
+    environment.choose_threads(config)
+    environment.import_keras()
     from recognizer.nn.precision import native_precision
     from recognizer.training import callbacks, inference
     from recognizer.training.trainer import Trainer
 
-    config |= {"augment_engine": "batch", "precision": native_precision(), "validation_split": 0}
+    config["precision"] = native_precision()
     start = time.perf_counter()
     trainer = Trainer(config, Digits(images, None, ""))
     trainer.begin(1)

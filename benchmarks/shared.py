@@ -14,7 +14,6 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
 import joblib
-import numpy as np
 
 from recognizer.base.machine import processor_name
 
@@ -51,17 +50,3 @@ def row(cells):
 def table(columns, rows):
     """Returns the lines of a Markdown table."""
     return [row(columns), row(["---"] * len(columns)), *map(row, rows)]
-
-
-def timing_rows(values, digits):
-    """Returns rows of [name, median, range, median as a multiple of the first name's]. values: {name: its rounds}."""
-    first = np.median(next(iter(values.values())))
-    return [
-        [
-            name,
-            f"{np.median(v):,.{digits}f}",
-            f"{min(v):,.{digits}f}-{max(v):,.{digits}f}",
-            f"{np.median(v) / first:.2f}",
-        ]
-        for name, v in values.items()
-    ]

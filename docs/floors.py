@@ -41,12 +41,12 @@ def imports():
     """Returns {(floor, floor that it imports from): number of pairs of modules}."""
     sys.path.insert(0, str(ROOT))
     graph = grimp.build_graph("recognizer", cache_dir=None)
-    pairs = [
-        (importer.split(".")[1], imported.split(".")[1])
-        for importer in graph.modules
-        for imported in graph.find_modules_directly_imported_by(importer)
-        if importer.count(".") > 1 and imported.count(".") > 1
-    ]
+    floor = {module: module.split(".")[1] for module in graph.modules if module.count(".") > 1}
+    pairs = (
+        (floor[importer], floor[imported])
+        for importer in floor
+        for imported in graph.find_modules_directly_imported_by(importer) & floor.keys()
+    )
     return collections.Counter((upper, lower) for upper, lower in pairs if upper != lower)
 
 

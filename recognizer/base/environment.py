@@ -14,7 +14,7 @@ from recognizer.base.errors import UserError
 
 INSTALL = "python -m pip install -r requirements.txt (or requirements/jax.txt)"
 BACKENDS = ("tensorflow", "jax")
-OLDEST_KERAS = (3, 12)
+OLDEST_KERAS = "3.12"
 # These compute wrong matrix products on a CPU by XNNPACK (512 x 512 float32, for example).
 WRONG_JAXLIB = ("0.7.2", "0.8.0", "0.8.1")
 
@@ -63,17 +63,18 @@ def import_keras(deterministic=False):
     try:
         with quiet():
             import keras
+            from packaging.version import Version
 
             keras.distribution.list_devices()
             if installed("tensorflow"):  # Keras on JAX imports it too, when it saves or copies a layer
-                tensorflow = importlib.import_module("tensorflow")
+                import tensorflow as tf
+
                 if deterministic:
-                    tensorflow.config.experimental.enable_op_determinism()
+                    tf.config.experimental.enable_op_determinism()
     except ImportError as error:
         raise UserError(f"Keras cannot be imported ({error}): {INSTALL}") from error
-    if tuple(map(int, keras.__version__.split(".")[:2])) < OLDEST_KERAS:
-        oldest = ".".join(map(str, OLDEST_KERAS))
-        raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={oldest}'")
+    if Version(keras.__version__) < Version(OLDEST_KERAS):
+        raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={OLDEST_KERAS}'")
     _check_backend(keras.backend.backend())  # Keras's own settings, ~/.keras/keras.json, can name one too
     if keras.backend.backend() == "tensorflow":
         _compile_once()
@@ -128,10 +129,9 @@ def installed(package):
 
 def version(package):
     """Returns the installed version of a package, or None. Does not import it."""
-    try:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def need(package, install=INSTALL):

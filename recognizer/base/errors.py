@@ -27,10 +27,8 @@ def refused(told, hostile=True):
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        if not hostile and out_of_memory(error):
+        if isinstance(error, UserError) or (out_of_memory(error) and not hostile):
             raise
         raise UserError(f"{told} ({reason(error, max(100, LONGEST_LINE - len(told)))})") from error
 
@@ -50,9 +48,7 @@ def enough_memory(told):
     """Raises UserError if memory runs out in the block. told: what the user can do then."""
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        if not out_of_memory(error):
+        if isinstance(error, UserError) or not out_of_memory(error):
             raise
         raise UserError(f"out of memory: {told}") from error

@@ -59,10 +59,15 @@ def remove_temporaries(folder):
             path.unlink(missing_ok=True)
 
 
+def write_bytes(path, content):
+    """Writes the content of a file atomically."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path, value):
     """Writes a value as JSON."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_json(path):
@@ -79,8 +84,7 @@ def write_rows(path, rows):
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode())
 
 
 def read_rows(path):

@@ -93,7 +93,6 @@ def commit():
     # "describe" without tags: the commit itself, and whether files that git knows have changed.
     describe = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parents[2]), *describe]
-    try:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return None

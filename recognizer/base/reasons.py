@@ -70,6 +70,7 @@ ADVICE = [
         "its from_config() should call keras.saving.deserialize_keras_object",
     ),
     (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
+    (r"singleton tf\.Variables", "make its layers and weights in __init__ or build(), not in call()"),
     (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
 ]
 
@@ -110,13 +111,13 @@ def failed_import(error, folder):
     """Returns "FILE, line N: what" if an error comes from importing a file of `folder`, else ""."""
     if isinstance(error, SyntaxError) and Path(error.filename or "").parent == folder:
         return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
-    found = [
-        (Path(frame.f_code.co_filename), line)
+    modules = [
+        f"{Path(frame.f_code.co_filename).name}, line {line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_name == "<module>" and frame.f_globals["__name__"] != "__main__"
+        if Path(frame.f_code.co_filename).parent == folder and frame.f_code.co_name == "<module>"
+        if frame.f_globals["__name__"] != "__main__"
     ]
-    found = [(path, line) for path, line in found if path.parent == folder]
-    return f"{found[-1][0].name}, line {found[-1][1]}: {reason(error)}" if found else ""
+    return f"{modules[-1]}: {reason(error)}" if modules else ""
 
 
 def _unwrapped(text):
@@ -189,12 +190,9 @@ def _shortened(text, longest):
     """Returns a message that fits: of too long a one, the first sentence and those with shapes and values."""
     if len(text) > longest:
         first, *others = re.split(r"(?<=[.!?:]) (?=[A-Z`'])", text)
-        text = " ".join([first, *filter(_has_values, others)]).removesuffix(".")
+        with_values = [sentence for sentence in others if re.search(r"\d|eceived|\bgot\b", sentence)]
+        text = " ".join([first, *with_values]).removesuffix(".")
     return _cut(text, longest)
-
-
-def _has_values(sentence):
-    return bool(re.search(r"\d|eceived|\bgot\b", sentence))
 
 
 def _cut(text, longest):

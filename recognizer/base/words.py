@@ -17,8 +17,9 @@ def choose(kind, name, valid):
     """
     if name in list(valid):  # a list, since a name read from a file may not be hashable
         return name
-    close = difflib.get_close_matches(str(name)[:60], list(valid), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    same = {letters(key): key for key in valid}
+    close = difflib.get_close_matches(letters(name)[:60], list(same), n=1)
+    hint = f"; did you mean {same[close[0]]!r}?" if close else "."
     line = f"no {kind} {name!r:.60}{hint} There are: {', '.join(sorted(valid))}"
     raise UserError(textwrap.shorten(line, LONGEST_LINE, placeholder=" ..."))
 
@@ -36,6 +37,11 @@ def choose_name(kind, name, valid):
 def hyphens(name):
     """Returns the name of a recipe or an architecture as it is shown, with `-` for `_`."""
     return str(name).replace("_", "-")
+
+
+def letters(name):
+    """Returns the name of one of Keras's classes without case, `-` and `_`, which a user may write in many ways."""
+    return str(name).lower().replace("-", "").replace("_", "")
 
 
 def duration(seconds):

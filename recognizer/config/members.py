@@ -10,16 +10,18 @@ def member(config, net):
     """Returns the settings that net `net` (from 1) of a run is trained by: the run's, as its one of `members` has them.
 
     Nets of a kind follow one another: of 4 nets and 2 members, the first two nets are of the first kind. A member with
-    a `model` of its own takes none of the run's `model_config`.
+    a `model` of its own takes none of the run's `model_config`, and one with another `optimizer` what
+    keras_classes.replace keeps of `optimizer_config`.
     """
     config = copy.deepcopy(config)
-    members = config["members"] or [{}]
-    own = members[(net - 1) * len(members) // config["nets"]]
-    if "model" in own:
-        config["model_config"] = {}
-    for key, value in own.items():
-        schema.override(config, key, value, schema.BY_NET)
+    schema.override_all(config, own(config, net).items(), schema.BY_NET)
     return config
+
+
+def own(config, net):
+    """Returns the one of a config's `members` that sets net `net` (from 1) apart; without members {}."""
+    members = config["members"] or [{}]
+    return members[(net - 1) * len(members) // config["nets"]]
 
 
 def kinds(config):

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, hyphens
-from recognizer.config import checks, earlier, schema
+from recognizer.config import checks, earlier, keras_classes, schema
 
+# The settings that say how large the learning rate is.
+RATES = ["schedule.learning_rate", "schedule.initial_learning_rate", "schedule.warmup_target"]
+RATES += ["schedule.learning_rates", "schedule.values", "schedule"]
 MODELS = Path(__file__).parents[2] / "models.py"
 
 
@@ -36,16 +39,19 @@ def config_from_arguments(arguments):
     """Returns what train.py's parsed arguments ask for: (config, data source, name to number the run by).
 
     config: every setting of the recipe, resolved, with its name as `recipe`, and schema.RUN_SETTINGS.
+    Prints what replacing the recipe's architecture, optimizer, loss or schedule has dropped.
     Raises UserError like resolve and parse_override.
     """
     name = recipe_name(arguments.recipe or "single")
-    overrides = [("model", arguments.model), ("model_config", {})] if arguments.model else []
-    options = ("nets", "epochs", "batch_size", "weights", "validation_split")
-    overrides += [(key, getattr(arguments, key)) for key in options if getattr(arguments, key) is not None]
-    overrides += map(parse_override, arguments.set or [])
-    if dict(overrides).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(overrides):
+    options = ("model", "nets", "epochs", "batch_size", "weights", "early_stopping", "validation_split")
+    given = [(key, getattr(arguments, key)) for key in options if getattr(arguments, key) is not None]
+    given += map(parse_override, arguments.set or [])
+    overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # {} for every net
+    if dict(given).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(given):
         overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
     config = {"recipe": name} | _with_learning_rate(name, overrides, arguments.learning_rate)
+    rate = [] if arguments.learning_rate is None else [RATES[0]]
+    print(*_replaced(resolve(name), config, {*dict(given), *rate}), sep="", end="")
     for key, setting in schema.RUN_SETTINGS.items():
         given = getattr(arguments, key)
         config[key] = setting.default if given is None else given
@@ -77,19 +83,16 @@ def resolve(name, overrides=()):
     config, overrides = copy.deepcopy(schema.DEFAULTS | all_recipes()[name]), list(earlier.renamed(overrides))
     keys = dict(overrides).keys()
     _give_way(name, config, keys)
-    for key, value in [("schedule", config["schedule"]), *sorted(overrides, key=_order)]:
-        schema.override(config, key, value, schema.DEFAULTS.keys() - schema.DESCRIPTIONS)
+    valid = schema.DEFAULTS.keys() - schema.DESCRIPTIONS
+    schema.override_all(config, [(key, config[key]) for key in ("schedule", "optimizer", "loss")], valid)
+    schema.override_all(config, overrides, valid)
+    if config["early_stopping"] is not None and config["weights"] == "last" and "weights" not in keys:
+        config["weights"] = "best"
     checks.check(config)
     for settings in (config, *config["members"]):
         if "model" in settings:
             settings["model"] = hyphens(settings["model"])
     return config
-
-
-def _order(override):
-    """Whole settings come before parts of them, and a schedule's name, which may drop settings, before those."""
-    key, _ = override
-    return "." in key, key != "schedule.name"
 
 
 def _give_way(name, config, keys):
@@ -99,8 +102,9 @@ def _give_way(name, config, keys):
     """
     config["members"] = [{key: own[key] for key in own if key not in keys} for own in config["members"]]
     own = [] if "members" in keys else sorted({key for member in config["members"] for key in member})
+    drops = keras_classes.drops
     for key in keys:
-        if clash := [inner for inner in own if _overlap(key, inner) or (key == "model" and "model_config" in inner)]:
+        if clash := [inner for inner in own if _overlap(key, inner) or drops(key, inner) or drops(inner, key)]:
             told = f"{key} cannot be set for {name!r}: some of its nets have their own {clash[0]}"
             raise UserError(f"{told}; --set members=[] takes that from them")
 
@@ -108,6 +112,46 @@ def _give_way(name, config, keys):
 def _overlap(key, other):
     """Returns whether one of two keys is the other or a part of it: "schedule" and "schedule.decay"."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def _replaced(before, after, given):
+    """Returns lines on what replacing an architecture, an optimizer, a loss or a schedule has dropped of its settings.
+
+    before, after: configs. given: the keys of the settings that were asked for.
+    """
+    lines = []
+    for key, arguments in keras_classes.CONFIG_OF.items():
+        if before[key] == after[key]:
+            continue
+        lost = _lost(before, after, arguments, given)
+        if key == "loss" and "label_smoothing" not in given and before["label_smoothing"] != after["label_smoothing"]:
+            lost["label_smoothing"] = before["label_smoothing"]
+        rate = key == "optimizer" and given.isdisjoint(RATES)
+        lines += [_line(key, before[key], after[key], lost) + f"; {_rate(after['schedule'])}" * rate] * bool(
+            lost or rate
+        )
+    old, new = before["schedule"]["name"], after["schedule"]["name"]
+    if old != new and (lost := _lost(before, after, "schedule", given)):
+        lines.append(_line("schedule", old, new, lost))
+    return [line + "\n" for line in lines]
+
+
+def _lost(before, after, key, given):
+    """Returns {key: value} of the parts of setting `key` that one config has and the other lacks."""
+    if key in given:
+        return {}
+    return {f"{key}.{inner}": value for inner, value in before[key].items() if inner not in after[key]}
+
+
+def _line(key, old, new, lost):
+    parts = ", ".join(f"{inner}={json.dumps(value)}" for inner, value in lost.items())
+    return f"Set:    {key} {new} instead of {old}" + f", which drops {parts:.160}" * bool(parts)
+
+
+def _rate(schedule):
+    rate = schedule.get("learning_rate")
+    stays = f"rates stay those of schedule {schedule['name']}" if rate is None else f"rate stays {rate}"
+    return f"the learning {stays} (to change: --learning-rate)"
 
 
 def parse_override(text):

@@ -22,7 +22,7 @@ import numpy as np
 
 from recognizer.base.errors import UserError
 from recognizer.base.rules import FLAG, NULL, TEXT, Rule, list_of, number
-from recognizer.base.words import choose
+from recognizer.base.words import choose, letters
 
 
 def constant(epoch, state, logs, epochs, *, learning_rate):
@@ -211,13 +211,9 @@ def canonical(schedule):
     if "initial_learning_rate" in schedule and "learning_rate" not in schedule:
         schedule["learning_rate"] = schedule.pop("initial_learning_rate")
     if "name" in schedule:
-        names = {_plain(name): name for name in (*OWN, *KERAS)} | SHORT
-        schedule["name"] = names.get(_plain(schedule["name"]), schedule["name"])
+        names = {letters(name): name for name in (*OWN, *KERAS)} | SHORT
+        schedule["name"] = names.get(letters(schedule["name"]), schedule["name"])
     return schedule
-
-
-def _plain(name):
-    return str(name).lower().replace("-", "").replace("_", "")
 
 
 def check(schedule, epochs):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from recognizer.base.errors import UserError
 from recognizer.base.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
 from recognizer.base.words import choose
-from recognizer.config import schedules
+from recognizer.config import keras_classes, schedules
 
 
 class Setting(NamedTuple):
@@ -21,6 +21,7 @@ class Setting(NamedTuple):
 
 COUNT = whole(1, 10**6)
 SEED = whole(0, 2**32)
+TEN_NUMBERS = Rule("a list of ten numbers, some above 0", lambda value: _are_weights(value))
 
 SETTINGS = {
     # The architecture, a function of models.py, and its keyword arguments. `mean` and `std`, where it has them, are
@@ -41,12 +42,21 @@ SETTINGS = {
     "augmentation": Setting({}, OBJECT, by_net=True),
     # Flips of each image that are trained on too, as ten classes of their own: nn/flip_classes.py.
     "joint_flips": Setting([], list_of(TEXT, 'a list, for example ["horizontal"]'), by_net=True),
-    # The name of a Keras optimizer, and its keyword arguments except the learning rate.
+    # The name of a Keras optimizer, in any spelling (AdamW, adam_w), and its keyword arguments except the learning
+    # rate. Naming another one keeps the arguments that every optimizer takes, without weight_decay: keras_classes.py.
     "optimizer": Setting("adam", TEXT, by_net=True),
     "optimizer_config": Setting({}, OBJECT, by_net=True),
     # The learning rate: schedules.py lists the schedules and their settings.
     "schedule": Setting({"name": "constant", "learning_rate": 1e-3}, OBJECT, by_net=True),
+    # The name of a Keras loss, in any spelling (MeanSquaredError, mean_squared_error, mse), and its keyword arguments.
+    # A loss of probabilities gets the softmax of the logits. label_smoothing is for the losses that take it.
+    "loss": Setting("CategoricalCrossentropy", TEXT, by_net=True),
+    "loss_config": Setting({}, OBJECT, by_net=True),
     "label_smoothing": Setting(0.0, number(0, 1), by_net=True),
+    # How much the images of each digit count in the loss: null (all the same), "balanced" (the rarer, the more, as
+    # scikit-learn's compute_class_weight on a net's own training rows), or a list of ten weights. Accuracy and
+    # validation are not weighted, as in keras.Model.fit.
+    "class_weight": Setting(None, one_of("balanced") | TEN_NUMBERS | NULL, by_net=True),
     "batch_size": Setting(64, COUNT, by_net=True),
     # Equal parts of a batch that are computed side by side, each on a core of its own.
     "replicas": Setting(1, whole(1, 1000)),
@@ -58,6 +68,9 @@ SETTINGS = {
     # Which weights to keep: "last"; "averaged", Keras's moving average over the steps (optimizer_config.ema_momentum),
     # which needs update_bn; "best", those of the best epoch on validation, whose figure is biased upward.
     "weights": Setting("last", one_of("last", "averaged", "best")),
+    # Stop a net's training when its validation accuracy has not risen for so many epochs, and keep the weights of the
+    # best epoch (weights "best"), as keras.callbacks.EarlyStopping with this patience. null: train all epochs.
+    "early_stopping": Setting(None, whole(0, 10**6) | NULL),
     # Recompute batch-norm statistics at the end on so many batches of unaugmented images, which match test inputs.
     "update_bn": Setting(0, whole(0, 10**6), by_net=True),
     # Predict an image as the mean over itself and its shifts by so many pixels in four directions.
@@ -68,16 +81,16 @@ SETTINGS = {
     "source": Setting("", TEXT),
     "reported": Setting("", TEXT),
 }
+NAMES = {*keras_classes.CONFIG_OF, "schedule.name"}
 DESCRIPTIONS = {"source", "reported"}  # they change nothing that is computed
 DEFAULTS = {key: setting.default for key, setting in SETTINGS.items()}
-BY_NET = {key for key, setting in SETTINGS.items() if setting.by_net}
 
 # What a run has besides its recipe's settings; train.py has an option for each.
 RUN_SETTINGS = {
     "seed": Setting(0, SEED),
     # Of the layers' arithmetic. "auto" (bfloat16 or float16 where the processor computes it natively) is resolved
     # before a run starts.
-    "precision": Setting("auto", one_of("float32", "bfloat16", "float16")),
+    "precision": Setting("auto", one_of("float32", "bfloat16", "float16"), by_net=True),
     # "batch": augment.py's own transforms of whole batches; "keras": ImageDataGenerator, image by image.
     "augment_engine": Setting("batch", one_of("batch", "keras")),
     # Whether a GPU computes the same bits each time, by slower kernels.
@@ -85,6 +98,7 @@ RUN_SETTINGS = {
     # Whether curves, graph and pictures are written for TensorBoard, too.
     "tensorboard": Setting(False, FLAG),
 }
+BY_NET = {key for key, setting in (SETTINGS | RUN_SETTINGS).items() if setting.by_net}
 # What a run's config.json records besides, and what it records of the run's data.
 RECORDED = {
     "recipe": Setting(None, TEXT),
@@ -93,6 +107,11 @@ RECORDED = {
     "data": Setting(None, OBJECT),
 }
 RECORDED_DATA = dict.fromkeys(("source", "origin", "fingerprint"), Setting(None, TEXT))
+
+
+def _are_weights(value):
+    valid = isinstance(value, list) and len(value) == 10 and all(map(number().valid, value))
+    return valid and any(value)
 
 
 def place(key):
@@ -126,5 +145,16 @@ def override(config, key, value, valid):
         config[outer] = schedules.override(config[outer], inner, value)
     elif inner:
         config[outer][inner] = value
+    elif outer in keras_classes.CONFIG_OF:
+        keras_classes.replace(config, outer, value)
     else:
         config[outer] = value
+
+
+def override_all(config, pairs, valid):
+    """Sets the settings of (key, value) `pairs`, like `override`, whatever their order.
+
+    Whole settings are set before parts of them, and names, which may drop settings, before those.
+    """
+    for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], pair[0] not in NAMES)):
+        override(config, key, value, valid)

@@ -1,6 +1,5 @@
 """Opens data files, whatever contains them: plain, gzipped, or members of a zip. Never unpacks more than the limits."""
 
-import contextlib
 import gzip
 import os
 import re
@@ -37,15 +36,11 @@ def zip_members(path):
     return members
 
 
-@contextlib.contextmanager
 def opened(file, member=None):
-    """Gives a stream of the decompressed bytes of a file, plain or gzipped, or of a member of a zip."""
+    """Returns a stream of the decompressed bytes of a file, plain or gzipped, or of a member of a zip."""
     if member is not None:
-        with zipfile.ZipFile(file) as archive, archive.open(member) as stream:
-            yield stream
-    else:
-        with (gzip.open if kind_of(file) == "gzip" else open)(file, "rb") as stream:
-            yield stream
+        return zipfile.ZipFile(file).open(member)
+    return (gzip.open if kind_of(file) == "gzip" else open)(file, "rb")
 
 
 def decompressed(file, member, name):

@@ -1,5 +1,6 @@
 """Keeps the arrays of a parsed CSV beside it, or in the user's cache folder, for as long as the CSV is the same."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -19,21 +20,15 @@ def _paths(file, member, digest):
 
 
 def read(file, member, digest):
-    """Returns (x uint8 (n, 784), y uint8 (n,) or None) if there is a sound cache of the same CSV, else None.
+    """Returns (x uint8 (n, 784), y uint8 (n,) or None) if there is a cache of the same CSV, else None.
 
     digest: tells one CSV's content from another's.
     """
     for path in _paths(file, member, digest):
-        try:
-            with np.load(path, allow_pickle=False) as cache:
-                if cache["digest"].item() != digest:
-                    continue
-                x, y = cache["x"], cache["y"] if "y" in cache.files else None
-        except Exception:  # absent or damaged: NumPy raises nearly every kind of exception
-            continue
-        sound = x.dtype == np.uint8 and x.ndim == 2 and x.shape[1] == 784
-        if sound and (y is None or (y.dtype == np.uint8 and y.shape == x.shape[:1] and y.max() < 10)):
-            return x, y
+        # Absent or damaged: NumPy raises nearly every kind of exception.
+        with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as cache:
+            if cache["digest"].item() == digest:
+                return cache["x"], cache["y"] if "y" in cache.files else None
     return None
 
 
@@ -41,12 +36,9 @@ def write(file, member, digest, x, y):
     """Keeps what was parsed, in the first place that can be written to; nowhere if none can."""
     arrays = dict(x=x, digest=np.array(digest)) | ({} if y is None else dict(y=y))
     for path in _paths(file, member, digest):
-        try:
-            # A folder marked read-only is left alone even if the user (root, say) could write to it.
-            if path.parent.exists() and not path.parent.stat().st_mode & 0o222:
-                continue
+        with contextlib.suppress(OSError, UserError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_arrays(path, arrays)
-            return
-        except (OSError, UserError):
-            continue
+            # A folder marked read-only is left alone even if the user (root, say) could write to it.
+            if path.parent.stat().st_mode & 0o222:
+                write_arrays(path, arrays)
+                return

@@ -186,24 +186,20 @@ def _of_the_digit(contrast, labels):
 def mnist_form(ink):
     """Returns a digit in MNIST's form: its box scaled to fit 20x20 pixels, its centre of mass in the middle of 28x28.
 
-    ink: (height, width), 0 background to 255. Returns uint8 (28, 28).
+    ink: (height, width), 0 background to 255, with some ink. Returns uint8 (28, 28).
     After http://yann.lecun.com/exdb/mnist/.
     """
     from PIL import Image
 
     rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return np.zeros((28, 28), np.uint8)
     ink = np.asarray(ink, np.float32)[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = 20 / max(ink.shape)
     size = [max(1, round(side * scale)) for side in ink.shape[::-1]]
     resampling = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.BOX
     box = np.asarray(Image.fromarray(ink).resize(size, resampling)).clip(0, 255)
-    form = np.zeros((28, 28), np.float32)
-    total = max(box.sum(), 1e-6)
-    corner = []
+    margins = []
     for axis, length in enumerate(box.shape):
-        centre = (box.sum(axis=1 - axis) * np.arange(length)).sum() / total
-        corner.append(int(np.clip(round(13.5 - centre), 0, 28 - length)))
-    form[corner[0] : corner[0] + box.shape[0], corner[1] : corner[1] + box.shape[1]] = box
-    return form.round().astype(np.uint8)
+        centre = (box.sum(axis=1 - axis) * np.arange(length)).sum() / box.sum()
+        before = int(np.clip(round(13.5 - centre), 0, 28 - length))
+        margins.append((before, 28 - length - before))
+    return np.pad(box, margins).round().astype(np.uint8)

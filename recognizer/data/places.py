@@ -14,11 +14,6 @@ KAGGLE_NAME = re.compile("digit[-_ ]recognizer", re.IGNORECASE)  # the zip, copi
 HALF_DOWNLOADS = {".crdownload", ".part", ".partial", ".download", ".opdownload"}
 
 
-def kaggle_folders():
-    """Returns the folders that Kaggle's files are looked for in, in order."""
-    return [DATA, *(KAGGLE_INPUT / mount for mount in KAGGLE_MOUNTS)]
-
-
 def kaggle_advice():
     """Returns what a user can do to have Kaggle's files found."""
     if KAGGLE_INPUT.is_dir():
@@ -26,8 +21,12 @@ def kaggle_advice():
     return f"put digit-recognizer.zip from {competition.PAGE}/data into {DATA}/"
 
 
-def kaggle_place(*paths, part="train"):
-    """Returns the first of all `_places` in some paths that holds a part ("train" or "test"); None if none does."""
+def kaggle_place(path=None, part="train"):
+    """Returns the first of all `_places` in a path that holds a part ("train" or "test"); None if none does.
+
+    path: None for data/, then where Kaggle mounts its files.
+    """
+    paths = [path] if path else [DATA, *(KAGGLE_INPUT / mount for mount in KAGGLE_MOUNTS)]
     places = itertools.chain.from_iterable(map(_places, paths))
     return next((place for place in places if find(place, part)), None)
 

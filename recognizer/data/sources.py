@@ -60,7 +60,7 @@ def load_test(source):
 
 
 def _auto():
-    if place := places.kaggle_place(*places.kaggle_folders()):
+    if place := places.kaggle_place():
         return _read_folder(place)
     hints = [f"for Kaggle's own digits: {places.kaggle_advice()}"]
     digits = mnist.on_this_machine()
@@ -74,7 +74,7 @@ def _auto():
 
 
 def _kaggle():
-    if place := places.kaggle_place(*places.kaggle_folders()):
+    if place := places.kaggle_place():
         return _read_folder(place)
     found = "".join(f"; {line}" for line in unused.lines()[:1])
     raise UserError(f"there is no train.csv of Kaggle's: {places.kaggle_advice()}{found}")

@@ -16,26 +16,21 @@ def rng(purpose, seed, net=0, epoch=0, step=0):
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
-def split(n, validation_split, random_state):
-    """Returns (training rows, validation rows) of `n`, sorted int64 arrays, by scikit-learn's train_test_split.
+def split_rows(config, net, n):
+    """Returns net `net`'s (training rows, validation rows) of `n` labelled rows, sorted int64 arrays.
 
-    Raises UserError if so few rows cannot be split.
+    They are those of scikit-learn's train_test_split. Raises UserError if so few rows cannot be split.
     """
     from sklearn.model_selection import train_test_split
 
-    if not validation_split:
+    share, state = config["validation_split"], config["split_seed"]
+    if not share:
         return np.arange(n), np.arange(0)
-    try:
-        parts = train_test_split(np.arange(n), test_size=validation_split, random_state=random_state)
-    except ValueError as error:
-        raise UserError(f"{n} labelled rows cannot be split by {validation_split}: {error}") from error
-    return tuple(np.sort(part) for part in parts)
-
-
-def split_rows(config, net, n):
-    """Returns net `net`'s (training rows, validation rows) of `n` labelled rows, int64 arrays."""
-    state = config["split_seed"]
     if state is None or config["bagging"]:
         bag = net if config["bagging"] else 0
         state = int(rng("split", config["seed"], bag).integers(2**32))
-    return split(n, config["validation_split"], state)
+    try:
+        parts = train_test_split(np.arange(n), test_size=share, random_state=state)
+    except ValueError as error:
+        raise UserError(f"{n} labelled rows cannot be split by {share}: {error}") from error
+    return tuple(np.sort(part) for part in parts)

@@ -2,14 +2,16 @@
 
 import contextlib
 import inspect
+import json
 import random
 import warnings
 
 import keras
+import numpy as np
 
 import models
 from recognizer.base.errors import LONGEST_LINE, UserError
-from recognizer.base.reasons import place, reason
+from recognizer.base.reasons import REGISTER, place, reason
 from recognizer.base.words import choose_name, hyphens
 from recognizer.nn import copies, flip_classes, saved_net
 from recognizer.nn.parts import ARCHITECTURES, images
@@ -32,12 +34,9 @@ def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
     _check_arguments(name, arguments)
     with _globals(seed, precision):
         try:
-            model = function(**arguments)
-            _check_kind(name, model)
+            model = _with_layers(name, function(**arguments))
             _complete(model)
-            # As it will be saved, so that what cannot be saved is found now, not after training.
-            saved_net.check_classes(copies.plain_config(model))
-            copies.plain(model)
+            _check_saving(name, model)
         except UserError:
             raise
         except Exception as error:
@@ -56,7 +55,28 @@ def all_arguments(name, arguments, statistics):
     defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
     if "mean" in takes and "std" in takes:
         defaults |= zip(("mean", "std"), statistics(), strict=True)
-    return defaults | arguments
+    return {key: _recorded(name, key, value) for key, value in (defaults | arguments).items()}
+
+
+def _recorded(name, key, value):
+    """Returns an argument as a run's config.json keeps it: a tuple as a list, NumPy's numbers as Python's.
+
+    Raises UserError for a value that is no JSON.
+    """
+
+    def number(value):
+        if isinstance(value, np.generic):
+            return value.item()
+        raise TypeError
+
+    try:
+        return json.loads(json.dumps(value, allow_nan=False, default=number))
+    except (TypeError, ValueError):
+        kind = repr(value) if isinstance(value, float) else getattr(value, "__name__", type(value).__name__)
+        told = f"architecture {name!r}: {key}={kind} is no JSON, as a run's config.json keeps it"
+        by_name = getattr(value, "__module__", "").startswith("keras.src.activations")
+        instead = f"write {key}={kind!r}" if by_name else "give a name or a number, and make the object in the function"
+        raise UserError(f"{told}: {instead}") from None
 
 
 def _registered(name):
@@ -101,14 +121,23 @@ def _why(name, error):
     return told + reason(error, max(100, LONGEST_LINE - len(told + where))) + where
 
 
-def _check_kind(name, model):
-    """Raises UserError if what an architecture returned is not a Sequential or functional model."""
+def _with_layers(name, model):
+    """Returns what an architecture returned; a registered subclass of keras.Model as the one layer of a model.
+
+    Raises UserError if it is no model, or one that is not registered.
+    """
     told = f"architecture {name!r} returned"
     end = "end it with `return keras.Model(inputs, outputs)` or `return keras.Sequential([...])`"
     if not isinstance(model, keras.Model):
         raise UserError(f"{told} {'None' if model is None else f'a {type(model).__name__}, no keras.Model'}: {end}")
-    if not (isinstance(model, keras.Sequential) or hasattr(model, "operations")):  # it cannot be saved without its code
-        raise UserError(f"{told} a {type(model).__name__}, a subclass of keras.Model with a call() of its own: {end}")
+    if isinstance(model, keras.Sequential) or hasattr(model, "operations"):
+        return model
+    kind = type(model)
+    if keras.saving.get_registered_object(keras.saving.get_registered_name(kind)) is not kind:
+        write = f"write {REGISTER} above the class, at the top level of models.py"
+        raise UserError(f"{told} a {kind.__name__}, a subclass of keras.Model that is not registered: {write}")
+    inputs = images()
+    return keras.Model(inputs, model(inputs))
 
 
 def _complete(model):
@@ -117,6 +146,46 @@ def _complete(model):
         model.build((None, 28, 28, 1))
     if getattr(model, "inputs", None) is None:
         model(images())
+
+
+def _check_saving(name, model):
+    """Raises an error if a model cannot be saved and made again, which would be found only after training."""
+    saved_net.check_classes(copies.plain_config(model))
+    for layer in model._flatten_layers():
+        activation = getattr(layer, "activation", None)
+        if isinstance(activation, keras.Layer) and not activation.built:
+            kind = type(activation).__name__
+            raise ValueError(f"{kind} has weights, which Keras does not save in an activation: write {kind}() after it")
+    try:
+        copies.plain(model)
+    except Exception as error:
+        if lacking := lacking_arguments(model):
+            raise UserError(f"architecture {name!r} cannot be built: {lacking}") from error
+        raise
+
+
+def lacking_arguments(model):
+    """Returns a text about the first layer that Keras cannot make again with its arguments, or ""."""
+    for layer in model._flatten_layers():
+        kind = type(layer)
+        if kind in _own_classes(kind):
+            if isinstance(layer, keras.Sequential):  # which is given its layers again
+                return f"{kind.__name__} subclasses keras.Sequential: make it by a function that returns a Sequential"
+            parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+            names = {one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
+            kept = layer.get_config().keys()
+            if isinstance(layer, keras.Model) and not any("get_config" in vars(own) for own in _own_classes(kind)):
+                kept = {"name", "trainable", "dtype"}  # Keras's takes the defaults of all others
+            if lacking := sorted(names - kept):
+                told = f"get_config() of {kind.__name__} lacks {', '.join(map(repr, lacking))}"
+                return f"{told}: it should return every argument of __init__"
+    return ""
+
+
+def _own_classes(kind):
+    """Returns a class and those that it inherits from, without Python's, Keras's and this package's."""
+    others = ("builtins", "keras", "recognizer", "tensorflow")
+    return [one for one in kind.__mro__ if one.__module__.split(".")[0] not in others]
 
 
 def _check_form(name, model):

@@ -10,7 +10,6 @@ from recognizer.nn.precision import POLICIES
 
 HALF = {"bfloat16", "float16"}
 KNOWN = {*POLICIES.values(), *HALF}  # the policies that a copy changes; a layer in float64 or integers stays as it is
-FAST_NAME = "fast>"  # before the name by which Keras finds a class of layers.py
 
 
 def plain(model):
@@ -74,8 +73,7 @@ def _copy(model, classes, policy, dtypes):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)  # for the layers that a layer makes by itself
     try:
-        with keras.saving.custom_object_scope({FAST_NAME + kind.__name__: kind for kind in layers.PLAIN}):
-            copy = keras.saving.deserialize_keras_object(config)
+        copy = keras.saving.deserialize_keras_object(config)
     finally:
         keras.config.set_dtype_policy(before)
     set_weights(copy, model.get_weights())
@@ -94,7 +92,7 @@ def _changed(model, classes, policy, dtypes):
         instead = written.get((config.get("module"), config.get("class_name")))
         if instead is not None:
             config |= _written(instead)
-            config["registered_name"] = FAST_NAME + instead.__name__ if instead in layers.PLAIN else None
+            config["registered_name"] = keras.saving.get_registered_name(instead) if instead in layers.PLAIN else None
         if _policy(config) in KNOWN:
             config["config"]["dtype"] = dtypes.get(path, _usual(config, policy))
     return whole

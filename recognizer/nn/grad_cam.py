@@ -27,6 +27,8 @@ def grad_cam(model):
     def heat(image, label):
         features = body(image[None, ..., None] / np.float32(255), training=False)
         gradient = _gradient(lambda x: head(x, training=False)[0, label], features)
+        if gradient is None:  # the net rounds
+            return np.zeros((28, 28), np.float32)
         found = np.maximum((np.asarray(features) * np.asarray(gradient))[0].sum(axis=-1), 0)
         for _ in range(2):  # rows, then columns
             found = np.stack([np.interp(np.arange(28), centres, [0, *line, 0]) for line in found.T])
@@ -44,8 +46,10 @@ def _split(model):
 
     for layer in reversed(model.layers):
         features, normalised = layer.output, isinstance(layer, keras.layers.BatchNormalization)
-        if len(features.shape) < 4 or min(features.shape[1:3]) < 5 or normalised:
-            continue  # normalised maps are not 0 where an image is empty
+        shape = getattr(features, "shape", ())  # some layers have several outputs
+        maps = len(shape) == 4 and shape[1] == shape[2] >= 5
+        if not maps or normalised:  # normalised maps are not 0 where an image is empty
+            continue
         try:
             return keras.Model(model.inputs[0], features), keras.Model(features, model.outputs[0])
         except ValueError:  # one of a residual block's branches
@@ -71,7 +75,10 @@ def _centres(body):
 
 
 def _gradient(function, x):
-    """Returns the gradient at x of a function from a tensor to a number, by the backend in use."""
+    """Returns the gradient at x of a function from a tensor to a number, by the backend in use.
+
+    TensorFlow's is None if the function does not depend on x, or only through whole numbers.
+    """
     import keras
 
     if keras.backend.backend() == "jax":

@@ -10,7 +10,11 @@ from recognizer.base.backend import TENSORFLOW
 if TENSORFLOW:
     import tensorflow as tf
 
+# By name, so that Keras can make them again from their configs, as Bidirectional does with what it wraps.
+registered = keras.saving.register_keras_serializable("fast")
 
+
+@registered
 class Conv2D(keras.layers.Conv2D):
     """keras.layers.Conv2D, as a matrix product where its kernel covers the whole input (Deotte's last one)."""
 
@@ -25,6 +29,7 @@ class Conv2D(keras.layers.Conv2D):
         return tf.reshape(self.activation(outputs), [-1, 1, 1, self.filters])
 
 
+@registered
 class BatchNormalization(keras.layers.BatchNormalization):
     """keras.layers.BatchNormalization by TensorFlow's fused kernel, which also takes bfloat16 inputs."""
 
@@ -32,7 +37,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         last = self.axis in (-1, len(inputs.shape) - 1)
         renorm = getattr(self, "renorm", False)  # an argument since Keras 3.14
         fused = TENSORFLOW and last and mask is None and not (renorm or self.synchronized)
-        if not fused or inputs.dtype == tf.float64:
+        if not fused or self.variable_dtype != "float32" or inputs.dtype == tf.float64:
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
         images = inputs if len(inputs.shape) == 4 else tf.reshape(inputs, [-1, 1, 1, channels])
@@ -54,6 +59,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs if len(inputs.shape) == 4 else tf.reshape(outputs, tf.shape(inputs))
 
 
+@registered
 class Dropout(keras.layers.Dropout):
     """keras.layers.Dropout with a mask of 16 random bits an element: its rate is exact to 1/131,072."""
 

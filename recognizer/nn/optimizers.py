@@ -13,25 +13,31 @@ import numpy as np
 from recognizer.base.backend import TENSORFLOW
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
+from recognizer.config.keras_classes import CLASSES
 
 if TENSORFLOW:
     import tensorflow as tf
 
 
 def make(name, **arguments):
-    """Returns Keras's optimizer `name`; its learning rate is 0 until it is assigned.
+    """Returns Keras's optimizer `name`, as a config has it; its learning rate is 0 until it is assigned.
 
-    Raises UserError for a name or an argument that Keras does not know.
+    Raises UserError for a name or an argument that this Keras does not know.
     """
+    kind = FAST.get(name) or getattr(keras.optimizers, CLASSES["optimizer"][name], None)
+    if kind is None:
+        raise UserError(f"optimizer {name!r} is not in Keras {keras.__version__}: it needs a later one")
     for key, value in arguments.items():
         if isinstance(value, str) and key != "name":  # "no" would count as true
             raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
     try:
-        kind = FAST.get(name.lower()) or type(keras.optimizers.get(name))
-        # One step on a small variable, so that errors that Keras raises in the first step are raised now.
-        kind(learning_rate=0.0, **arguments).apply([keras.ops.zeros((2, 2))], [keras.Variable(np.zeros((2, 2)))])
+        # One step on a small variable, so that errors that Keras raises in the first step are raised now. The first
+        # update of accumulated gradients comes later, so it is tried without accumulation, too.
+        for more in (arguments | {"gradient_accumulation_steps": None}, arguments):
+            variable = keras.Variable(np.zeros((2, 2), np.float32))
+            kind(learning_rate=0.0, **more).apply([keras.ops.zeros((2, 2))], [variable])
         return kind(learning_rate=0.0, **arguments)
-    except (AttributeError, TypeError, ValueError) as error:
+    except Exception as error:
         told = f"optimizer {name!r} cannot be made with optimizer_config {arguments}"
         raise UserError(f"{told}: {reason(error)}") from error
 
@@ -199,5 +205,4 @@ def _apply_adam(optimizer, gradient, variable, m, v, learning_rate, beta_1, beta
     )
 
 
-# By name, since keras.optimizers.get does not know "muon" before Keras 3.14.
 FAST = {"adam": Adam, "muon": Muon, "rmsprop": RMSprop}

@@ -18,10 +18,17 @@ from recognizer.data.limits import FILE_BYTES
 from recognizer.nn import portable, sizes
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-# Layers of Keras that run what they are given or read other files, and need no place in a net of digits.
+# Layers of Keras that run what they are given or read other files, with what to write instead.
 DENIED = {
-    *("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
-    *("Hashing", "HashedCrossing", "StringLookup", "IntegerLookup", "TextVectorization"),
+    "Lambda": "use keras.ops, Rescaling or a registered layer",
+    **dict.fromkeys(
+        ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
+        "it runs a program from outside the net: use layers of Keras",
+    ),
+    **dict.fromkeys(
+        ("Hashing", "HashedCrossing", "StringLookup", "IntegerLookup", "TextVectorization"),
+        "it is for text and categories, and may read other files: leave it out",
+    ),
 }
 LARGEST_CONFIG = 2**22  # bytes; that of a net of a hundred layers has 200,000
 LARGEST_OUTPUT = 2**25  # numbers that a layer gives for an image: 128 MB
@@ -43,6 +50,8 @@ def read_net(path, parameters=None):
 
     parameters: how many it must have, None for any. Raises UserError if the file is damaged, harmful or no such net.
     """
+    import models  # noqa: F401 (registers its layers)
+
     with refused(f"{path} is no net that can be used"):
         return read(path, parameters)
 
@@ -112,7 +121,11 @@ def _check_class(part):
     known = registered is not None and keras.saving.get_registered_object(registered)
     if "<locals>" in getattr(known, "__qualname__", ""):  # unknown in a process that did not call the function
         raise ValueError(f"{name} is defined inside a function: define it at the top level of models.py")
-    if not (own or known) or str(name).split(".")[-1] in DENIED:
+    if (instead := DENIED.get(str(name).split(".")[-1])) and not known:
+        raise ValueError(f"{str(name)[:60]} cannot be saved safely: {instead}")
+    if module == "models" and not known:
+        raise ValueError(f"{str(name)[:60]} is not registered: write {REGISTER} above it in models.py")
+    if not (own or known):
         told = f"it contains {str(module)[:60]}.{str(name)[:60]}"
         raise ValueError(f"{told}, neither a safe layer of Keras's own nor in models.py under {REGISTER}")
 

@@ -210,12 +210,19 @@ def layers(model, title):
     counts = [layer.count_params() for layer in rows]
     bars = axes.barh(range(len(rows)), [max(count, 0.5) for count in counts], color=BLUE, alpha=0.6, height=0.75)
     axes.bar_label(bars, [f"{count:,}" if count else "-" for count in counts], padding=4)
-    names = [f"{layer.__class__.__name__}  {'x'.join(map(str, layer.output.shape[1:]))}" for layer in rows]
+    names = [f"{layer.__class__.__name__}  {_output_shapes(layer)}" for layer in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set(xscale="log", xlabel="parameters (log scale)", xlim=(0.5, 20 * max(*counts, 1)))
     axes.invert_yaxis()
     axes.set_title(f"{title}: {model.count_params():,} parameters")
     return figure
+
+
+def _output_shapes(layer):
+    """Returns the shapes of a layer's outputs, without the number of images: "26x26x32"."""
+    import keras
+
+    return ", ".join("x".join(map(str, tensor.shape[1:])) for tensor in keras.tree.flatten(layer.output))
 
 
 def spread(groups):

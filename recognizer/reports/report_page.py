@@ -4,7 +4,7 @@ import base64
 import json
 from pathlib import Path
 
-from recognizer.base.files import whole_file
+from recognizer.base.files import write_bytes
 from recognizer.base.words import duration
 from recognizer.config import schema
 from recognizer.reports import run_pictures
@@ -47,8 +47,7 @@ def write(folder, config, result):
         settings=[(key, json.dumps(value)) for key, value in _ordered(run_folder.flat(config))],
     )
     path = folder / "report.html"
-    with whole_file(path) as temporary:
-        temporary.write_bytes(page.encode())
+    write_bytes(path, page.encode())
     return path
 
 
@@ -80,10 +79,8 @@ def _score_rows(result):
             note += f"; {metrics.BIASED}"
         rows.append((f"{part} accuracy", f"{score['accuracy']:.2%}", note))
         rows.append((f"{part} loss", f"{score['loss']:.4f}", "mean cross-entropy"))
-        if "calibration_error" in score:
-            rows.append(
-                (f"{part} calibration error", f"{score['calibration_error']:.2%}", "confidence beside accuracy")
-            )
+        if (error := score.get("calibration_error")) is not None:
+            rows.append((f"{part} calibration error", f"{error:.2%}", "confidence beside accuracy"))
     return rows
 
 

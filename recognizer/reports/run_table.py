@@ -3,7 +3,7 @@
 import numpy as np
 
 from recognizer.base.errors import UserError
-from recognizer.base.files import whole_file
+from recognizer.base.files import write_bytes
 from recognizer.reports import report_page
 from recognizer.runs.compare import COLUMNS
 
@@ -46,5 +46,4 @@ def write(path, content):
     """Writes the text of a table of runs. Raises UserError if the file (Path) exists and is not such a table."""
     if path.exists() and not path.read_bytes().startswith((b"run,recipe,", report_page.START)):
         raise UserError(f"{path} exists and is not a table of runs: choose another name, or remove it")
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content.encode())
+    write_bytes(path, content.encode())

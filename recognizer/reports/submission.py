@@ -4,10 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from recognizer.base.errors import UserError, refused
-from recognizer.base.files import whole_file, write_rows
+from recognizer.base.files import write_rows
 from recognizer.runs import metrics, run_folder
 
 SUBMISSIONS = Path("submissions")
@@ -66,13 +64,8 @@ def write_all(out, test, files, probabilities, title, with_probabilities):
 
 
 def write_submission(path, labels):
-    """Writes Kaggle's form, ImageId (from 1) and Label; the file takes its name once it reads back as written."""
-    text = "ImageId,Label\n" + "".join(f"{i},{label}\n" for i, label in enumerate(labels, 1))
-    with whole_file(path) as temporary:
-        temporary.write_bytes(text.encode())
-        table = np.loadtxt(temporary, np.int64, delimiter=",", skiprows=1, ndmin=2)
-        if not np.array_equal(table, np.column_stack([np.arange(1, len(labels) + 1), labels])):
-            raise OSError(f"{path} did not read back as written; nothing was kept")
+    """Writes Kaggle's form, ImageId (from 1) and Label."""
+    write_rows(path, [{"ImageId": i, "Label": label} for i, label in enumerate(labels, 1)])
 
 
 def write_labels_of_files(path, files, probabilities):

@@ -31,9 +31,9 @@ import numpy as np
 
 from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
-from recognizer.base.files import read_json, remove_temporaries, whole_file, write_json
+from recognizer.base.files import read_json, remove_temporaries, write_bytes, write_json
 from recognizer.base.reasons import reason
-from recognizer.config import checks, earlier, schedules, schema
+from recognizer.config import checks, earlier, keras_classes, schedules, schema
 from recognizer.data import sources
 
 RUNS = Path("runs")
@@ -83,8 +83,7 @@ def _write_new(folder, config, seen, architectures):
     folder.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()  # written by Python, whose errors give the system's reason; NumPy's do not
     np.save(content, np.unique(seen))
-    with whole_file(folder / "seen.npy") as temporary:
-        temporary.write_bytes(content.getvalue())
+    write_bytes(folder / "seen.npy", content.getvalue())
     write_json(folder / "architectures.json", list(architectures))
     write_json(folder / "config.json", config)
 
@@ -139,6 +138,7 @@ def read_config(folder):
         schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
         schema.COUNT.check("steps_per_call", config.get("steps_per_call", 1))
         config["schedule"] = schedules.canonical(config["schedule"])
+        config |= {key: keras_classes.canonical(key, config[key]) for key in ("optimizer", "loss")}
         checks.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -52,11 +52,30 @@ def epoch_plan(settings, net, epoch, rows, augmentation):
     return rows[order], draw(augmentation, streams.rng("transform", seed, net, epoch), m)
 
 
+def class_weights(setting, labels):
+    """Returns the weights of the ten digits, float32 (10,), by the setting class_weight; None if it is null.
+
+    labels: those of a net's training rows.
+    """
+    if setting is None:
+        return None
+    weights = np.zeros(10)
+    if setting == "balanced":
+        from sklearn.utils.class_weight import compute_class_weight
+
+        found = np.unique(labels)
+        weights[found] = compute_class_weight("balanced", classes=found, y=labels)
+    else:
+        weights[:] = setting
+    return weights.astype(np.float32)
+
+
 class TrainingBatches:
     """The training batches of a net, one epoch at a time: `set_epoch`, then pass over `data`.
 
     A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)); with k joint flips b is 1 + k times the batch
-    size, and there are 10 * (1 + k) classes.
+    size, and there are 10 * (1 + k) classes. With the setting class_weight a third part, float32 (b,), is how much each
+    image counts in the loss: after mixup the mean of its two labels' weights, by their shares.
 
     Arguments:
         settings: a net's settings (members.member).
@@ -74,6 +93,7 @@ class TrainingBatches:
         self.augmentation = Augmentation(**settings["augmentation"])
         self.engine = self.augmentation.engine(settings["augment_engine"])
         self.flips = settings["joint_flips"]
+        self.class_weights = class_weights(settings["class_weight"], images.y[rows])
         self.steps = steps_per_epoch(settings, len(rows))
         self._draw(0)  # Keras looks at a batch before the first epoch begins
         self.source = (TensorFlowSource if TENSORFLOW else ThreadSource)(self)
@@ -99,12 +119,14 @@ class TrainingBatches:
         return draw_elastic(self.augmentation, rng, int(n))
 
     def together(self, images, labels, numbers):
-        """Mixes a batch's images and labels up, and adds the joint flips."""
+        """Mixes a batch's images and labels up, and adds the joint flips, then the images' weights if there are any."""
         if self.augmentation.mixup_alpha:
             images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
         if self.flips:
             images, labels = with_flips(images, self.flips), joint_labels(labels, self.flips)
-        return images, labels
+        if self.class_weights is None:
+            return images, labels
+        return images, labels, keras.ops.matmul(labels, np.tile(self.class_weights, 1 + len(self.flips)))
 
 
 class TensorFlowSource:

@@ -35,7 +35,8 @@ class Predictor:
         padded = np.pad(x, ((0, -n % batch_size), (by, by), (by, by)))
         shifted = (padded[:, top : top + size, left : left + size] for top, left in views(by))
         batches = (evaluation_batches(view, batch_size=batch_size) for view in shifted)
-        return np.mean([self.model.predict(view, verbose=0)[:n] for view in batches], axis=0)
+        predicted = [self.model.predict(view, verbose=0)[:n] for view in batches]
+        return np.mean(predicted, axis=0, dtype=np.float32)  # a last layer may give half precision
 
 
 def views(by):

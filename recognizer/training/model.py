@@ -1,7 +1,7 @@
 """The model that trains: a net, its logits, the loss of every step, and steps that float16 must skip.
 
     model = TrainingModel(network, steps=100, replicas=2)
-    model.compile(optimizers.make("adam"), label_smoothing=0.1)
+    model.compile(optimizers.make("adam"), losses.make(label_smoothing=0.1))
     model.fit(batches)                 # Keras's, with its callbacks
 
 The training step is compiled once, whatever the number of steps that one call executes.
@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from recognizer.base.backend import TENSORFLOW
-from recognizer.nn import copies
+from recognizer.nn import copies, losses
 from recognizer.nn.logits import final_softmax
 
 if TENSORFLOW:
@@ -85,7 +85,7 @@ class TrainingModel(keras.Model):
 
     def __init__(self, network, steps, replicas=1):
         super().__init__()
-        self.network, self.replicas = network, replicas
+        self.network, self.replicas, self.parts = network, replicas, 1
         self.epoch = Epoch(steps)
         self.softmax = final_softmax(network)
         if hasattr(self.softmax, "activation"):
@@ -96,11 +96,20 @@ class TrainingModel(keras.Model):
 
     def call(self, inputs, training=False):
         parts = ops.split(inputs, self.replicas) if training and self.replicas > 1 else [inputs]
+        self.parts = len(parts)
         outputs = [self.network(part, training=training) for part in parts]
         outputs = ops.concatenate(outputs) if len(outputs) > 1 else outputs[0]
         if self.softmax is None:  # the logarithms of probabilities are logits, too
             outputs = ops.log(ops.maximum(ops.cast(outputs, "float32"), np.finfo(np.float32).tiny))
         return outputs
+
+    @property
+    def losses(self):
+        """The penalties. Each part of a batch has penalties on its activities, of which the mean counts."""
+        penalties = super().losses
+        on_weights = sum(variable.regularizer is not None for variable in self.trainable_weights)
+        on_activities, others = penalties[: len(penalties) - on_weights], penalties[len(penalties) - on_weights :]
+        return [penalty / self.parts for penalty in on_activities] + others
 
     def plain(self):
         """Returns a copy of the net in Keras's own layers and float32, which ends in its softmax."""
@@ -112,9 +121,10 @@ class TrainingModel(keras.Model):
         finally:
             self.softmax.activation = keras.activations.linear
 
-    def compile(self, optimizer, label_smoothing=0.0, scale_loss=False):
-        """Prepares training by cross-entropy.
+    def compile(self, optimizer, loss=None, scale_loss=False):
+        """Prepares training.
 
+        loss: one of losses.make; None: cross-entropy.
         scale_loss: bool, whether to multiply the loss by a factor that keeps float16's gradients from becoming 0. The
             factor adapts itself: a step whose loss, statistics or gradients are not finite is skipped and halves it.
         """
@@ -123,9 +133,8 @@ class TrainingModel(keras.Model):
         if scale_loss:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
             optimizer.build(self.network.trainable_variables)
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
         # The metric is weighted, so that a skipped step does not count.
-        super().compile(optimizer, loss, weighted_metrics=["accuracy"], auto_scale_loss=False)
+        super().compile(optimizer, loss or losses.make(), weighted_metrics=["accuracy"], auto_scale_loss=False)
         # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.
         nothing = np.zeros((1, self.network.output_shape[-1]), np.float32)
         self.compute_metrics(None, nothing, nothing)
@@ -139,15 +148,15 @@ class TrainingModel(keras.Model):
     # Training steps
 
     def _tensorflow_step(self, data):
-        x, y = data
+        x, y, weights = _unpacked(data)
         statistics = self.non_trainable_weights if self.scale_loss else []
         before = [tf.identity(variable) for variable in statistics]
         with tf.GradientTape() as tape:
             logits = self(x, training=True)
-            loss = self.compute_loss(x, y, logits)
+            loss = self.compute_loss(x, y, logits, weights)
             scaled = self.optimizer.scale_loss(loss)
-        weights = self.trainable_weights
-        gradients = tape.gradient(scaled, weights)
+        variables = self.trainable_weights
+        gradients = tape.gradient(scaled, variables)
         sound = None
         if self.scale_loss:
             sound = _all_finite([loss, *statistics])
@@ -156,19 +165,19 @@ class TrainingModel(keras.Model):
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(tf.where(sound, variable, value))
         self.optimizer.learning_rate.assign(self.epoch.rate())
-        self.optimizer.apply(gradients, weights)
+        self.optimizer.apply(gradients, variables)
         return self._record(x, y, logits, loss, sound)
 
     def _jax_step(self, state, data):
-        x, y = data
+        x, y, weights = _unpacked(data)
         trainable, before, optimizer, metrics = state
         gradient_of = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
-        aux, gradients = gradient_of(trainable, before, metrics, x, y, None, True, optimizer)
+        aux, gradients = gradient_of(trainable, before, metrics, x, y, weights, True, optimizer)
         loss, logits, others, metrics = aux[1]
         sound = None
         if self.scale_loss:
-            weights = {id(variable) for variable in self.non_trainable_weights}
-            statistics = [i for i, variable in enumerate(self.non_trainable_variables) if id(variable) in weights]
+            kept = {id(variable) for variable in self.non_trainable_weights}
+            statistics = [i for i, variable in enumerate(self.non_trainable_variables) if id(variable) in kept]
             sound = _all_finite([loss, *(others[i] for i in statistics)])
             gradients = _made_nan_unless(sound, gradients)
             sound = sound & _all_finite(gradients)
@@ -286,6 +295,12 @@ class _Clock(keras.callbacks.Callback):
         self.times.append(time.perf_counter())
         if len(self.times) > 1 and self.times[-1] - self.times[-2] > SURE:
             self.model.stop_training = True
+
+
+def _unpacked(batch):
+    """Returns (x, y, weights) of a batch; weights, which the images have in the loss, may be None."""
+    x, y, *weights = batch
+    return x, y, weights[0] if weights else None
 
 
 def _all_finite(tensors):

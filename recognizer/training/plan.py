@@ -3,13 +3,14 @@
 import dataclasses
 import datetime
 import sys
+import textwrap
 
 import numpy as np
 
 from recognizer.base import environment, gpu_advice, machine
-from recognizer.base.errors import UserError, enough_memory
+from recognizer.base.errors import LONGEST_LINE, UserError, enough_memory
 from recognizer.base.words import duration
-from recognizer.config import members, schema
+from recognizer.config import checks, members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
 from recognizer.runs import run_folder
@@ -44,11 +45,12 @@ def prepared(config, source):
         print_data(digits)
         environment.import_keras(config["deterministic"])
         gpu_advice.print_advice()
+        chosen = config["precision"] != "auto"
         complete(config, digits)
         hashes = digits.train.image_hashes()
         rows, validation_rows = streams.split_rows(config, 1, len(digits.train.x))
         print_copies(hashes, rows, validation_rows)
-        plan = Plan(config, digits, hashes, tried(config, digits))
+        plan = Plan(config, digits, hashes, tried(config, digits, chosen))
         print_plan(plan)
         return plan
 
@@ -78,24 +80,50 @@ def complete(config, digits):
             own["model_config"] = all_arguments(settings)
 
 
-def tried(config, digits):
-    """Tries the first net of each kind; returns a list of their Trainers."""
+def tried(config, digits, chosen):
+    """Tries the first net of each kind; returns a list of their Trainers.
+
+    chosen: whether the user has given the precision. If not, a kind that cannot be trained in the processor's half
+    precision has float32 in the config from now on.
+    """
     from augment import Augmentation
     from recognizer.base.backend import TENSORFLOW
-    from recognizer.training import trial
-    from recognizer.training.trainer import Trainer
 
     trainers, net = [], 1
     for settings in members.kinds(config):
         Augmentation(**settings["augmentation"]).engine(settings["augment_engine"])
-        trainers.append(Trainer(settings, digits))
-        trial.try_net(trainers[-1], net)
+        trainers.append(_tried(settings, digits, net, chosen or "precision" in members.own(config, net)))
+        if trainers[-1].settings["precision"] != settings["precision"]:
+            for number in range(net, net + settings["nets"]):
+                (members.own(config, number) if config["members"] else config)["precision"] = "float32"
         net += settings["nets"]
     if not TENSORFLOW:  # recorded, so that the run has the same bits when it is resumed or repeated
         measured = min(trainer.model.steps_per_execution for trainer in trainers)
         for settings in (config, *(trainer.settings for trainer in trainers)):
             settings.setdefault("steps_per_call", measured)
     return trainers
+
+
+def _tried(settings, digits, net, chosen):
+    """Tries net number `net`, of one of members.kinds; returns its Trainer. chosen: as of `tried`."""
+    from recognizer.training import trial
+    from recognizer.training.trainer import Trainer
+
+    trainer, precision = Trainer(settings, digits), settings["precision"]
+    untrained = trial.untrained(settings, digits)
+    try:
+        trial.try_net(trainer, net, *untrained)
+        return trainer
+    except UserError as error:
+        if precision == "float32":
+            raise
+        why = textwrap.shorten(str(error), LONGEST_LINE - 30, placeholder=" ...")
+    trainer = Trainer(settings | {"precision": "float32"}, digits)
+    trial.try_net(trainer, net, *untrained)  # raises an error that is not of the precision
+    if chosen:
+        raise UserError(f"in {precision} {why}: use --precision float32")
+    print(f"        in float32, since in {precision} {why}")
+    return trainer
 
 
 def create(plan, name, numbered):
@@ -173,7 +201,7 @@ def print_copies(hashes, rows, validation_rows):
 def print_plan(plan):
     from recognizer.nn import batch_norm
 
-    rows = len(plan.trainers[0].rows)
+    rows, stopping = len(plan.trainers[0].rows), plan.config["early_stopping"] is not None
     print(f"Recipe: {plan.config['recipe']}, {rows:,} rows to train on")
     seconds = 0
     for trainer in plan.trainers:
@@ -184,10 +212,13 @@ def print_plan(plan):
         passes = steps * size / rows
         note = f" ({passes:.2g} passes over the rows each)" if abs(passes - 1) > 0.05 else ""
         print(f"        {nets} of {parameters:,} parameters ({settings['model']}), ", end="")
-        print(f"{epochs} of {steps:,} steps of {size} images{note}")
+        print(f"{'up to ' * stopping}{epochs} of {steps:,} steps of {size} images{note}")
         if batch_norm.lags(trainer.model.network, steps * settings["epochs"]) and not settings["update_bn"]:
             print(
                 "        so few steps leave batch norm's moving statistics behind: --set update_bn=50 recomputes them"
             )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
-    print(f"        about {duration(seconds)}, by the first steps")
+    print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, by the first steps")
+    kinds = [trainer.settings for trainer in plan.trainers if len(trainer.validation_rows)]
+    if any(settings["update_bn"] and not checks.recalibrates(settings) for settings in kinds):
+        print("        validation comes at the end, after batch norm's statistics are recomputed")

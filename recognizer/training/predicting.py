@@ -6,6 +6,7 @@ import numpy as np
 
 from recognizer.base import environment, gpu_advice
 from recognizer.base.errors import UserError
+from recognizer.config import members
 from recognizer.data import sources
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
@@ -67,7 +68,8 @@ def computed_probabilities(runs, x):
         print(f"{what} ...", flush=True)
     for folder, config, net in nets:
         model, dtypes = saved_model(folder, net)
-        predictor = inference.predictor_of(model, native_precision(config["precision"]), dtypes, predictor)
+        precision = native_precision(members.member(config, net)["precision"])
+        predictor = inference.predictor_of(model, precision, dtypes, predictor)
         computed.append(predictor.predict(x, config["test_shift"]))
         keras.backend.clear_session()
     return computed

@@ -53,6 +53,22 @@ PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "val
         ([("schedule.learning_rate", float("inf"))], "must be a finite number"),
         ([("augmentation.rotation_range", float("nan"))], "must be a finite number"),
         ([("schedule", {"name": "plateau", "learning_rate": 1}), ("validation_split", 0)], "loss, accuracy (a valid"),
+        ([("optimizer", "sdg")], "did you mean 'sgd'"),
+        ([("optimizer", "LossScaleOptimizer")], "--precision float16"),
+        ([("optimizer_config.beta1", 0.5)], "no adam setting 'beta1'; did you mean 'beta_1'"),
+        ([("optimizer", "sgd"), ("optimizer_config.beta_1", 0.5)], "no sgd setting 'beta_1'"),
+        ([("optimizer_config.learning_rate", 0.5)], "set schedule.learning_rate"),
+        ([("members", [{"optimizer": "adamm"}])], "did you mean 'adam'"),
+        ([("members", [{"optimizer_config.momentum": 0.5}])], "no adam setting 'momentum'"),
+        ([("loss", "mean_squared_eror")], "did you mean 'MeanSquaredError'"),
+        ([("loss", "sparse_categorical_crossentropy")], "set loss=CategoricalCrossentropy"),
+        ([("loss", "CTC")], "set loss=CategoricalCrossentropy"),
+        ([("loss", "huber"), ("loss_config.delt", 1)], "did you mean 'delta'"),
+        ([("loss_config", {"from_logits": False})], "leave it out"),
+        ([("loss_config", {"label_smoothing": 0.1})], "set label_smoothing"),
+        ([("loss", "mse"), ("label_smoothing", 0.1)], "takes no label_smoothing"),
+        ([("class_weight", [1, 2])], "a list of ten numbers"),
+        ([("class_weight", [0] * 10)], "some above 0"),
         ([("replicas", 0)], "replicas must be a whole number"),
         ([("replicas", 3)], "batch_size (now 16) to a multiple of 3"),
         ([("replicas", 2), ("steps_per_epoch", None)], 'steps_per_epoch to "full"'),
@@ -140,6 +156,90 @@ def test_arguments_become_settings():
     config, _, name = given("--model", "my_net", "--set", "model_config.dropout=.3", "--deterministic")
     assert (config["model"], config["model_config"], name) == ("my-net", {"dropout": 0.3}, "my-net")
     assert config["deterministic"]
+
+
+MUON = {"weight_decay": 0.1, "adam_weight_decay": None, "exclude_layers": ["classes"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "told"),
+    [
+        (["optimizer=muon"], MUON, []),
+        (
+            ["optimizer=sgd"],
+            {},
+            ["optimizer sgd instead of muon, which drops optimizer_config.weight_decay=0.1,", "0.006"],
+        ),
+        (["optimizer=adam_w", "schedule.learning_rate=1"], {}, ["optimizer adamw instead of muon"]),
+        (["optimizer=Ftrl", "optimizer_config.clipnorm=1"], {"clipnorm": 1}, ["exclude_layers", "stays 0.006"]),
+        (["optimizer=SGD", "optimizer_config.momentum=.9"], {"momentum": 0.9}, ["weight_decay=0.1", "0.006"]),
+        (
+            ["optimizer=adam", "optimizer_config.weight_decay=.2"],
+            {"weight_decay": 0.2},
+            ["adam_weight_decay=null", "0.006"],
+        ),
+        (
+            ["optimizer=sgd", "optimizer_config={}"],
+            {},
+            ["optimizer sgd instead of muon; the learning rate stays 0.006"],
+        ),
+        (["optimizer_config.clipnorm=1"], MUON | {"clipnorm": 1}, []),
+        (
+            ["schedule.name=cosine"],
+            MUON,
+            ["schedule CosineDecay instead of one_cycle, which drops schedule.warmup=0.2"],
+        ),
+        (
+            ["loss=mse"],
+            MUON,
+            ["loss MeanSquaredError instead of CategoricalCrossentropy, which drops label_smoothing=0.1"],
+        ),
+        (["loss=categorical_focal_crossentropy", "loss_config.gamma=3"], MUON, []),
+    ],
+    ids=str,
+)
+def test_what_another_optimizer_loss_or_schedule_drops_is_said(arguments, config, told, capsys):
+    for order in (arguments, arguments[::-1]):
+        found = given("single", *(part for text in order for part in ("--set", text)))[0]
+        assert found["optimizer_config"] == config
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == bool(told)
+        for part in told:
+            assert part in lines[0]
+        assert ("learning rate" in "".join(lines)) == ("0.006" in " ".join(told))
+
+
+def test_what_another_model_drops_is_said(monkeypatch, capsys):
+    monkeypatch.setitem(recipes.RECIPES, "deep", recipes.SINGLE | dict(model_config={"depth": 3}))
+    for arguments in (["--model", "mine"], ["--set", "model=mine"]):
+        assert given("deep", *arguments)[0]["model_config"] == {}
+        assert capsys.readouterr().out == "Set:    model mine instead of residual, which drops model_config.depth=3\n"
+    assert given("deep", "--model", "mine", "--set", "model_config.depth=4")[0]["model_config"] == {"depth": 4}
+
+
+def test_a_member_with_another_optimizer_or_loss_takes_nothing_of_the_runs():
+    kinds = [{}, {"optimizer_config.momentum": 0.5, "optimizer": "SGD"}, {"loss": "mse"}]
+    first, second, third = members.kinds(resolve("single", [("nets", 3), ("members", kinds)]))
+    assert (first["optimizer"], first["optimizer_config"], first["label_smoothing"]) == ("muon", MUON, 0.1)
+    assert (second["optimizer"], second["optimizer_config"]) == ("sgd", {"momentum": 0.5})
+    assert (third["loss"], third["label_smoothing"], third["optimizer_config"]) == ("MeanSquaredError", 0.0, MUON)
+
+
+@pytest.mark.parametrize(
+    ("own", "key"),
+    [
+        ({"optimizer_config.momentum": 0.5}, "optimizer"),
+        ({"optimizer": "sgd"}, "optimizer_config.weight_decay"),
+        ({"loss": "mse"}, "loss_config"),
+    ],
+)
+def test_an_optimizer_or_loss_that_some_nets_have_of_their_own_is_not_half_overridden(own, key, monkeypatch):
+    recipe = recipes.SINGLE | dict(optimizer="rmsprop", optimizer_config={}, nets=2, members=[{}, own])
+    monkeypatch.setitem(recipes.RECIPES, "mixed", recipe)
+    with pytest.raises(UserError, match=f"{key} cannot be set for 'mixed'"):
+        resolve("mixed", [(key, {"optimizer": "sgd", "loss_config": {}}.get(key, 0.1))])
+    clipped = resolve("mixed", [("optimizer_config.clipnorm", 1)])  # every optimizer takes it
+    assert [kind["optimizer_config"]["clipnorm"] for kind in members.kinds(clipped)] == [1, 1]
 
 
 def test_as_many_steps_as_are_set_are_made():

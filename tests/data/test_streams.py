@@ -8,7 +8,8 @@ from recognizer.data import streams
 def test_splits_are_scikit_learns_and_streams_never_meet():
     from sklearn.model_selection import train_test_split
 
-    rows, held_out = streams.split(1000, 0.08, 7)
+    settings = {"seed": 0, "split_seed": 7, "bagging": False, "validation_split": 0.08}
+    rows, held_out = streams.split_rows(settings, 1, 1000)
     expected = train_test_split(np.arange(1000), test_size=0.08, random_state=7)
     assert set(rows) == set(expected[0])
     assert set(held_out) == set(expected[1])

@@ -41,7 +41,7 @@ def test_a_submission_that_cannot_be_written_leaves_the_one_before_whole(step, t
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*[(np, "loadtxt"), (os, "fsync"), (os, "replace")][step - 1], full)
+    monkeypatch.setattr(*[(Path, "write_bytes"), (os, "fsync"), (os, "replace")][step - 1], full)
     with pytest.raises(
         UserError, match=r"s\.csv cannot be written \(No space left on device\): what was there is as it was"
     ):

@@ -38,7 +38,7 @@ PARTS = {
         {},
     ),
     "JAX": ("scripts/test_scripts.py", "every_recipe_trains", {"KERAS_BACKEND": "jax"}),
-    "JAX alone": ("training/test_jax.py", "resumes or without_tensorflow", {}),
+    "JAX alone": ("scripts/test_jax.py", "resumes or without_tensorflow", {}),
     "the notebook": ("scripts/test_notebook.py", "notebook", {}),
 }
 

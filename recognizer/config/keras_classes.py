@@ -1,0 +1,126 @@
+"""The classes of Keras that the settings `optimizer` and `loss` name, with the arguments of each.
+
+A class is named in upper or lower case, with or without `-` and `_`: "AdamW", "adam_w". Its arguments are the setting
+beside it, optimizer_config or loss_config. Lists of our own, since Keras takes seconds to import.
+"""
+
+from recognizer.base.errors import UserError
+from recognizer.base.words import choose, letters
+
+# Of every optimizer, but for the learning rate.
+EVERY_OPTIMIZER = {"weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema", "ema_momentum"}
+EVERY_OPTIMIZER |= {"ema_overwrite_frequency", "gradient_accumulation_steps", "loss_scale_factor", "name"}
+ADAM = {"beta_1", "beta_2", "epsilon"}
+OPTIMIZERS = {
+    "Adadelta": {"rho", "epsilon"},
+    "Adafactor": {"beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold", "relative_step"},
+    "Adagrad": {"initial_accumulator_value", "epsilon"},
+    "Adam": ADAM | {"amsgrad"},
+    "Adamax": ADAM,
+    "AdamW": ADAM | {"amsgrad"},
+    "Ftrl": {"learning_rate_power", "initial_accumulator_value", "beta"}
+    | {f"{kind}_regularization_strength" for kind in ("l1", "l2", "l2_shrinkage")},
+    "Lamb": ADAM,
+    "Lion": {"beta_1", "beta_2"},
+    "Muon": {"adam_beta_1", "adam_beta_2", "adam_weight_decay", "adam_lr_ratio", "epsilon", "exclude_layers"}
+    | {"exclude_embeddings", "muon_a", "muon_b", "muon_c", "momentum", "ns_steps", "nesterov", "rms_rate"},
+    "Nadam": ADAM,
+    "RMSprop": {"rho", "momentum", "epsilon", "centered"},
+    "ScheduleFreeAdamW": ADAM | {"warmup_steps"},  # of Keras 3.14 and later
+    "SGD": {"momentum", "nesterov"},
+}
+
+# The settings of each loss: `label_smoothing` is a setting of its own, the others are those of loss_config.
+SMOOTHED = {"label_smoothing", "axis"}
+LOSSES = {
+    "BinaryCrossentropy": SMOOTHED,
+    "BinaryFocalCrossentropy": SMOOTHED | {"apply_class_balancing", "alpha", "gamma"},
+    "CategoricalCrossentropy": SMOOTHED,
+    "CategoricalFocalCrossentropy": SMOOTHED | {"alpha", "gamma"},
+    "CategoricalHinge": set(),
+    "CosineSimilarity": {"axis"},
+    "Dice": {"axis"},
+    "Hinge": set(),
+    "Huber": {"delta"},
+    "KLDivergence": set(),
+    "LogCosh": set(),
+    "MeanAbsoluteError": set(),
+    "MeanAbsolutePercentageError": set(),
+    "MeanSquaredError": set(),
+    "MeanSquaredLogarithmicError": set(),
+    "Poisson": set(),
+    "SquaredHinge": set(),
+    "Tversky": {"alpha", "beta", "axis"},
+}
+LOGITS = {"CategoricalCrossentropy", "CategoricalFocalCrossentropy"}  # these take logits as they are
+SHORT = {"mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError"}
+SHORT |= {"msle": "MeanSquaredLogarithmicError", "kld": "KLDivergence", "bce": "BinaryCrossentropy"}
+NUMBERS = "takes labels as numbers, and they are one-hot here: set loss=CategoricalCrossentropy"
+UNFIT = {  # why other classes of Keras cannot be used
+    "lossscaleoptimizer": "is not needed: --precision float16 scales the loss by itself",
+    "multioptimizer": "takes optimizers, which a setting cannot hold",
+    "sparsecategoricalcrossentropy": NUMBERS,
+    "categoricalgeneralizedcrossentropy": NUMBERS,
+    "ctc": "compares sequences, not labels of digits: set loss=CategoricalCrossentropy",
+    "circle": "compares embeddings, not the probabilities that a net gives: set loss=CategoricalCrossentropy",
+}
+LEFT_OUT = {  # arguments that are settings of their own, or follow from others
+    "optimizer_config.learning_rate": "is the schedule's: set schedule.learning_rate instead",
+    "loss_config.label_smoothing": "is a setting of its own: set label_smoothing instead",
+    "loss_config.from_logits": "follows from the loss: leave it out",
+}
+
+CONFIG_OF = {"model": "model_config", "optimizer": "optimizer_config", "loss": "loss_config"}
+CLASSES = {"optimizer": {name.lower(): name for name in OPTIMIZERS}, "loss": {name: name for name in LOSSES}}
+# What stays when another is named: these act on gradients and weights, not on an optimizer's own numbers. Weight decay
+# does not stay, since a value that suits Muon is far from what suits SGD.
+KEPT = {"model": set(), "optimizer": EVERY_OPTIMIZER - {"weight_decay", "name"}, "loss": {"reduction"}}
+
+
+def canonical(key, name):
+    """Returns a name as a config has it: an optimizer's class in lower case, a loss's as Keras writes it."""
+    names = {letters(name): name for name in CLASSES.get(key, ())} | (SHORT if key == "loss" else {})
+    return names.get(letters(name), name) if isinstance(name, str) else name
+
+
+def replace(config, key, name):
+    """Sets a config's `model`, `optimizer` or `loss`, and drops the arguments of the one that was named before.
+
+    A model takes no arguments of another, not even of the same name twice; the others take KEPT.
+    """
+    before, config[key] = canonical(key, config[key]), canonical(key, name)
+    if key == "model" or config[key] != before:
+        arguments = config[CONFIG_OF[key]]
+        config[CONFIG_OF[key]] = {inner: arguments[inner] for inner in arguments if inner in KEPT[key]}
+    if key == "loss" and config[key] != before and not smooths(config):
+        config["label_smoothing"] = 0.0
+
+
+def drops(key, other):
+    """Returns whether naming another `key`, such as "optimizer", drops the setting `other`, or a part of it."""
+    outer, _, inner = other.partition(".")
+    return CONFIG_OF.get(key) == outer and inner not in KEPT[key]
+
+
+def smooths(config):
+    """Returns whether a config's loss takes label smoothing."""
+    return "label_smoothing" in LOSSES.get(config["loss"], ())
+
+
+def check(config):
+    """Raises UserError unless a config's optimizer and loss are Keras's, and take the arguments that they are given."""
+    _check_class(config, "optimizer", OPTIMIZERS, EVERY_OPTIMIZER)
+    _check_class(config, "loss", LOSSES, {"reduction"})
+    if config["label_smoothing"] and not smooths(config):
+        raise UserError(f"loss {config['loss']!r} takes no label_smoothing: set label_smoothing to 0")
+
+
+def _check_class(config, key, arguments, every):
+    name, classes = config[key], CLASSES[key]
+    if reason := UNFIT.get(letters(name)):
+        raise UserError(f"{key} {name!r} {reason}")
+    own = arguments[classes[choose(key, name, classes)]] | every
+    for inner in config[CONFIG_OF[key]]:
+        if reason := LEFT_OUT.get(f"{CONFIG_OF[key]}.{inner}"):
+            raise UserError(f"{CONFIG_OF[key]}.{inner} {reason}")
+        choose(f"{name} setting", inner, own)

@@ -1,0 +1,39 @@
+"""Losses of Keras by name, for logits: a net here trains on logits, which most of Keras's losses do not take."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from recognizer.base.errors import UserError
+from recognizer.base.reasons import reason
+from recognizer.config.keras_classes import LOGITS, LOSSES
+
+DEFAULT = "CategoricalCrossentropy"
+
+
+def make(name=DEFAULT, label_smoothing=0.0, classes=10, **arguments):
+    """Returns Keras's loss `name`, as a config has it, as a function of labels (n, classes) and logits.
+
+    A loss of probabilities gets the softmax of the logits.
+    Raises UserError for arguments that Keras does not take, or that give no number for such labels.
+    """
+    told = f"loss {name!r} cannot be used with loss_config {arguments}"
+    for key, value in arguments.items():
+        if isinstance(value, str) and key != "reduction":  # "no" would count as true
+            raise UserError(f"loss_config.{key} must be a number, true, false or a list, not {value!r}")
+    kind = getattr(keras.losses, name, None)
+    if kind is None:
+        raise UserError(f"loss {name!r} is not in Keras {keras.__version__}: it needs a later one")
+    own = {"label_smoothing": label_smoothing} if "label_smoothing" in LOSSES[name] else {}
+    own |= {"from_logits": True} if name in LOGITS else {}
+    try:
+        loss = kind(**own, **arguments)
+        if name not in LOGITS:
+            of_probabilities = loss.call
+            loss.call = lambda labels, logits: of_probabilities(labels, ops.softmax(logits))
+        value = ops.convert_to_numpy(loss(np.eye(4, classes), np.zeros((4, classes))))
+    except Exception as error:
+        raise UserError(f"{told}: {reason(error)}") from error
+    if value.shape or not np.isfinite(value):
+        raise UserError(f"{told}: it must give one finite number for a batch, not {np.array2string(value)[:40]}")
+    return loss

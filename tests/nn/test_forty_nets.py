@@ -1,0 +1,167 @@
+"""Forty nets as people write them in models.py: each is usable from training to export, or refused before a run.
+
+What a converter cannot export is listed. JAX trains a step of each that is not refused.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import driver
+import numpy as np
+import pytest
+from conftest import load, write_csv
+
+from recognizer.base.files import read_json
+
+FILE = Path(__file__).with_name("forty_nets.py")
+NETS = [line.split("(")[0].removeprefix("def ") for line in FILE.read_text().splitlines() if line[:10] == "def forty_"]
+PARTS = 4  # that are each trained by a process of its own: TensorFlow frees little memory
+REGISTER = "write @keras.saving.register_keras_serializable() above"
+# What the line says of a net that is refused.
+REFUSED = {
+    "forty_forgotten_argument": ["get_config() of Forgetful lacks 'units'", "every argument of __init__"],
+    "forty_unregistered_model": ["Unregistered", "subclass of keras.Model", REGISTER],
+    "forty_unregistered_block": ["Unregistered is not registered", REGISTER],
+    "forty_lambda": ["Lambda cannot be saved safely: use keras.ops, Rescaling or a registered layer"],
+    "forty_function_as_default": ["activation=relu is no JSON", "write activation='relu'"],
+    "forty_layer_as_default": ["norm=BatchNormalization is no JSON", "make the object in the function"],
+}
+# Nets that cannot be computed in half precision.
+EXACT = {"forty_kan", "forty_fourier", "forty_activity"}
+# The operation that a converter cannot do, by which the line names it.
+NOT_EXPORTED = {
+    "onnx": {
+        **dict.fromkeys(["forty_convnext", "forty_vit", "forty_mixer"], "Erfc"),  # of an exact GELU
+        "forty_depthwise": "StatefulPartitionedCall",  # groups of channels, which Keras compiles by XLA
+        "forty_fourier": "Complex",
+        "forty_activity": "metagraph",
+    },
+    "litert": {"forty_fourier": "Complex"},
+    "saved_model": {},
+}
+QUICK = [
+    *REFUSED,
+    "forty_conv_bn_layer",
+    "forty_model_alone",
+    "forty_activity",
+    "forty_branches",
+    "forty_shared",
+    "forty_spectral",
+]
+TINY = ["linear", "--data", "digits", "--validation-split", 0.1, "--weights", "averaged", "--batch-size", 8]
+TINY += ["--epochs", 2, *(f"--set={it}" for it in ("steps_per_epoch=3", "update_bn=2", "replicas=2", "optimizer=adam"))]
+
+
+def life(name, formats):
+    """The commands of a net's life, by what they are for."""
+    train = ["train.py", *TINY, "--model", name, "--run", name]
+    if name in REFUSED:
+        return {"train": train}
+    commands = {
+        "train": ["interrupted", *train],
+        "resume": ["train.py", "--resume", "--run", name],
+        "repeat": ["train.py", "--repeat", name],
+        "predict": ["predict.py", name, "--test", "own.csv", "--probabilities"],
+        "draw": ["draw", name],
+    }
+    return commands | {form: ["export", name, "--format", form] for form in formats}
+
+
+@pytest.fixture(scope="session")
+def lives(made_once, digits):
+    """lives(names, formats): (the folder of the runs, {name: {what: its answer}}), by one process for all names."""
+
+    def lived(what, names, formats):
+        def live(folder):
+            scripts = driver.copied(folder, FILE.read_text())
+            write_csv(folder / "own.csv", digits.test.x)
+            commands = [command for name in names for command in life(name, formats).values()]
+            told = driver.told(scripts, commands, folder)
+            (folder / "told.json").write_text(json.dumps(told))
+
+        folder = made_once(f"forty-{what}", live)
+        told = iter(json.loads((folder / "told.json").read_text()))
+        return folder, {name: {what: next(told) for what in life(name, formats)} for name in names}
+
+    return lived
+
+
+@pytest.fixture(scope="session")
+def quick(lives):
+    return lives("quick", QUICK, formats=())
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_net_is_usable_or_refused(name, quick):
+    check_life(name, *quick)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_each_of_forty_nets_is_usable_or_refused(name, lives):
+    part = NETS.index(name) % PARTS
+    check_life(name, *lives(f"part-{part}", NETS[part::PARTS], formats=list(NOT_EXPORTED)))
+
+
+def check_life(name, folder, told):
+    code, _, error = told[name]["train"]
+    if name in REFUSED:
+        assert code == 2, error
+        assert error.count("\n") == 1, error
+        assert len(error) <= 301
+        for part in REFUSED[name]:
+            assert part in error
+        assert not (folder / "runs" / name).exists()
+        return
+    assert code == 130, error
+    for what in ("resume", "repeat", "predict", "draw"):
+        code, _, error = told[name][what]
+        assert code == 0, f"{what}: {error}"
+    # The one was interrupted and resumed, the other was not.
+    assert "Net 1: weights and predictions identical, bit for bit" in told[name]["repeat"][1]
+    if name in EXACT:
+        assert "Run:" in told[name]["train"][1]
+        assert "in float32" in told[name]["train"][1] or "bfloat16" not in told[name]["train"][1]
+        assert read_json(folder / "runs" / name / "config.json")["precision"] == "float32"
+    table = np.loadtxt(folder / "submissions" / f"{name}-own-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]
+    np.testing.assert_allclose(table, load(folder / "runs" / name / "predictions.npz")["test_01"], atol=1e-6)
+    for form in NOT_EXPORTED.keys() & told[name].keys():
+        code, _, error = told[name][form]
+        operation = NOT_EXPORTED[form].get(name)
+        assert code == (2 if operation else 0), error
+        assert (operation or "") in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_forty_nets_build_and_train_a_step_on_jax(part, tmp_path):
+    pytest.importorskip("jax")
+    names = NETS[part::PARTS]
+    scripts = driver.copied(tmp_path, FILE.read_text())
+    commands = [["train.py", *TINY, "--model", name, "--check"] for name in names]
+    told = driver.told(scripts, commands, tmp_path, env=os.environ | {"KERAS_BACKEND": "jax"})
+    failed = {name: error for name, (code, _, error) in zip(names, told, strict=True) if code}
+    assert failed.keys() == REFUSED.keys() & set(names), failed
+    for name, error in failed.items():
+        for part in REFUSED[name]:
+            assert part in error
+
+
+READERS = {
+    "predict": ["predict.py", "RUN", "--test", "own.csv", "--out", "again.csv"],
+    "draw": ["draw", "RUN"],
+    "export": ["export", "RUN"],
+    "plot": ["plot", "layers", "RUN"],
+    "report": ["report", "RUN"],
+}
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(key, marks=[pytest.mark.slow][key == "predict" :]) for key in READERS]
+)
+def test_a_new_process_reads_a_net_of_ones_own(command, quick):
+    folder, _ = quick
+    words = [word.replace("RUN", "forty_conv_bn_layer") for word in READERS[command]]
+    ((code, _, error),) = driver.told(folder / "copy", [words], folder)
+    assert code == 0, error
