@@ -17,7 +17,7 @@ from recognizer.runs import run_folder
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": ""}
 LARGEST_DIFFERENCE = 1e-4
-MOST_STEPS = 100  # of all recurrent layers that are written without a loop, which takes a second for every ten
+MOST_STEPS = 200  # of all recurrent layers that are written without a loop, which takes a second for every ten
 
 # What converters and runtimes say of an operation that they do not have.
 NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither", r"of Optype \((\w+)\)")
