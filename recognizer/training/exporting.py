@@ -17,7 +17,7 @@ from recognizer.runs import run_folder
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": ""}
 LARGEST_DIFFERENCE = 1e-4
-MOST_STEPS = 100  # of a recurrent layer that is written without a loop
+MOST_STEPS = 200  # of all recurrent layers that are written without a loop, which takes a second for every ten
 
 # What converters and runtimes say of an operation that they do not have.
 NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither", r"of Optype \((\w+)\)")
@@ -45,8 +45,7 @@ def export(folders, out, form, digits=64):
         raise UserError("only Keras on TensorFlow exports: install requirements.txt, and unset KERAS_BACKEND")
     nets = saved_nets(folders)
     if form == "litert":
-        for _, net, _ in nets:
-            _unroll(net)
+        _unroll(nets)
     x = sources.load("digits").test.x[:digits, ..., None] / np.float32(255)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
@@ -146,12 +145,14 @@ def saved_nets(folders):
     return nets
 
 
-def _unroll(model):
-    """Makes short recurrent layers compute without a loop, for which LiteRT has no operations."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "unroll", None) is False:
-            shape = (layer.get_build_config() or {}).get("input_shape")
-            layer.unroll = bool(shape and shape[1] and shape[1] <= MOST_STEPS)
+def _unroll(nets):
+    """Makes recurrent layers compute without a loop, for which LiteRT has no operations, if they have few steps."""
+    layers = [layer for _, net, _ in nets for layer in net._flatten_layers() if getattr(layer, "unroll", None) is False]
+    lengths = [((layer.get_build_config() or {}).get("input_shape") or [None])[1:2] for layer in layers]
+    views = 5 if any(by for *_, by in nets) else 1
+    if all(length and length[0] for length in lengths) and views * sum(n for (n,) in lengths) <= MOST_STEPS:
+        for layer in layers:
+            layer.unroll = True
 
 
 def mean_of(nets):
