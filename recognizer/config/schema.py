@@ -114,6 +114,13 @@ def _are_weights(value):
     return valid and any(value)
 
 
+def place(key):
+    """Returns where a setting, "schedule.decay" for example, is in this file's order; what is no setting comes last."""
+    keys = [*SETTINGS, *RUN_SETTINGS]
+    outer = key.partition(".")[0]
+    return keys.index(outer) if outer in keys else len(keys)
+
+
 def check_values(config, settings, prefix=""):
     """Raises UserError at the first of `settings` ({name: Setting}) that `config` does not have, or not as valid.
 
