@@ -3,6 +3,7 @@
 What a converter cannot export is listed. JAX trains a step of each that is not refused.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -73,7 +74,8 @@ def life(name, formats):
 def lives(made_once, digits):
     """lives(names, formats): (the folder of the runs, {name: {what: its answer}}), by one process for all names."""
 
-    def lived(what, names, formats):
+    @functools.cache
+    def lived(what, names, formats=()):
         def live(folder):
             scripts = driver.copied(folder, FILE.read_text())
             write_csv(folder / "own.csv", digits.test.x)
@@ -90,7 +92,7 @@ def lives(made_once, digits):
 
 @pytest.fixture(scope="session")
 def quick(lives):
-    return lives("quick", QUICK, formats=())
+    return lives("quick", tuple(QUICK))
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -102,7 +104,7 @@ def test_a_net_is_usable_or_refused(name, quick):
 @pytest.mark.parametrize("name", NETS)
 def test_each_of_forty_nets_is_usable_or_refused(name, lives):
     part = NETS.index(name) % PARTS
-    check_life(name, *lives(f"part-{part}", NETS[part::PARTS], formats=list(NOT_EXPORTED)))
+    check_life(name, *lives(f"part-{part}", tuple(NETS[part::PARTS]), tuple(NOT_EXPORTED)))
 
 
 def check_life(name, folder, told):
