@@ -56,7 +56,7 @@ def keras_model(config):
     """The recipe's net in Keras's own layers, with Keras's own optimizer, as a notebook compiles it."""
     from recognizer.nn import building, copies
 
-    model = copies.plain(building.build(config["model"], 0, **config["model_config"]))
+    model = copies.plain(building.build(config["model"], 0, arguments=config["model_config"]))
     model.compile(optimizer=config["optimizer"], loss="categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -175,7 +175,7 @@ def predict_ours(config, images, clock):
     from recognizer.nn import building, copies
     from recognizer.training import inference
 
-    plain = copies.plain(building.build(config["model"], 0, **config["model_config"]))
+    plain = copies.plain(building.build(config["model"], 0, arguments=config["model_config"]))
     predictor = inference.Predictor(plain, config["precision"])
     clock.before = 1
     while True:

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import os
 import sys
+import warnings
 
 from recognizer.base.errors import UserError
 
@@ -65,6 +66,8 @@ def import_keras(deterministic=False):
             import keras
             from packaging.version import Version
 
+            # Keras builds such a layer by calling it, and says so at each copy of the net.
+            warnings.filterwarnings("ignore", r"(?s).*`build\(\)` was called on layer", UserWarning)
             keras.distribution.list_devices()
             if installed("tensorflow"):  # Keras on JAX imports it too, when it saves or copies a layer
                 import tensorflow as tf

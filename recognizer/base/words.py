@@ -20,7 +20,7 @@ def choose(kind, name, valid):
     same = {letters(key): key for key in valid}
     close = difflib.get_close_matches(letters(name)[:60], list(same), n=1)
     hint = f"; did you mean {same[close[0]]!r}?" if close else "."
-    line = f"no {kind} {name!r:.60}{hint} There are: {', '.join(sorted(valid))}"
+    line = f"no {kind} {name!r:.60}{hint} There are: {', '.join(sorted(valid)) or 'none'}"
     raise UserError(textwrap.shorten(line, LONGEST_LINE, placeholder=" ..."))
 
 

@@ -29,5 +29,6 @@ def main(argv=None):
     name = "+".join(folder.name for folder in folders)
     out = arguments.out or Path("exports") / f"{name}{exporting.SUFFIXES[arguments.format]}"
     exporting.check_out(out, arguments.format)
+    print(f"Writing {out}, and trying it (up to some minutes) ...", flush=True)
     difference = exporting.export(folders, out, arguments.format)
     print(f"{out}: {exporting.size(out) / 1e6:.1f} MB; its probabilities are Keras's to {difference:.1e}")

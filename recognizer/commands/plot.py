@@ -109,7 +109,7 @@ def _layers(arguments):
 
     first = members.member(config, 1)
     title = first["model"] + f", net 1 of {name}" * bool(config["members"])
-    return charts.layers(building.build(first["model"], **first["model_config"]), title), Path("layers.png")
+    return charts.layers(building.build(first["model"], arguments=first["model_config"]), title), Path("layers.png")
 
 
 def _of_digits(arguments):

@@ -96,6 +96,13 @@ def replace(config, key, name):
         config["label_smoothing"] = 0.0
 
 
+def has_part(argument):
+    """Returns "optimizer_config" or "loss_config" if some optimizer or loss takes an argument of this name, or None."""
+    if argument in EVERY_OPTIMIZER.union(*OPTIMIZERS.values()):
+        return CONFIG_OF["optimizer"]
+    return CONFIG_OF["loss"] if argument in set().union(*LOSSES.values()) - {"label_smoothing"} else None
+
+
 def drops(key, other):
     """Returns whether naming another `key`, such as "optimizer", drops the setting `other`, or a part of it."""
     outer, _, inner = other.partition(".")

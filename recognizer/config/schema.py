@@ -138,6 +138,10 @@ def override(config, key, value, valid):
     Raises UserError unless the setting is one of `valid`.
     """
     outer, _, inner = key.partition(".")
+    if key == "schedule" and isinstance(value, str):
+        inner = "name"
+    if outer not in valid and (whole := _setting_with(key)):
+        raise UserError(f"{key} is a part of a setting: write {whole}.{key}")
     choose("setting", outer, valid)
     if inner and not isinstance(config[outer], dict):
         raise UserError(f"setting {outer!r} has no parts, so {key!r:.60} cannot be set")
@@ -149,6 +153,13 @@ def override(config, key, value, valid):
         keras_classes.replace(config, outer, value)
     else:
         config[outer] = value
+
+
+def _setting_with(part):
+    """Returns the name of the setting that has a part of this name, or None."""
+    if part in schedules.RULES:
+        return "schedule"
+    return keras_classes.has_part(part) or ("augmentation" if part.endswith(("_range", "_flip")) else None)
 
 
 def override_all(config, pairs, valid):

@@ -4,6 +4,11 @@ import keras
 import numpy as np
 
 
+def is_in(model):
+    """Whether a model has a BatchNormalization, in whatever layer."""
+    return bool(_normalizations(model))
+
+
 def lags(model, steps):
     """Whether the initial moving statistics still have a part of 1 % or more in those after so many training steps."""
     momenta = [layer.momentum for layer in _normalizations(model)]

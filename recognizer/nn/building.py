@@ -18,18 +18,18 @@ from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
 
 
-def build(name, seed=None, precision="float32", joint_flips=(), **arguments):
+def build(name, seed=None, precision="float32", joint_flips=(), arguments=None):
     """Returns architecture `name` as a built keras.Model.
 
     seed: the initial weights are a function of it, an int; None: they are random.
     precision: that of its layers, a key of POLICIES; weights and probabilities are float32 in any.
     joint_flips: a list of flip_classes.FLIPS. With k of them the net has 10 * (1 + k) classes, and predicts by
         `flip_classes.aggregated`.
-    arguments: those of its function.
+    arguments: those of its function, a dict.
 
     Raises UserError if there is no such architecture or argument, or if it cannot be built or is no net for digits.
     """
-    name = _registered(name)
+    name, arguments = _registered(name), arguments or {}
     function = ARCHITECTURES[name]
     _check_arguments(name, arguments)
     with _globals(seed, precision):

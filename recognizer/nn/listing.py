@@ -13,7 +13,7 @@ def lines():
     for name in recipes.RECIPES:
         config = resolve(name)
         try:
-            built = [building.build(kind["model"], **kind["model_config"]) for kind in members.kinds(config)]
+            built = [building.build(kind["model"], arguments=kind["model_config"]) for kind in members.kinds(config)]
         except UserError as error:
             yield f"{name:<24}{error}"
             continue

@@ -150,7 +150,8 @@ def repeated(first, second):
     first, second: the runs' folders.
     """
     configs = [run_folder.read_config(folder) for folder in (first, second)]
-    lines = [f"Different from {first.name}: {'; '.join(_surroundings_that_differ(*configs)) or 'nothing'}"]
+    differ = [*_surroundings_that_differ(*configs), *_architectures_that_differ(first, second)]
+    lines = [f"Different from {first.name}: {'; '.join(differ) or 'nothing'}"]
     if not run_folder.is_finished(first):
         return [*lines, f"Run {first.name} is not finished: its nets cannot be compared"]
     predictions = [read_arrays(folder / "predictions.npz") for folder in (first, second)]
@@ -171,6 +172,14 @@ def _surroundings_that_differ(*configs):
         for key in then | now
         if then.get(key) != now.get(key) and key not in older
     ]
+
+
+def _architectures_that_differ(first, second):
+    """Returns a text for each architecture that was edited between two runs, if both have recorded theirs."""
+    from recognizer.nn import edits
+
+    pairs = zip(run_folder.read_architectures(first), run_folder.read_architectures(second), strict=False)
+    return [f"an architecture ({found})" for then, now in pairs if (found := edits.difference(then, now))]
 
 
 def _compared_net(net, folders, predictions):

@@ -33,6 +33,7 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_json, remove_temporaries, write_bytes, write_json
 from recognizer.base.reasons import reason
+from recognizer.base.words import choose
 from recognizer.config import checks, earlier, keras_classes, schedules, schema
 from recognizer.data import sources
 
@@ -247,8 +248,9 @@ def find(name):
     """Returns the folder of an existing run. Raises UserError if there is none of this name."""
     folder = named(name)
     if not (folder / "config.json").is_file():
-        image = f" (an image is predicted by --images {name})" if Path(name).is_file() else ""
-        raise UserError(f"no run {name!r} in {RUNS}/{image}; there are: {', '.join(sorted(names())) or 'none'}")
+        if Path(name).is_file():
+            raise UserError(f"{name} is no run: an image is predicted by --images {name}")
+        choose("run", folder.name, names())
     return folder
 
 

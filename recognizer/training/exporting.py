@@ -46,6 +46,8 @@ def export(folders, out, form, digits=64):
     nets = saved_nets(folders)
     if form == "litert":
         _unroll(nets)
+    if form == "onnx":
+        _write_gelu_by_erf(nets)
     x = sources.load("digits").test.x[:digits, ..., None] / np.float32(255)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
@@ -153,6 +155,18 @@ def _unroll(nets):
     if all(length and length[0] for length in lengths) and views * sum(n for (n,) in lengths) <= MOST_STEPS:
         for layer in layers:
             layer.unroll = True
+
+
+def _write_gelu_by_erf(nets):
+    """Makes layers compute the exact GELU by Erf, which ONNX has; Keras's is by Erfc."""
+    import keras
+
+    def gelu(x):
+        return 0.5 * x * (1 + keras.ops.erf(x * 0.5**0.5))
+
+    for layer in [layer for _, net, _ in nets for layer in net._flatten_layers()]:
+        if getattr(layer, "activation", None) is keras.activations.gelu:
+            layer.activation = gelu
 
 
 def mean_of(nets):

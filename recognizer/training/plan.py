@@ -10,7 +10,7 @@ import numpy as np
 from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import LONGEST_LINE, UserError, enough_memory
 from recognizer.base.words import duration
-from recognizer.config import checks, members, schema
+from recognizer.config import members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
 from recognizer.runs import run_folder
@@ -219,6 +219,5 @@ def print_plan(plan):
             )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, by the first steps")
-    kinds = [trainer.settings for trainer in plan.trainers if len(trainer.validation_rows)]
-    if any(settings["update_bn"] and not checks.recalibrates(settings) for settings in kinds):
+    if any(trainer.validates_late for trainer in plan.trainers):
         print("        validation comes at the end, after batch norm's statistics are recomputed")

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 from recognizer.base import environment, gpu_advice
-from recognizer.base.errors import UserError
+from recognizer.base.errors import UserError, refused
 from recognizer.config import members
 from recognizer.data import sources
 from recognizer.runs import run_folder
@@ -82,8 +82,17 @@ def saved_models(folder, config):
 
 
 def saved_model(folder, net):
-    """Returns (the keras.Model of a run's net, its `dtypes` as of copies.fast)."""
-    from recognizer.nn import saved_net
+    """Returns (the keras.Model of a run's net, its `dtypes` as of copies.fast).
+
+    Raises UserError if it cannot be used, or if a layer of models.py computes other outputs than when it was saved.
+    """
+    from recognizer.nn import edits, saved_net
 
     result = run_folder.read_result(run_folder.net_file(folder, net, ".json"), "parameters")
-    return saved_net.read_net(run_folder.net_file(folder, net, ".keras"), result["parameters"]), result.get("dtypes")
+    path, then = run_folder.net_file(folder, net, ".keras"), result.get("own_outputs")
+    model = saved_net.read_net(path, result["parameters"])
+    with refused(f"{path.with_suffix('.json')} is damaged"):
+        edited = then is not None and not edits.are_alike(then, edits.outputs_of_own_code(model))
+    if edited:
+        raise UserError(f"{path} computes other outputs than when it was saved: undo what was edited in its layers")
+    return model, result.get("dtypes")

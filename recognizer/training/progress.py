@@ -6,7 +6,6 @@ import time
 import keras
 
 from recognizer.base.words import duration
-from recognizer.config import checks
 
 
 class Progress(keras.callbacks.Callback):
@@ -18,15 +17,15 @@ class Progress(keras.callbacks.Callback):
         schedule: callbacks.Schedule, for the learning rate.
         verbose: as in keras.Model.fit: 0 for nothing, 1 for a bar, 2 for a line for each epoch; None for 1 on a
             terminal and 2 elsewhere.
-        settings: the net's. If they recompute batch norm's statistics only at the end, the validation metrics of an
-            epoch say nothing about the net, and are not shown.
+        settings: the net's.
+        show_validation: bool, whether to show an epoch's validation accuracy.
     """
 
-    def __init__(self, net, nets, steps, schedule, verbose, settings):
+    def __init__(self, net, nets, steps, schedule, verbose, settings, show_validation=True):
         super().__init__()
         self.net, self.nets, self.steps, self.schedule = net, nets, steps, schedule
         self.verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        self.show_validation = checks.recalibrates(settings) or not settings["update_bn"]
+        self.show_validation = show_validation
         self.about = "about" if settings["early_stopping"] is None else "at most"
         self.started, self.validation, self.bar = None, "", None
 

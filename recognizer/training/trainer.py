@@ -14,7 +14,7 @@ from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.files import write_arrays, write_json
 from recognizer.config import checks, members
 from recognizer.data import streams
-from recognizer.nn import batch_norm, building, copies, flip_classes, losses, optimizers, saved_net, sizes
+from recognizer.nn import batch_norm, building, copies, edits, flip_classes, losses, optimizers, saved_net, sizes
 from recognizer.runs import checkpoints, metrics, run_folder
 from recognizer.runs.predictions import checksums
 from recognizer.training import callbacks
@@ -74,7 +74,8 @@ class Trainer:
         arrays, scores = self.evaluate(plain, result["dtypes"])
         write_arrays(run_folder.net_file(folder, net, ".predictions.npz"), arrays)
         saved_net.save(plain, run_folder.net_file(folder, net, ".keras"))
-        result |= scores | {"checksums": checksums(folder, net, arrays)}
+        result |= scores | {"own_outputs": edits.outputs_of_own_code(plain)}
+        result |= {"checksums": checksums(folder, net, arrays)}
         write_json(path, result)
         checkpoints.remove(folder, net)
         return result
@@ -99,6 +100,13 @@ class Trainer:
         if not TENSORFLOW and "steps_per_call" in self.settings:  # XLA compiles several steps to other bits than one
             self.model.steps_per_execution = self.settings["steps_per_call"]
 
+    @property
+    def validates_late(self):
+        """Whether an epoch's validation says nothing, since batch norm's statistics are recomputed only at the end."""
+        settings = self.settings
+        late = settings["update_bn"] and not checks.recalibrates(settings)
+        return bool(late and len(self.validation_rows) and batch_norm.is_in(self.model.network))
+
     def train(self, folder, nets=1, verbose=None):
         """Trains the net at hand to its last epoch, from its checkpoint on; returns (EpochLog, BestWeights or None)."""
         settings, steps = self.settings, self.batches.steps
@@ -109,7 +117,7 @@ class Trainer:
         checkpoint = Checkpoint(folder, self.net, schedule, log, best)
         checkpoint.restore(self.model)
         step_log.restore(checkpoint.epoch)
-        progress = Progress(self.net, nets, steps, schedule, verbose, settings)
+        progress = Progress(self.net, nets, steps, schedule, verbose, settings, not self.validates_late)
         used = [callbacks.Epochs(self.batches), best, callbacks.FiniteLoss(), schedule, step_log, log]
         used = [callback for callback in (*used, checkpoint, progress) if callback]
         if checks.recalibrates(settings):
@@ -230,8 +238,8 @@ def evenly(rows, most):
 def new_model(settings, net, steps):
     """Returns the TrainingModel of net number `net` before its first step, for epochs of `steps` steps."""
     seed = int(streams.rng("weights", settings["seed"], net).integers(2**32))
-    arguments = settings["model_config"]
-    network = building.build(settings["model"], seed, settings["precision"], settings["joint_flips"], **arguments)
+    precision, flips, arguments = (settings[key] for key in ("precision", "joint_flips", "model_config"))
+    network = building.build(settings["model"], seed, precision, flips, arguments)
     model = TrainingModel(network, steps, settings["replicas"])
     averaged = {"use_ema": True} if settings["weights"] == "averaged" else {}
     model.compile(

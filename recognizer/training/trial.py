@@ -67,8 +67,7 @@ def _told(settings):
 
 def own_net(settings):
     """Returns a net as its function makes it, in float32; settings: one of members.kinds."""
-    arguments = settings["model_config"]
-    return building.build(settings["model"], 0, "float32", settings["joint_flips"], **arguments)
+    return building.build(settings["model"], 0, "float32", settings["joint_flips"], settings["model_config"])
 
 
 def check_unchanged(folder, config, digits):

@@ -20,6 +20,11 @@ PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "val
     ("overrides", "told"),
     [
         ([("epocs", 3)], "did you mean 'epochs'"),
+        ([("weight_decay", 0.01)], "weight_decay is a part of a setting: write optimizer_config.weight_decay"),
+        ([("gamma", 2)], "write loss_config.gamma"),
+        ([("rotation_range", 2)], "write augmentation.rotation_range"),
+        ([("warmup_epochs", 2)], "write schedule.warmup_epochs"),
+        ([("schedule", "cosin")], "did you mean 'cosine'"),
         ([("epochs", 0)], "epochs must be a whole number"),
         ([("epochs", True)], "epochs must be a whole number"),
         ([("validation_split", 1.0)], "below 1"),

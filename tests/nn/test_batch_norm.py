@@ -111,5 +111,5 @@ def test_a_batch_that_overflows_in_float16_does_not_count(digits):
 
 def test_statistics_lag_behind_after_few_steps_at_a_high_momentum():
     for momentum, steps, expected in ((0.99, 100, True), (0.99, 500, False), (0.9, 100, False)):
-        assert batch_norm.lags(building.build("quick", momentum=momentum), steps) == expected
+        assert batch_norm.lags(building.build("quick", arguments={"momentum": momentum}), steps) == expected
     assert not batch_norm.lags(building.build("linear"), 1)

@@ -42,7 +42,7 @@ def test_initial_weights_follow_from_the_seed_and_leave_global_randomness_alone(
 
 def test_an_architecture_of_the_wrong_form_or_with_a_wrong_argument_is_refused():
     with pytest.raises(UserError, match="takes no argument 'drop'; it takes: dropout"):
-        building.build("deotte", drop=0.1)
+        building.build("deotte", arguments={"drop": 0.1})
     building.ARCHITECTURES["wrong"] = lambda: keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
     try:
         with pytest.raises(UserError, match=r"\(None, 784\)"):

@@ -193,3 +193,21 @@ def test_a_run_goes_on_only_with_the_architecture_that_it_was_started_with(tmp_p
     stop_after(0, 0)
     train.main(["--resume"])
     assert (run / "result.json").is_file()
+
+
+def test_a_finished_run_predicts_and_repeats_only_as_it_was_trained(tmp_path, monkeypatch, no_pictures, capsys):
+    import train
+    from recognizer.training import predicting
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", functional)
+    tiny = ["--epochs", "1", "--batch-size", "8", "--set", "steps_per_epoch=2", "--data", "digits"]
+    train.main(["linear", "--model", "mine", *tiny, "--run", "own"])
+    folder = tmp_path / "runs" / "own"
+    with monkeypatch.context() as edit:
+        edit.setattr(Scaled, "call", lambda self, x: x * 1.01)
+        with pytest.raises(UserError, match=r"net-01.keras computes other outputs than when it was saved: undo what"):
+            predicting.saved_model(folder, 1)
+        train.main(["--repeat", "own"])
+    assert "Different from own: an architecture (it has the same layers, but they compute" in capsys.readouterr().out
+    predicting.saved_model(folder, 1)

@@ -291,7 +291,7 @@ def test_a_confusion_matrix_in_percent_is_of_each_label():
         (["digit", "--data", "digits", "--row", "1438"], "--row must be from 1 to 1,437, not 1438"),
         (["samples", "--data", "digits", "--seed", "-1"], "--seed must be a whole number of 0 or more"),
         (["samples", "--out", "x"], "must name a .png file"),
-        (["confusion", "bog"], "no run 'bog' in runs/; there are: bag, moved, unfinished, unlabelled"),
+        (["confusion", "bog"], "no run 'bog'; did you mean 'bag'? There are: bag, moved, unfinished, unlabelled"),
         (["confusion", "unfinished"], "run 'unfinished' is not finished"),
         (["confusion", "unlabelled"], "run 'unlabelled' has neither validation rows nor a labelled test set"),
         (["mistakes", "moved"], "the data of run 'moved' is no longer at gone.npz"),

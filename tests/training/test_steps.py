@@ -44,12 +44,12 @@ def test_replicas_have_the_gradients_of_the_whole_batch_and_normalise_each_part_
     for whole, parts in zip(gradients(one), gradients(four), strict=True):
         np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-5)
 
-    net = building.build("deotte", seed=1, dropout=0.0)
+    net = building.build("deotte", seed=1, arguments={"dropout": 0.0})
     expected = np.concatenate([net(part, training=True) for part in (x[:32], x[32:])])
-    trainer = TrainingModel(building.build("deotte", seed=1, dropout=0.0), 1, 2)
+    trainer = TrainingModel(building.build("deotte", seed=1, arguments={"dropout": 0.0}), 1, 2)
     np.testing.assert_allclose(tf.nn.softmax(trainer(x, training=True)), expected, atol=1e-5)
-    expected = building.build("deotte", seed=1, dropout=0.0)(x, training=False)
-    trainer = TrainingModel(building.build("deotte", seed=1, dropout=0.0), 1, 2)
+    expected = building.build("deotte", seed=1, arguments={"dropout": 0.0})(x, training=False)
+    trainer = TrainingModel(building.build("deotte", seed=1, arguments={"dropout": 0.0}), 1, 2)
     np.testing.assert_allclose(tf.nn.softmax(trainer(x)), expected, atol=1e-6)
 
 
