@@ -33,7 +33,6 @@ EXACT = {"forty_kan", "forty_fourier", "forty_activity"}
 # The operation that a converter cannot do, by which the line names it.
 NOT_EXPORTED = {
     "onnx": {
-        **dict.fromkeys(["forty_convnext", "forty_vit", "forty_mixer"], "Erfc"),  # of an exact GELU
         "forty_depthwise": "StatefulPartitionedCall",  # groups of channels, which Keras compiles by XLA
         "forty_fourier": "Complex",
         "forty_activity": "metagraph",
