@@ -5,8 +5,13 @@ SOURCE is one of
     kaggle    Kaggle's train.csv and test.csv, plain, gzipped, zipped or inside Kaggle's zip
     mnist     data/mnist.npz, Keras's copy of it, or Keras's download
     digits    the 1,797 digits of 8x8 pixels inside scikit-learn, brought to MNIST's form; a fixed fifth is the test set
-    a path    a folder or zip with Kaggle's files, a labelled CSV, an mnist.npz, or a folder of image files with a
-              train.csv of file names and labels (and a test.csv of file names)
+    a path    a file, folder, zip or tar of digits in one of these forms:
+                CSV      784 columns of pixels by position, a column of labels first or last, perhaps ids; .csv.gz
+                         or .arff, with a header or without one
+                IDX      train-images-idx3-ubyte(.gz) and so on, MNIST's own form; EMNIST's digits
+                arrays   .npz, .npy: x_train, y_train, x_test, y_test or the like; .parquet, as Hugging Face's
+                images   a folder for each class, 0 to 9, in train/ and test/; or CSVs of file names and labels
+              Names with train and test in them say which part is which.
 
 Kaggle's files are looked for in data/; then in the folders and zips in it whose name contains "digit-recognizer"
 ("digit-recognizer (1).zip", or the zip unpacked, also one folder deeper); then where Kaggle mounts the competition:
@@ -21,7 +26,7 @@ import functools
 from pathlib import Path
 
 from recognizer.base.errors import UserError
-from recognizer.data import containers, mnist, places, small_digits, tables, unused
+from recognizer.data import forms, mnist, places, small_digits, tables, unused
 from recognizer.data.arrays import Digits
 
 
@@ -34,7 +39,8 @@ def load(source="auto"):
     if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
         raise UserError(f"no data at {source!r}: give by --data or --test a folder, zip, CSV, mnist.npz, or {names}")
-    return READERS[containers.kind_of(path)](path)
+    place = places.kaggle_place(path)
+    return _kaggles(place) if place else _digits(forms.read(path), path)
 
 
 def is_gone(source):
@@ -43,17 +49,13 @@ def is_gone(source):
 
 
 def load_test(source):
-    """Returns the Images of a test set: a source's own, or the file that `source` names (a CSV without labels)."""
+    """Returns the Images of a test set, with labels or without: a source's own, or the file that `source` names."""
     path = Path(source).expanduser()
-    if source not in SOURCES and (path.is_file() or path.is_dir()):
-        kind = containers.kind_of(path)
-        if kind in ("csv", "gzip"):
-            return tables.read_table(path, None, "test")
-        if kind in ("folder", "zip"):
-            place = places.kaggle_place(path) or places.kaggle_place(path, part="test")
-            if place and (found := places.find(place, "test")):
-                return tables.read_table(*found, "test")
-    test = load(source).test
+    if source in SOURCES or not (path.is_file() or path.is_dir()):
+        test = load(source).test
+    else:
+        place = places.kaggle_place(path) or places.kaggle_place(path, part="test")
+        test = (_kaggles_test(place) if place else None) or forms.read(path, wanted=("test",)).get("test")
     if test is None:
         raise UserError(f"{source} has no test set: give one with --test")
     return test
@@ -61,7 +63,7 @@ def load_test(source):
 
 def _auto():
     if place := places.kaggle_place():
-        return _read_folder(place)
+        return _kaggles(place)
     hints = [f"for Kaggle's own digits: {places.kaggle_advice()}"]
     digits = mnist.on_this_machine()
     if not digits:
@@ -75,33 +77,44 @@ def _auto():
 
 def _kaggle():
     if place := places.kaggle_place():
-        return _read_folder(place)
+        return _kaggles(place)
     found = "".join(f"; {line}" for line in unused.lines()[:1])
     raise UserError(f"there is no train.csv of Kaggle's: {places.kaggle_advice()}{found}")
 
 
-def _read_folder(path):
-    """A folder or a zip with train.csv and perhaps test.csv, or a folder with mnist.npz."""
-    place = places.kaggle_place(path)
-    if not place and (npz := Path(path) / "mnist.npz").is_file():
-        return mnist.read_npz(npz)
-    path = place or path
-    train, test = places.find(path, "train"), places.find(path, "test")
-    if not train:
-        raise UserError(f"{path} has no train.csv (nor .gz, .zip, digit-recognizer.zip or mnist.npz)")
-    test = tables.read_table(*test, "test") if test else None
-    return Digits(tables.read_table(*train, "train"), test, str(Path(path).resolve()))
+def _kaggles(place):
+    """Returns the Digits of a folder or zip with Kaggle's files."""
+    train = tables.read_table(places.find(place, "train"))
+    return _digits({"train": train, "test": _kaggles_test(place)}, place)
 
 
-def _read_csv(path):
-    return Digits(tables.read_table(path, None, "train"), None, str(path.resolve()))
+def _kaggles_test(place):
+    """Returns the Images of a test.csv in a folder or zip, or None. The column of labels is called as in train.csv."""
+    if not (found := places.find(place, "test")):
+        return None
+    test = tables.read_table(found)
+    if test.ids is None or not (train := places.find(place, "train")):
+        return test
+    return dataclasses.replace(test, columns=(test.columns[0], tables.read_table(train).columns[1]))
 
 
-# What --data names, and what reads the file or folder that it points at, by containers.kind_of.
+def _digits(parts, path):
+    """Returns the Digits of {"train": Images, "test": Images or None}."""
+    train, test = parts.get("train"), parts.get("test")
+    if train is None:
+        raise UserError(f"{path} has a test set only ({test.origin}): give it by --test")
+    if train.y is None:
+        raise UserError(f"{train.origin} has no labels, so nothing can be trained on it: give it by --test")
+    hint = "\n".join(
+        dict.fromkeys(f"{images.origin}: {note}" for images in (train, test) if images for note in images.notes)
+    )
+    return Digits(train, test, str(Path(path).resolve()), hint)
+
+
+# What --data names.
 SOURCES = {
     "auto": _auto,
     "kaggle": _kaggle,
     "mnist": lambda: mnist.on_this_machine() or mnist.downloaded(),
     "digits": small_digits.read,
 }
-READERS = {"folder": _read_folder, "zip": _read_folder, "npz": mnist.read_npz, "gzip": _read_csv, "csv": _read_csv}

@@ -2,10 +2,11 @@
 
 import itertools
 import os
+import re
 from pathlib import Path
 
 from recognizer.base.errors import UserError
-from recognizer.data import containers, csv_rows, limits, places
+from recognizer.data import containers, csv_rows, limits, places, tables
 
 SUFFIXES = {".csv", ".gz", ".zip", ".npz", ".7z", ".rar", ".tar", ".tgz"}
 
@@ -48,14 +49,13 @@ def _why(path):
     if suffix not in (".csv", ".gz", ".zip"):
         return "is an archive of another kind than zip: unpack it"
     try:
-        if suffix == ".zip":
-            return by_path if places.find(path, "train") else "holds no train.csv"
+        kind = containers.kind_of(path)
+        if kind != "csv":
+            return by_path if kind != "zip" or places.find(path, "train") else "holds no train.csv"
         with containers.reading(path), containers.opened(path) as stream:
-            header, _ = csv_rows.read_header(stream.read(limits.HEADER_BYTES), path)
+            head = csv_rows.read_header(stream.read(limits.HEADER_BYTES), path)
+        _, label = tables.layout(head.columns, head.named, path)
     except UserError as error:
-        return str(error).removeprefix(f"{path} ")
-    if header == csv_rows.COLUMNS["train"]:
-        return by_path
-    if header == csv_rows.COLUMNS["test"]:
-        return "has no labels, so nothing can be trained on it"
-    return f"has other columns than label,pixel0,...,pixel783: {csv_rows.few(header)}"
+        return re.sub(r"^: |^ ", "", str(error).removeprefix(f"{path}"))
+    labelled = label is not None or len(head.columns) == 785
+    return by_path if labelled else "has no labels, so nothing can be trained on it"

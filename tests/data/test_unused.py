@@ -69,10 +69,13 @@ UNUSED = {
     "an npz": (put("data/digits.npz", b"PK"), f"digits.npz is not {Path('data/mnist.npz')}: use --data"),
     "a log-in page": (put("data/digits.csv", b"<html>"), "digits.csv is a web page"),
     "an empty file": (put("data/digits.csv", b""), "digits.csv is empty"),
-    "another table": (put("data/titanic.csv", b"a,b\n1,2\n"), "other columns than label,pixel0,...,pixel783: 'a', 'b'"),
+    "another table": (
+        put("data/titanic.csv", b"a,b\n1,2\n"),
+        "line 1: 2 columns (2 others), where 784 of pixels are needed",
+    ),
     "another competition": (
         put("input/competitions/titanic/train.csv", b"PassengerId,Survived\n1,0\n"),
-        "train.csv has other columns than label,pixel0,...,pixel783: 'PassengerId', 'Survived'",
+        "train.csv line 1: 2 columns (2 others), where 784 of pixels are needed",
     ),
     "mounted by another name": (
         put("input/my-digits/train.csv", kaggles("train.csv")),
