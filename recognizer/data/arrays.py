@@ -19,7 +19,7 @@ class Images:
     y: np.ndarray | None  # uint8 (n,), 0 to 9
     origin: str  # where they come from, for people
     ids: np.ndarray | None = None  # the names of the images, for a submission; None for 1, 2, ...
-    columns: tuple = ("ImageId", "Label")  # a submission's
+    columns: tuple = ("", "label")  # what their file calls the ids and the labels
     notes: tuple = ()  # lines about how they were read
 
     @property
@@ -31,6 +31,12 @@ class Images:
         for array in (self.x, self.y):
             if array is not None:
                 array.flags.writeable = False  # all nets of a process share them
+
+    def named(self):
+        """Returns (the names of a submission's two columns, the ids in the first): Kaggle's, if there are no others."""
+        if self.ids is None:
+            return ("ImageId", "Label"), range(1, len(self.x) + 1)
+        return self.columns, self.ids.tolist()
 
     def kept(self):
         """Returns the arrays from which `kept_images` makes these Images again."""

@@ -21,6 +21,7 @@ data/. If `auto` takes other digits although data/ or /kaggle/input holds data f
 Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9.
 """
 
+import contextlib
 import dataclasses
 import functools
 from pathlib import Path
@@ -40,7 +41,9 @@ def load(source="auto"):
         names = ", ".join(SOURCES)
         raise UserError(f"no data at {source!r}: give by --data or --test a folder, zip, CSV, mnist.npz, or {names}")
     place = places.kaggle_place(path)
-    return _kaggles(place) if place else _digits(forms.read(path), path)
+    if place and (place != path or places.find(place, "test")):
+        return _kaggles(place)
+    return _digits(forms.read(path), path)
 
 
 def is_gone(source):
@@ -53,11 +56,15 @@ def load_test(source):
     path = Path(source).expanduser()
     if source in SOURCES or not (path.is_file() or path.is_dir()):
         test = load(source).test
+    elif place := places.kaggle_place(path, part="test"):
+        test = tables.read_table(places.find(place, "test"))
     else:
-        place = places.kaggle_place(path) or places.kaggle_place(path, part="test")
-        test = (_kaggles_test(place) if place else None) or forms.read(path, wanted=("test",)).get("test")
+        test = forms.read(path, wanted=("test",)).get("test")
     if test is None:
         raise UserError(f"{source} has no test set: give one with --test")
+    with contextlib.suppress(UserError):  # nothing to train on, perhaps
+        if test.ids is not None and test.y is None:
+            return _called_alike(test, load(source).train)
     return test
 
 
@@ -84,31 +91,26 @@ def _kaggle():
 
 def _kaggles(place):
     """Returns the Digits of a folder or zip with Kaggle's files."""
-    train = tables.read_table(places.find(place, "train"))
-    return _digits({"train": train, "test": _kaggles_test(place)}, place)
-
-
-def _kaggles_test(place):
-    """Returns the Images of a test.csv in a folder or zip, or None. The column of labels is called as in train.csv."""
-    if not (found := places.find(place, "test")):
-        return None
-    test = tables.read_table(found)
-    if test.ids is None or not (train := places.find(place, "train")):
-        return test
-    return dataclasses.replace(test, columns=(test.columns[0], tables.read_table(train).columns[1]))
+    found = {part: places.find(place, part) for part in ("train", "test")}
+    return _digits({part: tables.read_table(file) for part, file in found.items() if file}, place)
 
 
 def _digits(parts, path):
-    """Returns the Digits of {"train": Images, "test": Images or None}."""
+    """Returns the Digits of {"train": Images, "test": Images}, of which the second may be missing."""
     train, test = parts.get("train"), parts.get("test")
     if train is None:
         raise UserError(f"{path} has a test set only ({test.origin}): give it by --test")
     if train.y is None:
         raise UserError(f"{train.origin} has no labels, so nothing can be trained on it: give it by --test")
-    hint = "\n".join(
-        dict.fromkeys(f"{images.origin}: {note}" for images in (train, test) if images for note in images.notes)
-    )
-    return Digits(train, test, str(Path(path).resolve()), hint)
+    notes = (f"{images.origin}: {note}" for images in (train, test) if images for note in images.notes)
+    return Digits(train, _called_alike(test, train), str(Path(path).resolve()), "\n".join(dict.fromkeys(notes)))
+
+
+def _called_alike(test, train):
+    """Returns a test set, whose submission calls the labels as the labelled images do if it has none itself."""
+    if test is None or test.ids is None or test.y is not None or test.columns[0] == "ImageId":
+        return test
+    return dataclasses.replace(test, columns=(test.columns[0], train.columns[1]))
 
 
 # What --data names.

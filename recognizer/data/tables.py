@@ -45,17 +45,15 @@ def _read_pixels(data, head, file):
         ]
     y = None if label is None else values[:, label].copy()
     x = values if label is None else values[:, 1:] if label == 0 else values[:, :-1]
-    columns = ()
-    if ids:
-        columns = head.columns[0], "Label" if head.columns[0] == "ImageId" else "label"
-        columns = columns if label is None or unnamed else (columns[0], head.columns[ids + label])
-        found = (
-            None if head.columns[0] == "ImageId" and found == [str(i + 1) for i in range(len(x))] else np.array(found)
-        )
+    first, last = head.columns[0] if ids else "", "label" if label is None or unnamed else head.columns[ids + label]
+    if first == "ImageId":  # in Kaggle's own form
+        last = "Label" if label is None else last
+        found = found if found != [str(i + 1) for i in range(len(x))] else None
+    found = None if found is None else np.array(found)
     if _is_emnist(file):
         x = x.reshape(-1, 28, 28).swapaxes(1, 2)
         notes.append("EMNIST's rows and columns are exchanged: turned")
-    return arrays.images(f"{file}", x, y, found, columns if found is not None else (), notes)
+    return arrays.images(f"{file}", x, y, found, (first, last), notes)
 
 
 def layout(columns, named, name):
