@@ -10,14 +10,13 @@ import numpy as np
 from recognizer.base.errors import UserError
 from recognizer.data import arrays, containers, limits
 
-IMAGES = {"x", "image", "images", "img", "imgs", "data", "pixels", "digits", "features", "arr0"}
-LABELS = {"y", "label", "labels", "target", "targets", "class", "classes", "arr1"}
+IMAGES = {"x", "image", "images", "img", "imgs", "data", "pixels", "digits", "features"}
+LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
 PARTS = {"train": "train(ing)?(set)?", "test": "t10k|test(ing)?(set)?", "validation": "val(id(ation)?)?"}
 
 
 def words(name):
     """Returns the words of a name in lower case: "X_train", "trainX" and "x-train" have the same."""
-    name = re.sub(r"arr_(?=\d)", "arr", name)
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower()
     return re.sub(r"\b([xy])(?=(train|test|val)\b)", r"\1 ", name).split()
 
@@ -38,41 +37,43 @@ def set_of(path):
     return [word for word in found if word not in IMAGES | LABELS]
 
 
-def read(files, name):
-    """Returns {part: Images} of Files of arrays; part: as `part_of`, of the names of files and arrays.
+def partner(path):
+    """Returns the name that the file of the labels should have that belong to one of images; "" if it is not clear."""
+    name = re.split(r"[/\\]", path)[-1]
+    found = re.sub(r"(?i)image|img", "label", name).replace("idx3", "idx1").replace("IDX3", "IDX1")
+    found = found if found != name else re.sub(r"^x(?=[\W_t])|(?<=[\W_])x(?=\.npy)", "y", name)
+    return found if found != name else ""
 
-    name: of all the files, for error lines.
-    """
+
+def gathered(files):
+    """Returns the arrays in Files by what their names say: {part: {where an array is: array}}; part: as `part_of`."""
     parts = {}
     for file in files:
         for key, array in _arrays(file).items():
-            key = f"{file.name}/{key}".removesuffix("/")
-            parts.setdefault(part_of(key), {})[key] = array
-    return {part: _images(part, found, name) for part, found in parts.items()}
+            parts.setdefault(part_of(f"{file.name}/{key}"), {})[f"{file}, {key}" if key else f"{file}"] = array
+    return parts
 
 
-def _images(part, found, name):
-    """Returns the Images of the arrays of one part, {name: array}."""
-    x = _only({key: array for key, array in found.items() if arrays.is_pixels(array)}, IMAGES, name)
-    y = _only({key: array for key, array in found.items() if arrays.is_labels(array)}, LABELS, name)
+def images_of(found):
+    """Returns the Images of the arrays of one part, {where they are: array}."""
+    x = _only({name: array for name, array in found.items() if arrays.is_pixels(array)}, IMAGES)
+    y = _only({name: array for name, array in found.items() if arrays.is_labels(array)}, LABELS)
     if x is None:
-        told = "; ".join(f"{key[-40:]} is {array.dtype} {array.shape}" for key, array in list(found.items())[:3])
-        raise UserError(f"{name}: {told}, where images, (n, 28, 28) or (n, 784), are needed")
+        told = "; ".join(f"{name[-60:]} is {array.dtype} {array.shape}" for name, array in list(found.items())[:2])
+        raise UserError(f"{told}, where images, (n, 28, 28) or (n, 784), are needed")
     images, notes = found[x], []
-    if "emnist" in x.lower():
-        images, notes = images.reshape(-1, 28, 28).swapaxes(1, 2), ["EMNIST's rows and columns are exchanged: turned"]
-    return arrays.images(f"{name}, {part}" if part else name, images, found.get(y), notes=notes)
+    if re.search(r"emnist[^/\\]*(idx3|ubyte)[^/\\]*$", x, re.IGNORECASE):
+        images, notes = images.reshape(-1, 28, 28).swapaxes(1, 2), [arrays.TURNED]
+    return arrays.images(x, images, found.get(y), notes=notes)
 
 
-def _only(found, usual, name):
+def _only(found, usual):
     """Returns the name of the only array of those of one shape, or of the only one with a usual name; None of none."""
     if len(found) > 1:
-        found = {key: None for key in found if usual & set(words("/".join(key.split("/")[-2:])))} or found
+        found = {name: None for name in found if usual & set(words(re.split(r"[/\\]", name)[-1]))} or found
     if len(found) > 1:
-        told = ", ".join(key[-40:] for key in list(found)[:3])
-        raise UserError(
-            f"{name} holds several sets ({told}): name one file, or the arrays x_train, y_train, x_test, y_test"
-        )
+        told = "; ".join(name[-60:] for name in list(found)[:2])
+        raise UserError(f"several sets ({told}): name one file, or call the arrays x_train, y_train, x_test, y_test")
     return next(iter(found), None)
 
 

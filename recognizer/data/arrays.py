@@ -8,6 +8,7 @@ import numpy as np
 from recognizer.base.errors import UserError
 
 KAGGLE_TEST_ROWS = 28_000
+TURNED = "EMNIST's rows and columns are exchanged: turned"
 PIXEL_SHAPES = ((28, 28), (784,), (28, 28, 1), (1, 28, 28))
 
 

@@ -115,11 +115,14 @@ def _inside(members, path):
     return members
 
 
+def is_gzipped(path):
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 def opened(path):
     """Returns a stream of the bytes of a file, unpacked if it is gzipped."""
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return (gzip.open if packed else open)(path, "rb")
+    return (gzip.open if is_gzipped(path) else open)(path, "rb")
 
 
 def decompressed(file):

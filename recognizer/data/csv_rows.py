@@ -187,11 +187,12 @@ def _fractions(data, spans, head, ids, name):
     import pandas as pd
 
     kinds = {i: str if i < ids else np.float32 for i in range(len(head.columns))}
-    kept = dict(header=None, names=list(kinds), index_col=False, dtype=kinds, skip_blank_lines=False)
     values, found = [], []
     with refused(f"{name} cannot be read"):
         for span in spans:
-            table = pd.read_csv(io.BytesIO(data[span]), keep_default_na=False, na_values=[], **kept)
+            table = pd.read_csv(io.BytesIO(data[span]), header=None, dtype=kinds, skip_blank_lines=False)
+            if table.shape[1] != len(kinds) or table.isna().any(axis=None):
+                raise ValueError(f"rows of other than {len(kinds)} columns, or empty cells")
             found += table.pop(0).tolist() if ids else []
             values.append(table.to_numpy(np.float32))
     return np.concatenate(values), found if ids else None

@@ -8,22 +8,27 @@ from recognizer.data import array_files, containers, csv_rows, image_files, tabl
 
 # What the names of a form's files end in. The first form that is in a folder or an archive is read.
 FORMS = {
-    "idx": r"[-.]idx[13][-.]ubyte(\.gz)?|[-.]ubyte(\.gz)?",
+    "idx": r"[-.](idx[13]?|ubyte)(\.gz)?",
     "npz": r"\.npz",
     "npy": r"\.npy",
     "parquet": r"\.parquet",
     "csv": r"\.(csv|tsv|arff)(\.gz)?",
     "images": r"\.(png|jpe?g|bmp|gif|tiff?|webp)",
 }
-NAMES = {"mat": "MATLAB file", "h5": "HDF5 file", "torch": "PyTorch file", "pickle": "pickle"}
 OUT = "np.savez('mnist.npz', "
-# Files that are not read, and the Python that converts them.
+# Files that are not read: what they are, and the Python that converts the usual ones.
 CONVERSIONS = {
-    "mat": f"import numpy as np, scipy.io as s; m = s.loadmat('FILE'); {OUT}x=m['data'].T, y=m['label'].T)",
-    "h5": f"import h5py, numpy as np; f = h5py.File('FILE'); {OUT}**{{k: f[k][()] for k in f}})",
-    "torch": f"import torch, numpy as np; x, y = torch.load('FILE'); {OUT}x=x, y=y)",
-    "pickle": f"import gzip, pickle, numpy as np; a, b, c = pickle.load(gzip.open('FILE'), encoding='latin1'); "
-    f"{OUT}x_train=a[0], y_train=a[1], x_test=c[0], y_test=c[1])",
+    "mat": (
+        "a MATLAB file",
+        f"import numpy as np, scipy.io as s; m = s.loadmat('FILE'); {OUT}x=m['data'].T, y=m['label'].T)",
+    ),
+    "h5": ("an HDF5 file", f"import h5py, numpy as np; f = h5py.File('FILE'); {OUT}**{{k: f[k][()] for k in f}})"),
+    "torch": ("a PyTorch file", f"import torch, numpy as np; x, y = torch.load('FILE'); {OUT}x=x, y=y)"),
+    "pickle": (
+        "a pickle, which can run code: if you trust its source",
+        "import gzip, pickle, numpy as np; a, b, c = pickle.load(gzip.open('FILE'), encoding='latin1'); "
+        f"{OUT}x_train=a[0], y_train=a[1], x_test=c[0], y_test=c[1])",
+    ),
 }
 
 
@@ -33,29 +38,28 @@ def read(path, wanted=("train", "test")):
     What no name calls train or test, and a file that is given itself, is the first of `wanted`. Raises UserError if
     there is nothing that can be read, or it is not sound.
     """
-    kind, files = containers.kind_of(path), containers.listing(path)
-    form, given = kind, ""
-    if kind in CONVERSIONS or kind == "packed":
-        raise UserError(_advice(path, kind))
-    if kind in ("folder", "zip", "tar"):
-        form, files = _form(files, path)
+    form, files, given = containers.kind_of(path), containers.listing(path), ""
+    if form in ("folder", "zip", "tar"):
+        form, files = found_in(files, path)
         if form == "archive":
             return read(files[0].path, wanted)
     else:
+        refuse_others(path, form)
         given = array_files.part_of(files[0].name)
-        files = _with_partners(files[0], kind, given, wanted)
+        files = _with_partners(files[0], form, given, wanted)
+    arrays = form in ("idx", "npy", "npz")
+    parts = array_files.gathered(_without_copies(files)) if arrays else _parts(files, form)
+    if wanted[0] in parts and wanted[0] != given:
+        parts.pop("", None)
+    found = {}
+    for part, what in parts.items():
+        role = wanted[0] if part in (given, "") else part
+        if role in wanted:
+            found[role] = array_files.images_of(what) if arrays else _read(form, what, role, path)
+    return found
 
-    def role(part):
-        return wanted[0] if part in (given, "") else part
 
-    if form in ("idx", "npy", "npz"):
-        found = array_files.read(_without_copies(files), f"{path}")
-        return {role(part): images for part, images in found.items() if role(part) in wanted}
-    parts = _parts(files, form)
-    return {role(part): _read(form, parts[part], role(part), path) for part in parts if role(part) in wanted}
-
-
-def _form(files, path):
+def found_in(files, path):
     """Returns (the first of FORMS that is among Files, or "archive"; its Files)."""
     for form, ends in FORMS.items():
         found = [file for file in files if re.search(rf"({ends})$", file.name, re.IGNORECASE)]
@@ -68,8 +72,8 @@ def _form(files, path):
     if len(archives) == 1 and archives[0].member is None:
         return "archive", archives
     for file in files[:100]:
-        if file.member is None and (kind := containers.kind_of(file.path)) in CONVERSIONS:
-            raise UserError(_advice(file.path, kind))
+        if file.member is None:
+            refuse_others(file.path, containers.kind_of(file.path))
     there = f"{len(files):,} other files, {csv_rows.few([file.name for file in files])}" if files else "no files"
     raise UserError(
         f"{path} holds {there}: needed are CSV, IDX, .npz, .npy, .parquet, or image files in folders 0 to 9"
@@ -81,8 +85,6 @@ def _parts(files, form):
     parts = {}
     for file in files:
         parts.setdefault(array_files.part_of(file.name), []).append(file)
-    if "train" in parts:
-        parts.pop("", None)
     for part, some in parts.items() if form == "csv" else ():
         for pattern in (rf"(^|/){part}\.csv(\.gz)?$", r"(mnist|digit)[^/]*$"):
             if len(some) > 1:
@@ -131,11 +133,14 @@ def _without_copies(files):
     return list(first.values())
 
 
-def _advice(path, kind):
-    """Says why a file is not read, and the command that converts it."""
-    if kind == "packed":
-        return f"{path} is an archive of another kind than zip or tar: unpack it"
+def refuse_others(path, kind):
+    """Raises UserError for a file of a kind that is not read: it says why, and the command that converts it."""
     name = Path(path).name
-    why = ", which can run code: if you trust its source" * (kind == "pickle")
-    command = CONVERSIONS[kind].replace("FILE", name)
-    return f'{name} is a {NAMES[kind]}{why}: python -c "{command}"'
+    if kind == "packed":
+        raise UserError(f"{path} is an archive of another kind than zip or tar: unpack it")
+    if kind in CONVERSIONS:
+        told, command = CONVERSIONS[kind]
+        if not containers.is_gzipped(path):
+            command = command.replace("gzip.open('FILE')", "open('FILE', 'rb')").replace("gzip, ", "")
+        command = command.replace("FILE", name)
+        raise UserError(f'{name} is {told}: python -c "{command}"')

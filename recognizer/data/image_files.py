@@ -1,6 +1,7 @@
 """Reads image files of digits: those that a CSV names, with their labels, and those in folders."""
 
 import contextlib
+import csv
 import functools
 import hashlib
 import io
@@ -46,23 +47,20 @@ def read_list(data, head, file):
     Raises UserError, with row and column, for a file or a label that is not sound.
     """
     column, label, ids = _columns(head.columns, file)
-    table = _strings(data, head, file)
+    rows = _strings(data, head, file)
     find, files = _finder(file), []
-    for i, image in enumerate(table[column]):
-        found, fault = find(image.replace("\\", "/"))
+    for i, row in enumerate(rows):
+        found, fault = find(row[column].replace("\\", "/"))
         if fault:
             raise UserError(
-                f"{file}: row {i + 1} (line {i + 2}), column {head.columns[column]}: {image[:80]!r} {fault}"
+                f"{file}: row {i + 1} (line {i + 2}), column {head.columns[column]}: {row[column][:80]!r} {fault}"
             )
+        if label is not None and not re.fullmatch(r"[0-9](\.0*)?", row[label]):
+            csv_rows.bad_cell(file, i + 1, i + 2, head.columns[label], row[label], True)
         files.append(found)
-    for i, found in enumerate(table[label] if label is not None else ()):
-        if not re.fullmatch(r"[0-9](\.0*)?", found):
-            csv_rows.bad_cell(file, i + 1, i + 2, head.columns[label], found, True)
-    y = None if label is None else table[label].to_numpy()
-    names = head.columns[ids], head.columns[label] if label is not None else "label"
-    kept = np.array(table[ids].tolist())
-    digest = "".join(map(str, (file, *names, *kept, *(() if y is None else y))))
-    return _cached(files, file, digest, y, kept, names)
+    y = None if label is None else np.array([row[label] for row in rows])
+    columns = head.columns[ids], head.columns[label] if label is not None else "label"
+    return _cached(files, file, f"{file}{data}", y, np.array([row[ids] for row in rows]), columns)
 
 
 def read_classes(files, root, role):
@@ -141,7 +139,8 @@ def _decoded(data, name):
     try:
         return handwriting.read_image(stream), False
     except UserError as error:
-        raise UserError(str(error).replace(str(stream), str(name))) from error
+        told = str(error).replace(str(stream), str(name))
+        raise UserError(re.sub(r"<_io\.BytesIO[^>]*>", "it", told)) from error
 
 
 def _columns(header, name):
@@ -159,15 +158,16 @@ def _columns(header, name):
 
 
 def _strings(data, head, name):
-    """Returns the rows of a CSV as a pandas.DataFrame of strings, whose columns are 0, 1, ..."""
-    import pandas as pd
-
+    """Returns the rows of a CSV, lists of strings."""
     with refused(f"{name} cannot be read"):
-        kept = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, header=0)
-        table = pd.read_csv(io.BytesIO(data), sep=head.separator, names=range(len(head.columns)), **kept)
-    if table.empty:
+        text = io.StringIO(data[head.start :].decode("utf-8"), newline="")
+        rows = [row for row in csv.reader(text, strict=True, delimiter=head.separator) if row]
+    for i, row in enumerate(rows):
+        if len(row) != len(head.columns):
+            raise UserError(f"{name}: row {i + 1} (line {i + 2}) has {len(row)} columns, not {len(head.columns)}")
+    if not rows:
         raise UserError(f"{name} has a header and no rows")
-    return table
+    return rows
 
 
 def _finder(file):

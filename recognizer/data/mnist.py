@@ -1,6 +1,7 @@
 """MNIST as Keras keeps it, mnist.npz: in data/, in Keras's cache, or downloaded by Keras."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import socket
@@ -50,7 +51,10 @@ def _keras_copy():
 
 def read_npz(path):
     """Returns the Digits of a file with x_train, y_train, x_test, y_test."""
-    parts = array_files.read([containers.File(Path(path))], f"MNIST, {path}")
+    found = array_files.gathered([containers.File(Path(path))])
+    parts = {part: array_files.images_of(found[part]) for part in ("train", "test") if part in found}
     if "train" not in parts:
         raise UserError(f"{path} holds no x_train")
-    return Digits(parts["train"], parts.get("test"), str(Path(path).resolve()))
+    origins = {"train": f"MNIST, {path}", "test": f"MNIST's test set, {path}"}
+    train, test = (part in parts and dataclasses.replace(parts[part], origin=origins[part]) for part in origins)
+    return Digits(train, test or None, str(Path(path).resolve()))

@@ -27,7 +27,7 @@ import functools
 from pathlib import Path
 
 from recognizer.base.errors import UserError
-from recognizer.data import forms, mnist, places, small_digits, tables, unused
+from recognizer.data import array_files, forms, mnist, places, small_digits, tables, unused
 from recognizer.data.arrays import Digits
 
 
@@ -101,7 +101,9 @@ def _digits(parts, path):
     if train is None:
         raise UserError(f"{path} has a test set only ({test.origin}): give it by --test")
     if train.y is None:
-        raise UserError(f"{train.origin} has no labels, so nothing can be trained on it: give it by --test")
+        partner = array_files.partner(train.origin)
+        todo = f"put {partner} beside it, or give it by --test" if partner else "give it by --test"
+        raise UserError(f"{train.origin} has no labels, so nothing can be trained on it: {todo}")
     notes = (f"{images.origin}: {note}" for images in (train, test) if images for note in images.notes)
     return Digits(train, _called_alike(test, train), str(Path(path).resolve()), "\n".join(dict.fromkeys(notes)))
 

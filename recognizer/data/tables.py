@@ -9,7 +9,7 @@ import numpy as np
 
 from recognizer.base import environment
 from recognizer.base.errors import UserError
-from recognizer.data import arrays, containers, csv_cache, csv_rows, image_files
+from recognizer.data import arrays, containers, csv_cache, csv_rows, image_files, limits
 from recognizer.data.image_files import IDS, LABELS
 
 
@@ -20,6 +20,8 @@ def read_table(file):
     images = arrays.kept_images(csv_cache.read(file, digest), f"{file}")
     if images is None:
         data = containers.decompressed(file)
+        if b"\n" not in data[: limits.HEADER_BYTES]:
+            data = data.replace(b"\r", b"\n")  # lines as of old Macs, and of Excel's "CSV (Macintosh)"
         head = csv_rows.read_header(data, file)
         if head.named and len(head.columns) < 9:
             return image_files.read_list(data, head, file)
@@ -29,7 +31,7 @@ def read_table(file):
 
 
 def _is_emnist(file):
-    return "emnist" in f"{file.path.name}/{file.name}".lower()
+    return "emnist" in file.name.rpartition("/")[2].lower()
 
 
 def _read_pixels(data, head, file):
@@ -52,7 +54,7 @@ def _read_pixels(data, head, file):
     found = None if found is None else np.array(found)
     if _is_emnist(file):
         x = x.reshape(-1, 28, 28).swapaxes(1, 2)
-        notes.append("EMNIST's rows and columns are exchanged: turned")
+        notes.append(arrays.TURNED)
     return arrays.images(f"{file}", x, y, found, (first, last), notes)
 
 
@@ -92,18 +94,19 @@ def _closest_scheme(pixels):
 
 def _counted(columns, named, ids, labels):
     """Says what columns a table has, and which are needed."""
-    needed = "784 of pixels are needed, with or without one of labels"
+    needed = "784 of pixels are needed, with or without one of labels before or after them"
+    pixels = [column.lower() for i, column in enumerate(columns[ids:]) if i not in labels]
     if not named:
         return f"{len(columns)} columns without a header, where {needed}"
-    pixels = [column for i, column in enumerate(columns[ids:]) if i not in labels]
     what = [f"{len(labels)} of labels"] * bool(labels) + ["one of ids"] * ids + [f"{len(pixels)} others"]
     told = f"{len(columns)} columns ({', '.join(what)}), where {needed}"
-    if len(pixels) < 300:
+    pairs = itertools.zip_longest(pixels, _closest_scheme(pixels or [""]), fillvalue="")
+    found, expected = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    if len(pixels) < 300 or found == expected:
         return told
-    expected = _closest_scheme([column.lower() for column in pixels])
-    pairs = itertools.zip_longest(pixels, expected, fillvalue="")
-    found, missing = next(pair for pair in pairs if pair[0].lower() != pair[1])
-    return f"{told}: {found[:40]!r} stands where {missing!r} is expected"
+    if len(pixels) == 785 and not labels:
+        return f"{told}: if {found[:40]!r} holds labels, call it 'label'"
+    return f"{told}: {found[:40]!r} is one too many" if not expected else f"{told}: {expected!r} is missing"
 
 
 def _likely_labels(values, name):
