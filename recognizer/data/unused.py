@@ -54,6 +54,8 @@ def _why(path):
         kind = containers.kind_of(path)
         if kind in ("zip", "tar"):
             forms.found_in(containers.listing(path), path)
+        if kind == "packed":
+            return "is an archive of another kind than zip or tar: unpack it"
         if kind in forms.CONVERSIONS:
             return f"is {forms.CONVERSIONS[kind][0]}: --data {path} says how to convert it"
         if kind != "csv":
