@@ -104,7 +104,7 @@ def _read(form, files, role, path):
         return tables.read_table(files[0])
     if form == "parquet":
         return tables.read_parquet(files, f"{path}, {role}")
-    return image_files.read_classes(files, containers.File(Path(path)), role)
+    return image_files.read_classes(files, containers.File(Path(path), role))
 
 
 def _with_partners(file, kind, part, wanted):

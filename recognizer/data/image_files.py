@@ -63,15 +63,16 @@ def read_list(data, head, file):
     return _cached(files, file, f"{file}{data}", y, np.array([row[ids] for row in rows]), columns)
 
 
-def read_classes(files, root, role):
+def read_classes(files, root):
     """Returns the Images of image files, containers.Files, in a folder for each class, "0" to "9".
 
-    root: the folder or archive they are in, a containers.File. role: "train", or "test", which needs no such folders.
+    root: the folder or archive they are in, a containers.File, whose member is "train", or "test", which needs no such
+    folders.
     """
     files = sorted(files, key=lambda file: (_natural(file.name.rpartition("/")[2]), file.name))
     folders = [file.name.split("/")[-2] if "/" in file.name else "" for file in files]
     classes = [CLASS.fullmatch(folder) for folder in folders]
-    if any(classes) or role == "train":
+    if any(classes) or root.member == "train":
         others = sorted({folder for folder, found in zip(folders, classes, strict=True) if not found})
         if others:
             what = csv_rows.few(others)
@@ -79,7 +80,7 @@ def read_classes(files, root, role):
     y = np.array([found[1] for found in classes]) if any(classes) else None
     names = [file.name.rpartition("/")[2] for file in files]
     ids = np.array(names if len(set(names)) == len(names) else [file.name for file in files])
-    return _cached(files, root, f"{role}{''.join(file.name for file in files)}", y, ids, ("filename", "label"))
+    return _cached(files, root, "".join(file.name for file in files), y, ids, ("filename", "label"))
 
 
 def _natural(name):
@@ -118,8 +119,9 @@ def decoded(contents, names):
         print(f"Reading {n:,} image files ...", flush=True)
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         for at in steps:
-            some = list(itertools.islice(contents, 256))
-            for i, (image, whole) in enumerate(pool.map(_decoded, some, names[at : at + 256]), at):
+            some = list(zip(itertools.islice(contents, 256), names[at : at + 256], strict=True))
+            parts = pool.map(_decoded, (some[i : i + 64] for i in range(0, len(some), 64)))
+            for i, (image, whole) in enumerate(itertools.chain.from_iterable(parts), at):
                 x[i], own[i] = image, whole
     if not own.any():
         return x, []
@@ -127,7 +129,12 @@ def decoded(contents, names):
     return x, [note] if note else []
 
 
-def _decoded(data, name):
+def _decoded(some):
+    """Returns what `_decoded_one` returns of each of a few: a small image takes less time than a call of a thread."""
+    return [_decoded_one(data, name) for data, name in some]
+
+
+def _decoded_one(data, name):
     """Returns (uint8 (28, 28) of the bytes of an image file, whether these are its own pixels)."""
     from PIL import Image
 

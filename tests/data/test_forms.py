@@ -120,7 +120,7 @@ REFUSED = {
     ),
     "a fraction": (
         lambda x, y, small: table(text(small.train, number="{}.5".format)),
-        "column 1: '3.5' is not a whole number",
+        "column 1: '3.5' is not a whole number from 0 to 255",
     ),
     "other classes": (class_folders(folder_of="cat{}"), "image files in folders 'cat1', 'cat2', 'cat3' and 6 more"),
     "two train.csv": (
@@ -195,3 +195,21 @@ def test_other_sets_of_ten_classes_are_read_as_digits_are(tmp_path):
     for images in (loaded.train, loaded.test):
         np.testing.assert_array_equal(images.x, clothes.x)
         np.testing.assert_array_equal(images.y, clothes.y)
+
+
+def test_a_test_set_of_image_files_keeps_their_names_and_calls_the_labels_as_train_does(digits, tmp_path):
+    """As the practice problem "Identify the Digits" has them, of which a run predicts its own test set."""
+    for folder, images in (("train", digits.train), ("test", digits.test)):
+        (tmp_path / "set" / "Images" / folder).mkdir(parents=True)
+        for i in range(12):
+            (tmp_path / "set" / "Images" / folder / f"{len(images.x) + 7 * i}.png").write_bytes(png(images.x[i]))
+    labelled, names = ([f"{len(one.x) + 7 * i}.png" for i in range(12)] for one in (digits.train, digits.test))
+    train = ["filename,digit", *map("{},{}".format, labelled, digits.train.y)]
+    (tmp_path / "set" / "train.csv").write_text("\n".join(train))
+    (tmp_path / "set" / "Test_fCbTej3.csv").write_text("\n".join(["filename", *reversed(names)]))
+    (tmp_path / "set" / "Sample_Submission.csv").write_text("filename,digit\n")
+    loaded = sources.load("set")
+    for test in (loaded.test, sources.load_test("set")):
+        np.testing.assert_array_equal(test.x, digits.test.x[:12][::-1])
+        assert test.named() == (("filename", "digit"), names[::-1])
+    np.testing.assert_array_equal(loaded.train.x, digits.train.x[:12])
