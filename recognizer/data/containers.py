@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import io
 import os
+import posixpath
 import re
 import tarfile
 import zipfile
@@ -79,7 +80,8 @@ def listing(path):
         files = (File(inner, None, inner.relative_to(path).as_posix()) for inner in paths)
     elif kind in ("zip", "tar"):
         names = zip_members(path) if kind == "zip" else _tar_members(path)
-        files = (File(path, name, name.replace("\\", "/")) for name in names if not name.endswith("/"))
+        names = ((name, posixpath.normpath(name.replace("\\", "/"))) for name in names if not name.endswith("/"))
+        files = (File(path, *both) for both in names)
     else:
         return [File(path, None, path.name)]
     kept = []

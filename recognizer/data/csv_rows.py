@@ -49,12 +49,12 @@ def read_header(data, name):
     except (ValueError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV: its first line is not text") from error
     number = r"\s*-?\d+([.,]\d+)?(e[-+]\d+)?\s*"
-    if all(re.fullmatch(number, column, re.IGNORECASE) for column in columns) and not _counts(columns):
+    if all(re.fullmatch(number, column, re.IGNORECASE) for column in columns) and not counts(columns):
         return Head([f"{i + 1}" for i in range(len(columns))], False, start, 1, separator)
     return Head([column.strip() for column in columns], True, end + 1 if end >= 0 else len(data), 2, separator)
 
 
-def _counts(columns):
+def counts(columns):
     """Whether the names of many columns are numbers that count them, as pandas names them."""
     return len(columns) > 300 and all(column == str(i) for i, column in enumerate(columns, int(columns[0] == "1")))
 

@@ -48,7 +48,7 @@ def read(path, wanted=("train", "test")):
         given = array_files.part_of(files[0].name)
         files = _with_partners(files[0], form, given, wanted)
     arrays = form in ("idx", "npy", "npz")
-    parts = array_files.gathered(_without_copies(files)) if arrays else _parts(files, form)
+    parts = array_files.gathered(_without_copies(files, form, path)) if arrays else _parts(files, form)
     if wanted[0] in parts and wanted[0] != given:
         parts.pop("", None)
     found = {}
@@ -115,21 +115,24 @@ def _with_partners(file, kind, part, wanted):
     parts = {part, *(("test",) if part == "train" == wanted[0] else ())}
     beside = (containers.File(path, None, path.name) for path in sorted(file.path.absolute().parent.iterdir()))
     beside = [one for one in beside if array_files.set_of(one.name) == array_files.set_of(file.name)]
-    return [one for one in beside if array_files.part_of(one.name) in parts and _is_of(kind, one.path)]
+    beside = [one for one in beside if re.search(rf"({FORMS[kind]})$", one.name, re.IGNORECASE)]
+    return [one for one in beside if array_files.part_of(one.name) in parts] or [file]
 
 
-def _is_of(kind, path):
-    try:
-        return path.is_file() and containers.kind_of(path) == kind
-    except UserError:
-        return False
+def _without_copies(files, form, path):
+    """Returns Files of arrays without copies, which torchvision keeps unpacked and packed, and others in a subfolder.
 
-
-def _without_copies(files):
-    """Returns Files without those that torchvision keeps unpacked beside the packed ones, or others in subfolders."""
+    Raises UserError if they are several sets, before any of them is read.
+    """
     first = {}
     for file in sorted(files, key=lambda file: (file.name.count("/"), len(file.name))):
-        first.setdefault(tuple(word for word in array_files.words(file.name.rpartition("/")[2]) if word != "gz"), file)
+        *folders, name = (
+            tuple(word for word in array_files.words(level) if word != "gz") for level in file.name.split("/")
+        )
+        first.setdefault((*(folder for folder in folders if folder != name), name), file)
+    sets = sorted({" ".join(array_files.set_of(file.name)) for file in first.values()})
+    if form == "idx" and len(sets) > 1:
+        raise UserError(f"{path} holds several sets, {csv_rows.few(sets)}: name one file of one of them, unpacked")
     return list(first.values())
 
 

@@ -42,9 +42,7 @@ def _read_pixels(data, head, file):
     notes = []
     if unnamed:
         label = _likely_labels(values, file)
-        notes = [
-            f"without a name of a column of labels, its {'last' if label else 'first'} column is read as the labels"
-        ]
+        notes = [f"no column is called label: its {'last' if label else 'first'} one is read as the labels"]
     y = None if label is None else values[:, label].copy()
     x = values if label is None else values[:, 1:] if label == 0 else values[:, :-1]
     first, last = head.columns[0] if ids else "", "label" if label is None or unnamed else head.columns[ids + label]
@@ -75,11 +73,7 @@ def layout(columns, named, name):
             return ids, labels[0] if labels else None
         at = ids + wrong + (labels == [0])
         raise UserError(f"{name}: line 1: column {at + 1} is {columns[at][:40]!r} where {expected[wrong]!r} is needed")
-    if (
-        len(numbers) == 785
-        and not labels
-        and (not named or numbers == [str(i + int(numbers[0] == "1")) for i in range(785)])
-    ):
+    if len(numbers) == 785 and not labels and (not named or csv_rows.counts(numbers)):
         return ids, None
     raise UserError(f"{name}: line 1: {_counted(columns, named, ids, labels)}")
 

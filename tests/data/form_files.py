@@ -55,12 +55,12 @@ def zipped(write, name="archive.zip", inside=""):
     return write_zip
 
 
-def tarred(write, name="archive.tar.gz"):
+def tarred(write, name="archive.tar.gz", inside="MNIST"):
     def write_tar(folder, digits):
         (folder / "plain").mkdir()
         write(folder / "plain", digits)
         with tarfile.open(folder / name, "w:gz") as archive:
-            archive.add(folder / "plain", "MNIST")
+            archive.add(folder / "plain", inside)
         return folder / name
 
     return write_tar
@@ -195,7 +195,7 @@ WRITERS = {
     "inverted images": classes("trainingSet/trainingSet", "testSet/testSet", invert=True),
     "digit_0": classes(folder_of="digit_{}"),
     "class folders in a zip": zipped(classes("mnist/training", "mnist/testing")),
-    "class folders in a tar": tarred(classes()),
+    "class folders in a tar": tarred(classes(), inside="."),
     "a list": listed(),
     "filename,label": listed("filename,label"),
     "a list in a zip": zipped(listed("label,filename"), inside="set/"),

@@ -79,6 +79,12 @@ def without(name, folder="set"):
     return lambda x, y, small: (idx()(Path(folder), small), os.remove(f"{folder}/{name}"))[0]
 
 
+def two_sets(small, *names):
+    for name in names:
+        idx(f"{name}{{part}}-images-idx3-ubyte", f"{name}{{part}}-labels-idx1-ubyte")(Path("set"), small)
+    return "set"
+
+
 def emnist(x, y, small):
     return table(text(Images(x, y + 1, "")), "emnist-letters-train.csv")
 
@@ -99,6 +105,14 @@ REFUSED = {
     "(784, n)": (lambda x, y, _: npz(x=x.reshape(-1, 784).T, y=y), "x is uint8 (784, 30)"),
     "fewer labels": (lambda x, y, _: npz(x=x, y=y[1:]), "30 images and 29 labels"),
     "two sets": (lambda x, y, _: npz(arr_0=x, arr_1=y, arr_2=x, arr_3=y), "several sets (a.npz, arr_0; a.npz, arr_2)"),
+    "MNIST and Fashion-MNIST": (
+        lambda x, y, small: two_sets(small, "A/raw/", "B/raw/"),
+        "several sets (set/A/raw/t10k-images-idx3-ubyte; set/B/raw/t10k-images-idx3-ubyte)",
+    ),
+    "EMNIST's zip": (
+        lambda x, y, small: two_sets(small, "emnist-letters-", "emnist-mnist-"),
+        "set holds several sets, 'emnist letters', 'emnist mnist': name one file of one of them, unpacked",
+    ),
     "an object": (lambda x, y, _: npz(x=x, y=np.array([{}])), "cannot be read"),
     "no labels": (without("train-labels-idx1-ubyte"), "put train-labels-idx1-ubyte beside it, or give it by --test"),
     "no images": (without("train-images-idx3-ubyte"), "where images, (n, 28, 28) or (n, 784), are needed"),
@@ -168,7 +182,7 @@ SAID = {
     "0 or 1": (lambda x, y: npz(x=np.uint8(x > 99), y=y), "its pixels are 0 or 1"),
     "dark on white": (lambda x, y: npz(x=255 - x, y=y), "dark on white: turned to light on dark"),
     "transposed": (lambda x, y: npz(x=x.swapaxes(1, 2), y=y), "its ones lie on their side"),
-    "no header": (lambda x, y: table(text(Images(x, y, ""))), "its first column is read as the labels"),
+    "no header": (lambda x, y: table(text(Images(x, y, ""))), "no column is called label: its first one is read"),
     "EMNIST's name": (lambda x, y: table(text(Images(x, y, ""), PIXELS), "emnist-mnist.csv"), "exchanged: turned"),
 }
 
