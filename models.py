@@ -8,6 +8,9 @@ To add yours, write a function below under `@architecture`; that is the whole ed
 
 then `python train.py --model mine`. To use another layer of keras.layers, add its name to the import below.
 
+A layer or model of your own is a class in this file, with @keras.saving.register_keras_serializable() above it and a
+get_config() that returns the arguments of its __init__.
+
 In a training of a few hundred steps, give BatchNormalization a momentum of 0.9: at 0.99 its statistics lag behind.
 
 An architecture returns an uncompiled keras.Model whose input is float32 (n, 28, 28, 1) in 0..1 and whose output is

@@ -4,6 +4,7 @@
     python train.py                              the default recipe, on the best data that is there
     python train.py grenholm --data kaggle       a published notebook, on Kaggle's files in data/
     python train.py deotte --nets 3 --epochs 10  an ensemble, each net with a validation split of its own
+    python train.py --early-stopping 3           stop when validation accuracy has not risen for 3 epochs
     python train.py --model mine                 your own function in models.py
     python train.py --model mine --check         try it without a run: summary, parameters, seconds a step
     python train.py --resume                     go on with the newest unfinished run
@@ -52,6 +53,12 @@ def _add_training(group):
         "--weights", metavar="WHICH", help="which weights to keep: last, averaged (EMA), or best (epoch on validation)"
     )
     group.add_argument(
+        "--early-stopping",
+        type=int,
+        metavar="PATIENCE",
+        help="stop when validation accuracy has not risen for so many epochs, and keep the best epoch's weights",
+    )
+    group.add_argument(
         "--augment-engine",
         choices=("batch", "keras"),
         help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",
@@ -60,7 +67,8 @@ def _add_training(group):
         "--set",
         action="append",
         metavar="KEY=VALUE",
-        help="any setting of recipes.py, e.g. schedule.decay=0.9 or augmentation.rotation_range=15; may be repeated",
+        help="any setting of recipes.py, e.g. schedule.decay=0.9, augmentation.rotation_range=15, optimizer=adamw, "
+        "loss=mse or class_weight=balanced; may be repeated",
     )
 
 

@@ -103,6 +103,29 @@ def copied(trained, folder, *names):
     return [Path(shutil.copytree(trained / "runs" / "bag", folder / "runs" / name)) for name in names]
 
 
+def check_resumed(options, epochs, folder, monkeypatch):
+    """A run that is stopped after some epochs and resumed ends exactly as run "whole", of the same options."""
+    import train
+    from recognizer.runs import checkpoints
+
+    write = checkpoints.write
+
+    def stop(run, number, arrays, state):
+        write(run, number, arrays, state)
+        if state["epoch"] == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.main([*options, "--run", "broken"])
+    monkeypatch.setattr(checkpoints, "write", write)
+    train.main(["--resume", "--run", "broken"])
+    one, other = (load(folder / "runs" / name / "predictions.npz") for name in ("whole", "broken"))
+    assert one.keys() == other.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], other[key])
+
+
 @pytest.fixture(autouse=True)
 def same_environment():
     """A script run in this process chooses its threads by an environment variable, which later ones would inherit."""

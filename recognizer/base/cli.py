@@ -3,6 +3,7 @@
 Imports the standard library only, so that `--help` and a mistyped option answer at once.
 """
 
+import _thread
 import argparse
 import contextlib
 import difflib
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
+from recognizer.base.words import choose
 
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
@@ -47,6 +49,11 @@ class Parser(argparse.ArgumentParser):
         if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
             close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
             message += "".join(f"; did you mean {name}?" for name in close)
+        elif chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            try:
+                choose(chosen[1], chosen[2], re.findall(r"[\w.-]+", chosen[3]))
+            except UserError as error:
+                message = str(error)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
@@ -106,6 +113,15 @@ def _end(reader, writer, stderr):
     os._exit(code)
 
 
+def _raise_again(unraisable):
+    """Has a signal's exception raised again that Python ignored: in a callback of weakref or a `__del__`."""
+    if not (_received and isinstance(unraisable.exc_value, (KeyboardInterrupt, Terminated))):
+        return sys.__unraisablehook__(unraisable)
+    again = threading.Timer(0.05, _thread.interrupt_main, [_received[-1]])
+    again.daemon = True
+    again.start()
+
+
 def _ending(stop):
     """Returns the exit code of a KeyboardInterrupt or Terminated, and the word for it."""
     return (143, "terminated") if issubclass(stop, Terminated) else (130, "interrupted")
@@ -120,6 +136,7 @@ def run(main):
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
         signal.signal(signal.SIGINT, _stop)
     before = _watch()
+    sys.unraisablehook = _raise_again
     try:
         with enough_memory(LACK_OF_MEMORY):
             code = main() or 0

@@ -6,6 +6,7 @@ A variable that the user has set is never changed, except that XLA_FLAGS gets mo
 import contextlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import sys
 
@@ -53,7 +54,8 @@ def import_keras(deterministic=False):
     if "KERAS_BACKEND" not in os.environ and not installed("tensorflow") and installed("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
     _check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
+        logging.getLogger("tensorflow").setLevel(logging.CRITICAL)  # TensorFlow raises its errors as well
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _limit_threads()

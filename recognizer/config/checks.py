@@ -15,6 +15,15 @@ def check(config):
             schema.RUN_SETTINGS["precision"].rule.check("precision", settings["precision"])
 
 
+def recalibrates(settings):
+    """Returns whether batch norm's statistics are recomputed before each validation.
+
+    So they are if something follows from validation: which weights are kept, when training stops, the learning rate.
+    """
+    monitor = schedules.monitored(settings["schedule"]) or ""
+    return bool(settings["update_bn"]) and (settings["weights"] == "best" or monitor.startswith("val_"))
+
+
 def _check(config):
     try:
         json.dumps({key: config[key] for key in schema.SETTINGS}, allow_nan=False)
@@ -28,8 +37,12 @@ def _check(config):
     if replicas > 1 and (size % replicas or config["steps_per_epoch"] is None):
         needed = f'steps_per_epoch to "full" or a number, and batch_size (now {size}) to a multiple of {replicas}'
         raise UserError(f"replicas {replicas} share full batches equally: set {needed}")
-    if config["weights"] == "best" and not config["validation_split"]:
-        raise UserError("weights 'best' are chosen on a validation split: set validation_split above 0")
+    stopping, weights = config["early_stopping"] is not None, config["weights"]
+    if stopping and weights != "best":
+        raise UserError(f"early_stopping keeps the weights of the best epoch: leave out weights {weights!r}")
+    if weights == "best" and not config["validation_split"]:
+        chosen = "early_stopping is decided" if stopping else "weights 'best' are chosen"
+        raise UserError(f"{chosen} on a validation split: set validation_split above 0")
 
 
 def _check_monitor(config):

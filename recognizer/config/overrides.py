@@ -43,7 +43,7 @@ def config_from_arguments(arguments):
     Raises UserError like resolve and parse_override.
     """
     name = recipe_name(arguments.recipe or "single")
-    options = ("model", "nets", "epochs", "batch_size", "weights", "validation_split")
+    options = ("model", "nets", "epochs", "batch_size", "weights", "early_stopping", "validation_split")
     given = [(key, getattr(arguments, key)) for key in options if getattr(arguments, key) is not None]
     given += map(parse_override, arguments.set or [])
     overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # {} for every net
@@ -51,7 +51,7 @@ def config_from_arguments(arguments):
         overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
     config = {"recipe": name} | _with_learning_rate(name, overrides, arguments.learning_rate)
     rate = [] if arguments.learning_rate is None else [RATES[0]]
-    print(*_replaced(resolve(name), config, {*dict(given), *rate}), sep="", end="")
+    print(*_replaced(_filled(name), config, {*dict(given), *rate}), sep="", end="")
     for key, setting in schema.RUN_SETTINGS.items():
         given = getattr(arguments, key)
         config[key] = setting.default if given is None else given
@@ -80,16 +80,24 @@ def resolve(name, overrides=()):
     members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
     """
     name = recipe_name(name)
-    config, overrides = copy.deepcopy(schema.DEFAULTS | all_recipes()[name]), list(earlier.renamed(overrides))
+    config, overrides = _filled(name), list(earlier.renamed(overrides))
     keys = dict(overrides).keys()
     _give_way(name, config, keys)
-    valid = schema.DEFAULTS.keys() - schema.DESCRIPTIONS
-    schema.override_all(config, [(key, config[key]) for key in ("schedule", "optimizer", "loss")], valid)
-    schema.override_all(config, overrides, valid)
+    schema.override_all(config, overrides, schema.DEFAULTS.keys() - schema.DESCRIPTIONS)
+    if config["early_stopping"] is not None and config["weights"] == "last" and "weights" not in keys:
+        config["weights"] = "best"
     checks.check(config)
     for settings in (config, *config["members"]):
         if "model" in settings:
             settings["model"] = hyphens(settings["model"])
+    return config
+
+
+def _filled(name):
+    """Returns recipe `name` with every setting filled in, and Keras's names as a config has them; not checked."""
+    config = copy.deepcopy(schema.DEFAULTS | all_recipes()[name])
+    for key in ("schedule", "optimizer", "loss"):
+        schema.override(config, key, config[key], schema.DEFAULTS)
     return config
 
 

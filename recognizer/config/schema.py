@@ -68,6 +68,9 @@ SETTINGS = {
     # Which weights to keep: "last"; "averaged", Keras's moving average over the steps (optimizer_config.ema_momentum),
     # which needs update_bn; "best", those of the best epoch on validation, whose figure is biased upward.
     "weights": Setting("last", one_of("last", "averaged", "best")),
+    # Stop a net's training when its validation accuracy has not risen for so many epochs, and keep the weights of the
+    # best epoch (weights "best"), as keras.callbacks.EarlyStopping with this patience. null: train all epochs.
+    "early_stopping": Setting(None, whole(0, 10**6) | NULL),
     # Recompute batch-norm statistics at the end on so many batches of unaugmented images, which match test inputs.
     "update_bn": Setting(0, whole(0, 10**6), by_net=True),
     # Predict an image as the mean over itself and its shifts by so many pixels in four directions.
@@ -109,6 +112,13 @@ RECORDED_DATA = dict.fromkeys(("source", "origin", "fingerprint"), Setting(None,
 def _are_weights(value):
     valid = isinstance(value, list) and len(value) == 10 and all(map(number().valid, value))
     return valid and any(value)
+
+
+def place(key):
+    """Returns where a setting, "schedule.decay" for example, is in this file's order; what is no setting comes last."""
+    keys = [*SETTINGS, *RUN_SETTINGS]
+    outer = key.partition(".")[0]
+    return keys.index(outer) if outer in keys else len(keys)
 
 
 def check_values(config, settings, prefix=""):

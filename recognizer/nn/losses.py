@@ -34,6 +34,8 @@ def make(name=DEFAULT, label_smoothing=0.0, classes=10, **arguments):
         value = ops.convert_to_numpy(loss(np.eye(4, classes), np.zeros((4, classes))))
     except Exception as error:
         raise UserError(f"{told}: {reason(error)}") from error
-    if value.shape or not np.isfinite(value):
-        raise UserError(f"{told}: it must give one finite number for a batch, not {np.array2string(value)[:40]}")
+    if value.shape:
+        raise UserError(f"{told}: it must give one number for a batch, not one for each image: leave out reduction")
+    if not np.isfinite(value):
+        raise UserError(f"{told}: it gives {value} for a net that knows nothing")
     return loss

@@ -30,7 +30,7 @@ def augmented(name, config, images, seed):
         views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # the columns show one after the other
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
-    captions = [f"{label}" if i == 0 else "" for label in images.y[firsts] for i in range(7)]
+    captions = [f"{label}, original" if i == 0 else "" for label in images.y[firsts] for i in range(7)]
     shown = config["augmentation"] | {key: config[key] for key in ["joint_flips"] if config[key]}
     settings = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
     others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from recognizer.base.files import write_bytes
 from recognizer.base.words import duration
+from recognizer.config import schema
 from recognizer.reports import run_pictures
 from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import compare, metrics, run_folder
@@ -43,11 +44,16 @@ def write(folder, config, result):
         pictures=[(name, caption, drawn[name]) for name, caption in captions.items()],
         quiz=[drawn[name] for name in QUIZ if name in drawn],
         command=" ".join(config.get("command") or []),
-        settings=[(key, json.dumps(value)) for key, value in sorted(run_folder.flat(config).items())],
+        settings=[(key, json.dumps(value)) for key, value in _ordered(run_folder.flat(config))],
     )
     path = folder / "report.html"
     write_bytes(path, page.encode())
     return path
+
+
+def _ordered(settings):
+    """Returns the (key, value) pairs of a run's config in the order of schema.py; what is no setting comes last."""
+    return sorted(settings.items(), key=lambda setting: (schema.place(setting[0]), setting[0]))
 
 
 def _net_table(nets):

@@ -5,6 +5,7 @@ import numpy as np
 from recognizer.base.errors import UserError
 from recognizer.base.files import write_bytes
 from recognizer.reports import report_page
+from recognizer.runs.compare import COLUMNS
 
 
 def _text(value, form):
@@ -12,8 +13,8 @@ def _text(value, form):
 
 
 def formatted(table):
-    """Returns the table with its numbers as people write them."""
-    shown = table.drop(columns=["low", "high", "biased", "test", "finished", "created"])
+    """Returns the table, without the settings that differ, with its numbers as people write them."""
+    shown = table[COLUMNS].drop(columns=["low", "high", "biased", "test", "finished", "created"])
     for column in ("parameters", "seconds", "images/s"):
         shown[column] = table[column].apply(_text, form=",.0f")
     shown["validation"] = table["validation"].apply(_text, form=".2%")
@@ -28,8 +29,10 @@ def formatted(table):
 
 def page(table):
     """Returns the table as a self-contained page of HTML, in which a click on a column sorts by it."""
-    shown = formatted(table)
+    settings = table.drop(columns=COLUMNS)
+    shown = formatted(table).join(settings)
     numbers = {"nets", "parameters", "epochs", "seconds", "images/s", "validation", "test"}
+    numbers |= {key for key in settings if settings[key].str.fullmatch(r"[-+.e\d]*").all()}
     rows = shown.to_numpy().tolist()
     return report_page.render("runs.html", title="Runs", columns=list(shown), numbers=numbers, rows=rows)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_arrays
-from recognizer.config import members
+from recognizer.config import members, schema
 from recognizer.nn import saved_net
 from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import identical, mean_of_test, out_of_bag, read_predictions
@@ -22,20 +22,37 @@ def table(folders):
     """Returns a DataFrame with a row for each run, the best validation accuracy first; shares and seconds as numbers.
 
     If the nets are of several kinds, `model` names all architectures, `parameters` is the largest net's, and `epochs`
-    the recipe's own. A damaged run is skipped with a warning on stderr.
+    the recipe's own. After COLUMNS there is a column for each other setting in which the runs differ, with text; it is
+    "" for a run that has no such setting. A damaged run is skipped with a warning on stderr.
     """
-    rows = []
+    rows, settings = [], []
     for folder in folders:
         try:
             with refused(f"{folder} is not a run that can be read"):
-                rows.append(_row(folder))
+                config = run_folder.read_config(folder)
+                rows.append(_row(folder, config))
+                settings.append(_settings(config))
         except UserError as error:
             print(f"{error}: skipped", file=sys.stderr)
-    return pd.DataFrame(rows, columns=COLUMNS).sort_values(["validation", "created"], ascending=False)
+    differing = [key for key in _keys(settings) if any(own.get(key) != settings[0].get(key) for own in settings)]
+    for row, own in zip(rows, settings, strict=True):
+        row |= {key: own.get(key, "") for key in differing}
+    return pd.DataFrame(rows, columns=COLUMNS + differing).sort_values(["validation", "created"], ascending=False)
 
 
-def _row(folder):
-    config = run_folder.read_config(folder)
+def _settings(config):
+    """Returns a run's settings that are no columns of their own, {"schedule.decay": "0.9", ...}."""
+    kept = (schema.SETTINGS | schema.RUN_SETTINGS).keys() - schema.DESCRIPTIONS - set(COLUMNS)
+    values = run_folder.flat({key: config[key] for key in config if key in kept})
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+
+
+def _keys(settings):
+    """Returns the keys of all runs' settings, in the order of schema.py."""
+    return sorted(dict.fromkeys(key for own in settings for key in own), key=schema.place)
+
+
+def _row(folder, config):
     row = {"run": folder.name, "recipe": config["recipe"], "model": models(config), "data": config["data"]["origin"]}
     row |= {"nets": config["nets"], "epochs": config["epochs"], "finished": run_folder.is_finished(folder)}
     row["created"] = config["created"][:16].replace("T", " ")

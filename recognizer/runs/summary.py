@@ -13,6 +13,9 @@ def net_line(result, nets):
         parts.append(f"test {result['test_accuracy']:.2%}")
     if "test_accuracy_augmented" in result:
         parts.append(f"augmented test {result['test_accuracy_augmented']:.2%}")
+    if result.get("epochs", 0) < result.get("planned_epochs", 0):
+        planned = f"epoch {result['epochs']} of {result['planned_epochs']}"
+        parts.append(f"stopped after {planned}, best {result['weights_epoch']}")
     parts.append(f"{duration(result['seconds'])}, {result['images_per_second']:,.0f} images/s")
     return "  ".join(parts)
 

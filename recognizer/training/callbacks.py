@@ -18,7 +18,8 @@ class NotFinite(Exception):
 class FiniteLoss(keras.callbacks.Callback):
     """Raises NotFinite as soon as the mean loss of an epoch is NaN or infinite.
 
-    With a scaled loss single steps may be, and are skipped: it raises only if no scale helps.
+    With a scaled loss single steps may be, and are skipped: it raises only if no scale helps. It comes after the
+    callback that stops training.
     """
 
     def on_train_batch_end(self, batch, logs=None):
@@ -28,7 +29,7 @@ class FiniteLoss(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not self.model.scale_loss:
             return
-        last = epoch + 1 == self.params["epochs"]
+        last = epoch + 1 == self.params["epochs"] or self.model.stop_training
         all_skipped = last and not np.isfinite(keras.ops.convert_to_numpy(self.model.epoch.losses)).any()
         if all_skipped or float(self.model.optimizer.dynamic_scale) < SMALLEST_SCALE:
             raise NotFinite("the loss or its gradients became infinite or NaN, whatever the loss scale,")
@@ -56,6 +57,28 @@ def seed_dropout(model, seed, net, epoch):
     rng = streams.rng("dropout", seed, net, epoch)
     for state in generators:  # [seed, draws so far]
         state.assign(np.array([rng.integers(2**32), 0], np.uint32))
+
+
+class Recalibration(keras.callbacks.Callback):
+    """Validates with batch norm's statistics as the saved net's will be, and restores those of training after it.
+
+    Arguments:
+        recalibrate: a function that recomputes the statistics of the model's net. It may seed dropout anew, which
+            `Epochs` does again before the next training step.
+    """
+
+    def __init__(self, recalibrate):
+        super().__init__()
+        self.recalibrate = recalibrate
+
+    def on_test_begin(self, logs=None):
+        self.weights = self.model.network.non_trainable_weights
+        self.before = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
+        self.recalibrate()
+
+    def on_test_end(self, logs=None):
+        for weight, value in zip(self.weights, self.before, strict=True):
+            weight.assign(value)
 
 
 class Schedule(keras.callbacks.Callback):

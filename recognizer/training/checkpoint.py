@@ -69,20 +69,33 @@ def _step_row(step, loss, learning_rate):
 class BestWeights(keras.callbacks.Callback):
     """Keeps the weights of the epoch with the best validation accuracy, the first of several.
 
+    Like keras.callbacks.EarlyStopping(monitor="val_accuracy", mode="max", restore_best_weights=True).
+
+    Arguments:
+        patience: int, the epochs without a better one after which training stops; None: it does not stop.
+
     Attributes:
         best: {"epoch": from 1, "val_accuracy": ...}, or None before the first epoch.
         weights: a list of arrays.
     """
 
-    def __init__(self):
+    def __init__(self, patience=None):
         super().__init__()
-        self.best, self.weights = None, []
+        self.patience, self.best, self.weights = patience, None, []
 
     def on_epoch_end(self, epoch, logs=None):
         accuracy = float(logs["val_accuracy"])
         if self.best is None or accuracy > self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": accuracy}
             self.weights = [_storable(weight) for weight in self.model.weights]
+        if self.is_over(epoch + 1):
+            self.model.stop_training = True
+
+    def is_over(self, epoch):
+        """Returns whether training stops after `epoch` epochs."""
+        return (
+            self.patience is not None and self.best is not None and epoch - self.best["epoch"] >= max(1, self.patience)
+        )
 
     def use(self, model):
         """Gives a model the best weights."""

@@ -3,19 +3,24 @@
 import contextlib
 import io
 import os
+import re
 import shutil
 import warnings
 
 import numpy as np
 
 from recognizer.base import environment
-from recognizer.base.errors import UserError
+from recognizer.base.errors import UserError, out_of_memory
 from recognizer.base.reasons import reason
 from recognizer.data import sources
 from recognizer.runs import run_folder
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": ""}
 LARGEST_DIFFERENCE = 1e-4
+MOST_STEPS = 200  # of all recurrent layers that are written without a loop, which takes a second for every ten
+
+# What converters and runtimes say of an operation that they do not have.
+NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither", r"of Optype \((\w+)\)")
 
 
 def check_out(out, form):
@@ -30,23 +35,24 @@ def export(folders, out, form, digits=64):
     """Writes the mean of the nets of runs to `out` (Path) in a format of SUFFIXES, if the file agrees with Keras.
 
     digits: how many digits it is tried on. Returns the largest difference of a probability from Keras's.
-    Raises UserError if the format's packages are missing, or if the difference is above LARGEST_DIFFERENCE.
+    Raises UserError if the format's packages are missing, if it cannot hold a net, or if the difference is above
+    LARGEST_DIFFERENCE.
     """
     environment.import_keras()
     from recognizer.base.backend import TENSORFLOW
 
     if not TENSORFLOW:
         raise UserError("only Keras on TensorFlow exports: install requirements.txt, and unset KERAS_BACKEND")
-    model = mean_of_nets(folders)
+    nets = saved_nets(folders)
+    if form == "litert":
+        _unroll(nets)
     x = sources.load("digits").test.x[:digits, ..., None] / np.float32(255)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        expected = model.predict(x, verbose=0)
-        write(model, temporary, form)
-        difference = np.abs(RUN[form](temporary, x) - expected).max()
-        if not difference <= LARGEST_DIFFERENCE:
-            raise UserError(f"{out} was not kept: its probabilities are up to {difference:.2g} from Keras's")
+        difference, fault = tried(mean_of(nets), temporary, form, x)
+        if fault:
+            raise UserError(f"{out} was not kept: {fault}{_where(nets, temporary, form, x)}; try {_instead(form)}")
         os.replace(temporary, out)
     except ImportError as error:
         need = "python -m pip install -r requirements/export.txt"
@@ -54,8 +60,71 @@ def export(folders, out, form, digits=64):
     except OSError as error:
         raise UserError(f"{out} cannot be written ({reason(error)})") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+        _remove(temporary)
     return difference
+
+
+def tried(model, path, form, x):
+    """Writes a keras.Model, and runs the file on all digits and on one alone.
+
+    Returns (the largest difference from Keras's outputs, relative to them where they are above 1; what is wrong or "").
+    Raises ImportError if a package is missing.
+    """
+    _remove(path)
+    difference = 0.0
+    try:
+        parts = [(some, model.predict_on_batch(some)) for some in (x, x[:1])]
+        write(model, path, form)
+        for some, expected in parts:
+            apart = np.abs(RUN[form](path, some) - expected).max() / max(1, np.abs(expected).max())
+            difference = max(difference, apart) if np.isfinite(apart) else np.inf
+    except (ImportError, OSError):
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        return np.inf, _fault(str(error), form) or f"{form} cannot hold this net ({reason(error, 100)})"
+    sound = difference <= LARGEST_DIFFERENCE
+    return difference, "" if sound else f"its probabilities are up to {difference:.2g} from Keras's"
+
+
+def _fault(text, form):
+    """Returns what a converter or a runtime cannot do, by its message; "" if the message does not say it."""
+    if operation := next((found[1] for pattern in NO_OPERATION if (found := re.search(pattern, text))), None):
+        return f"{form} cannot do the operation {operation}"
+    if found := re.search(r"Required inputs \(\['([^':]+)", text):
+        return f"{form} cannot hold {found[1].split('/')[-1]} of a constant outside a layer"
+    return ""
+
+
+def _where(nets, path, form, x):
+    """Returns in which net and layer the fault of an exported file begins, as the rest of a line; "" if in none."""
+    import keras
+
+    def is_faulty(net, layer):
+        inputs = keras.Input((28, 28, 1))
+        part = keras.Model(net.inputs[0], layer.output)
+        return bool(tried(keras.Model(inputs, part(inputs, training=False)), path, form, x)[1])
+
+    for told, net, _ in nets:
+        layers = [layer for layer in net.layers if hasattr(layer.output, "shape")]
+        layers = [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
+        low, high = 0, len(layers) - 1
+        if not is_faulty(net, layers[high]):
+            continue
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if is_faulty(net, layers[middle]) else (middle + 1, high)
+        return f", from layer {layers[low].name!r} of {told} on"
+    return ""
+
+
+def _instead(form):
+    return f"--format {' or '.join(other for other in SUFFIXES if other != form)}, or another layer"
+
+
+def _remove(path):
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def size(path):
@@ -63,27 +132,44 @@ def size(path):
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
-def mean_of_nets(folders):
-    """Returns a keras.Model: the mean probabilities of all nets of the runs, and of the shifts they predict by."""
-    import keras
-    from keras.layers import Cropping2D, Input, ZeroPadding2D
+def saved_nets(folders):
+    """Returns the nets of runs: a list of (net and run as text, keras.Model, the shift that it predicts by)."""
+    from recognizer.training import predicting
 
-    from recognizer.training import inference, predicting
-
-    models = []
+    nets = []
     for run, folder in enumerate(folders, 1):
         config = run_folder.read_config(folder)
         for net, model in enumerate(predicting.saved_models(folder, config), 1):
             model.name = f"run_{run}_net_{net}"
-            models.append((model, config["test_shift"]))
+            nets.append((f"net {net} of run {folder.name!r}", model, config["test_shift"]))
+    return nets
+
+
+def _unroll(nets):
+    """Makes recurrent layers compute without a loop, for which LiteRT has no operations, if they have few steps."""
+    layers = [layer for _, net, _ in nets for layer in net._flatten_layers() if getattr(layer, "unroll", None) is False]
+    lengths = [((layer.get_build_config() or {}).get("input_shape") or [None])[1:2] for layer in layers]
+    views = 5 if any(by for *_, by in nets) else 1
+    if all(length and length[0] for length in lengths) and views * sum(n for (n,) in lengths) <= MOST_STEPS:
+        for layer in layers:
+            layer.unroll = True
+
+
+def mean_of(nets):
+    """Returns a keras.Model: the mean probabilities of all nets (of `saved_nets`), and of their shifts."""
+    import keras
+    from keras.layers import Cropping2D, Input, ZeroPadding2D
+
+    from recognizer.training import inference
+
     inputs, outputs = Input((28, 28, 1)), []
-    for model, by in models:
+    for _, model, by in nets:
         views = [inputs]
         if by:
             padded = ZeroPadding2D(by)(inputs)
             corners = inference.views(by)
             views = [Cropping2D(((top, 2 * by - top), (left, 2 * by - left)))(padded) for top, left in corners]
-        outputs.append(_mean([model(view) for view in views]))
+        outputs.append(_mean([model(view, training=False) for view in views]))
     return keras.Model(inputs, _mean(outputs))
 
 
@@ -103,8 +189,9 @@ def write(model, path, form):
 def run_onnx(path, x):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: x})[0]
+    with environment.quiet():
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
 def run_litert(path, x):

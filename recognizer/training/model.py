@@ -85,7 +85,7 @@ class TrainingModel(keras.Model):
 
     def __init__(self, network, steps, replicas=1):
         super().__init__()
-        self.network, self.replicas = network, replicas
+        self.network, self.replicas, self.parts = network, replicas, 1
         self.epoch = Epoch(steps)
         self.softmax = final_softmax(network)
         if hasattr(self.softmax, "activation"):
@@ -96,11 +96,20 @@ class TrainingModel(keras.Model):
 
     def call(self, inputs, training=False):
         parts = ops.split(inputs, self.replicas) if training and self.replicas > 1 else [inputs]
+        self.parts = len(parts)
         outputs = [self.network(part, training=training) for part in parts]
         outputs = ops.concatenate(outputs) if len(outputs) > 1 else outputs[0]
         if self.softmax is None:  # the logarithms of probabilities are logits, too
             outputs = ops.log(ops.maximum(ops.cast(outputs, "float32"), np.finfo(np.float32).tiny))
         return outputs
+
+    @property
+    def losses(self):
+        """The penalties. Each part of a batch has penalties on its activities, of which the mean counts."""
+        penalties = super().losses
+        on_weights = sum(variable.regularizer is not None for variable in self.trainable_weights)
+        on_activities, others = penalties[: len(penalties) - on_weights], penalties[len(penalties) - on_weights :]
+        return [penalty / self.parts for penalty in on_activities] + others
 
     def plain(self):
         """Returns a copy of the net in Keras's own layers and float32, which ends in its softmax."""

@@ -10,7 +10,7 @@ import numpy as np
 from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import LONGEST_LINE, UserError, enough_memory
 from recognizer.base.words import duration
-from recognizer.config import members, schema
+from recognizer.config import checks, members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
 from recognizer.runs import run_folder
@@ -110,15 +110,16 @@ def _tried(settings, digits, net, chosen):
     from recognizer.training.trainer import Trainer
 
     trainer, precision = Trainer(settings, digits), settings["precision"]
+    untrained = trial.untrained(settings, digits)
     try:
-        trial.try_net(trainer, net)
+        trial.try_net(trainer, net, *untrained)
         return trainer
     except UserError as error:
         if precision == "float32":
             raise
         why = textwrap.shorten(str(error), LONGEST_LINE - 30, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
-    trial.try_net(trainer, net)  # raises an error that is not of the precision
+    trial.try_net(trainer, net, *untrained)  # raises an error that is not of the precision
     if chosen:
         raise UserError(f"in {precision} {why}: use --precision float32")
     print(f"        in float32, since in {precision} {why}")
@@ -200,7 +201,7 @@ def print_copies(hashes, rows, validation_rows):
 def print_plan(plan):
     from recognizer.nn import batch_norm
 
-    rows = len(plan.trainers[0].rows)
+    rows, stopping = len(plan.trainers[0].rows), plan.config["early_stopping"] is not None
     print(f"Recipe: {plan.config['recipe']}, {rows:,} rows to train on")
     seconds = 0
     for trainer in plan.trainers:
@@ -211,10 +212,13 @@ def print_plan(plan):
         passes = steps * size / rows
         note = f" ({passes:.2g} passes over the rows each)" if abs(passes - 1) > 0.05 else ""
         print(f"        {nets} of {parameters:,} parameters ({settings['model']}), ", end="")
-        print(f"{epochs} of {steps:,} steps of {size} images{note}")
+        print(f"{'up to ' * stopping}{epochs} of {steps:,} steps of {size} images{note}")
         if batch_norm.lags(trainer.model.network, steps * settings["epochs"]) and not settings["update_bn"]:
             print(
                 "        so few steps leave batch norm's moving statistics behind: --set update_bn=50 recomputes them"
             )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
-    print(f"        about {duration(seconds)}, by the first steps")
+    print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, by the first steps")
+    kinds = [trainer.settings for trainer in plan.trainers if len(trainer.validation_rows)]
+    if any(settings["update_bn"] and not checks.recalibrates(settings) for settings in kinds):
+        print("        validation comes at the end, after batch norm's statistics are recomputed")

@@ -6,6 +6,7 @@ import time
 import keras
 
 from recognizer.base.words import duration
+from recognizer.config import checks
 
 
 class Progress(keras.callbacks.Callback):
@@ -17,14 +18,16 @@ class Progress(keras.callbacks.Callback):
         schedule: callbacks.Schedule, for the learning rate.
         verbose: as in keras.Model.fit: 0 for nothing, 1 for a bar, 2 for a line for each epoch; None for 1 on a
             terminal and 2 elsewhere.
-        show_validation: bool, whether the validation metrics of an epoch say something about the net.
+        settings: the net's. If they recompute batch norm's statistics only at the end, the validation metrics of an
+            epoch say nothing about the net, and are not shown.
     """
 
-    def __init__(self, net, nets, steps, schedule, verbose=None, show_validation=True):
+    def __init__(self, net, nets, steps, schedule, verbose, settings):
         super().__init__()
         self.net, self.nets, self.steps, self.schedule = net, nets, steps, schedule
         self.verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        self.show_validation = show_validation
+        self.show_validation = checks.recalibrates(settings) or not settings["update_bn"]
+        self.about = "about" if settings["early_stopping"] is None else "at most"
         self.started, self.validation, self.bar = None, "", None
 
     def on_train_begin(self, logs=None):
@@ -40,7 +43,8 @@ class Progress(keras.callbacks.Callback):
         if self.started is None:  # the first step compiles
             self.started, self.first = now, done
         elif self.bar:
-            told = f"{self._left(now, done)} left  {self._metrics(logs)}"
+            at_most = "at most " * (self.about == "at most")
+            told = f"{at_most}{self._left(now, done)} left  {self._metrics(logs)}"
             self.bar.update(self.task, completed=done, description=self._where(), told=told)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -48,7 +52,8 @@ class Progress(keras.callbacks.Callback):
             self.validation = f"  validation {logs['val_accuracy']:.2%}"
         if self.verbose == 2:
             now, done = time.perf_counter(), (epoch + 1) * self.steps
-            left = f", about {self._left(now, done)} left" if done < self.total or self.net < self.nets else ""
+            more = self.net < self.nets or (done < self.total and not self.model.stop_training)
+            left = f", {self.about} {self._left(now, done)} left" if more else ""
             print(
                 f"        {self._where()}  {self._metrics(logs)}  "
                 f"{duration(now - self.epoch_started)}{left if done > self.first else ''}",
@@ -70,7 +75,8 @@ class Progress(keras.callbacks.Callback):
 
     def _left(self, now, done):
         """The time until all nets are trained, if the steps go on as they went so far."""
-        left = self.total - done + (self.nets - self.net) * self.total
+        left = 0 if self.model.stop_training else self.total - done
+        left += (self.nets - self.net) * self.total
         return duration((now - self.started) / max(1, done - self.first) * left)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from recognizer.base.backend import TENSORFLOW
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.files import write_arrays, write_json
-from recognizer.config import members
+from recognizer.config import checks, members
 from recognizer.data import streams
 from recognizer.nn import batch_norm, building, copies, flip_classes, losses, optimizers, saved_net, sizes
 from recognizer.runs import checkpoints, metrics, run_folder
@@ -69,7 +69,7 @@ class Trainer:
             best.use(self.model)
         self.recalibrate_bn()
         seconds = sum(row["seconds"] for row in log.rows) + time.perf_counter() - started
-        result = self.described(best, seconds)
+        result = self.described(best, len(log.rows), seconds)
         plain = self.plain()
         arrays, scores = self.evaluate(plain, result["dtypes"])
         write_arrays(run_folder.net_file(folder, net, ".predictions.npz"), arrays)
@@ -105,27 +105,21 @@ class Trainer:
         schedule = callbacks.Schedule(settings, steps)
         log = EpochLog(run_folder.net_file(folder, self.net, ".csv"), schedule)
         step_log = StepLog(run_folder.net_file(folder, self.net, ".steps.csv"), steps)
-        best = BestWeights() if settings["weights"] == "best" else None
+        best = BestWeights(settings["early_stopping"]) if settings["weights"] == "best" else None
         checkpoint = Checkpoint(folder, self.net, schedule, log, best)
         checkpoint.restore(self.model)
         step_log.restore(checkpoint.epoch)
-        progress = Progress(self.net, nets, steps, schedule, verbose, show_validation=not settings["update_bn"])
-        used = [
-            callbacks.Epochs(self.batches),
-            callbacks.FiniteLoss(),
-            schedule,
-            step_log,
-            log,
-            *([best] if best else []),
-            checkpoint,
-            progress,
-        ]
+        progress = Progress(self.net, nets, steps, schedule, verbose, settings)
+        used = [callbacks.Epochs(self.batches), best, callbacks.FiniteLoss(), schedule, step_log, log]
+        used = [callback for callback in (*used, checkpoint, progress) if callback]
+        if checks.recalibrates(settings):
+            used.append(callbacks.Recalibration(self.recalibrate_bn))
         if settings["tensorboard"]:
             used.append(callbacks.TensorBoard(schedule, folder / "tensorboard" / f"net-{self.net:02d}"))
         try:
             self.model.fit(
                 self.batches.data,
-                initial_epoch=checkpoint.epoch,
+                initial_epoch=settings["epochs"] if best and best.is_over(checkpoint.epoch) else checkpoint.epoch,
                 epochs=settings["epochs"],
                 validation_data=self._watched(),
                 callbacks=used,
@@ -178,20 +172,24 @@ class Trainer:
         """Returns the net at hand as it is saved and predicts: Keras's own layers in float32, one output a digit."""
         return flip_classes.aggregated(self.model.plain(), self.settings["joint_flips"])
 
-    def described(self, best, seconds):
-        """Returns the result of the net at hand, but for its accuracies. best: BestWeights or None."""
+    def described(self, best, epochs, seconds):
+        """Returns the result of the net at hand, but for its accuracies.
+
+        best: BestWeights or None. epochs: int, those that were trained.
+        """
         settings = self.settings
-        images = images_per_epoch(settings, len(self.rows)) * settings["epochs"]
+        images = images_per_epoch(settings, len(self.rows)) * epochs
         return {
             "net": self.net,
             "parameters": self.model.count_params(),
             "dtypes": copies.explicit_dtypes(self.model.network, settings["precision"]),
-            "epochs": settings["epochs"],
+            "epochs": epochs,
+            "planned_epochs": settings["epochs"],
             "steps": int(self.model.optimizer.iterations),
             "training_rows": len(self.rows),
             "validation_rows": len(self.validation_rows),
             "weights": settings["weights"],
-            "weights_epoch": best.best["epoch"] if best else settings["epochs"],
+            "weights_epoch": best.best["epoch"] if best else epochs,
             "seconds": seconds,
             "images_per_second": images / seconds,
         }

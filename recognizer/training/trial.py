@@ -26,19 +26,28 @@ APART = 1e-3  # how far the probabilities of a net and of its saved copy may be 
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
 
-def try_net(trainer, net):
-    """Tries net number `net` of a Trainer's kind, and compiles its training step.
+def untrained(settings, digits):
+    """Returns what `try_net` needs of a net in float32: (the net, a few digits, its weights, edits.record of it).
 
-    Raises UserError for a net that would fail in training, or could not be used afterwards.
+    settings: one of members.kinds. Raises UserError if its outputs are not probabilities.
     """
-    settings = trainer.settings
-    told, flips = f"architecture {hyphens(settings['model'])!r}", settings["joint_flips"]
-    own, x = own_net(settings), some_digits(trainer.digits.train, flips)
+    told, x = _told(settings), some_digits(digits.train, settings["joint_flips"])
+    own = own_net(settings)
     with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)
-    initial = own.get_weights()
-    trainer.architecture = edits.record(own, x)
+    return own, x, own.get_weights(), edits.record(own, x)
+
+
+def try_net(trainer, net, own, x, initial, architecture):
+    """Tries net number `net` of a Trainer's kind, and compiles its training step.
+
+    own, x, initial, architecture: from `untrained`. Raises UserError for a net that would fail in training, or could
+    not be used afterwards.
+    """
+    settings = trainer.settings
+    told, flips = _told(settings), settings["joint_flips"]
+    trainer.architecture = architecture
     with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
         trainer.begin(net)
     if global_state.get_global_attribute("global_seed_generator") is not None:
@@ -50,6 +59,10 @@ def try_net(trainer, net):
     dtypes = copies.explicit_dtypes(trainer.model.network, settings["precision"])
     with tempfile.TemporaryDirectory() as folder:
         check_saving(own, plain, settings["precision"], dtypes, x, Path(folder) / "net.keras", told)
+
+
+def _told(settings):
+    return f"architecture {hyphens(settings['model'])!r}"
 
 
 def own_net(settings):

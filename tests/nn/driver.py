@@ -4,7 +4,7 @@
 
 SCRIPTS is a folder with train.py. Commands are lists of strings: a script and its arguments; a command of
 `python -m recognizer` and its arguments; "interrupted" before train.py for Ctrl-C after the first epoch; or "draw" and
-a run, which looks at a digit as the page does. Each gets [exit code, stdout, stderr]. A run draws no pictures.
+a run, which looks at a digit as the page does. Each is answered by [exit code, stdout, stderr]. Runs draw no pictures.
 """
 
 import contextlib

@@ -1,9 +1,16 @@
 """The precision that nets compute in is the fastest that the processor has."""
 
+import json
+
 import keras
 import pytest
 
+from recognizer.base.errors import UserError
+from recognizer.config import members, schema
+from recognizer.config.overrides import resolve
+from recognizer.nn import building, parts, precision
 from recognizer.nn.precision import _native_precisions, native_precision
+from recognizer.training import plan, trial
 
 
 @pytest.mark.parametrize(
@@ -24,3 +31,60 @@ def test_bfloat16_is_chosen_where_the_processor_computes_it(flags, native, tmp_p
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
     assert _native_precisions(cpuinfo) == ["bfloat16"] * native
     assert native_precision("float32") == "float32"
+
+
+def penalized():
+    """A net whose penalty on activities TensorFlow does not compute in half precision."""
+    return keras.Sequential(
+        [parts.images(), parts.Flatten(), parts.Dense(4, activity_regularizer="l2"), parts.classes()]
+    )
+
+
+@pytest.fixture
+def half(monkeypatch):
+    """A processor with bfloat16, and the net `penalized`."""
+    monkeypatch.setattr(precision, "_native_precisions", lambda: ["bfloat16"])
+    monkeypatch.setitem(building.ARCHITECTURES, "penalized", penalized)
+
+
+def config(chosen, **settings):
+    run = {key: setting.default for key, setting in schema.RUN_SETTINGS.items()} | {"precision": chosen}
+    return {"recipe": "linear"} | resolve("linear", [*settings.items(), ("steps_per_epoch", 2)]) | run
+
+
+def test_only_nets_that_half_precision_cannot_compute_are_trained_in_float32(half, monkeypatch, capsys, digits):
+    def try_net(trainer, net, *untrained):
+        settings = trainer.settings
+        if settings["model"] == "penalized" and settings["precision"] != "float32":
+            raise UserError("cannot")
+
+    monkeypatch.setattr(trial, "untrained", lambda *_: ())
+    monkeypatch.setattr(trial, "try_net", try_net)
+    for own, expected in (
+        ([{"model": "penalized"}, {"model": "linear"}], ["float32", "float32", "bfloat16", "bfloat16"]),
+        ([{"model": "linear"}, {"model": "penalized"}], ["bfloat16", "bfloat16", "float32", "float32"]),
+        ([{"batch_size": 8}, {"batch_size": 16}], ["float32"] * 4),
+        ([], ["float32"] * 4),
+    ):
+        settings = config("auto", model="penalized", nets=4, members=own)
+        plan.complete(settings, digits)
+        plan.tried(settings, digits, chosen=False)
+        assert "in float32, since in bfloat16 cannot" in capsys.readouterr().out
+        recorded = json.loads(json.dumps(settings))
+        assert [members.member(recorded, net)["precision"] for net in (1, 2, 3, 4)] == expected
+        plan.tried(recorded, digits, chosen=True)  # as --repeat does
+        assert not capsys.readouterr().out
+
+
+def test_a_precision_that_the_processor_has_and_a_net_has_not(half, capsys):
+    settings = config("auto", model="penalized")
+    plan.prepared(settings, "digits")
+    assert settings["precision"] == "float32"
+    told = "in float32, since in bfloat16 architecture 'penalized' cannot take a training step"
+    assert told in capsys.readouterr().out
+    for chosen, own in (("bfloat16", []), ("auto", [{"precision": "bfloat16"}])):  # a precision that the user gives
+        with pytest.raises(UserError, match=r"cannot take a training step .*: use --precision float32") as error:
+            plan.prepared(config(chosen, model="penalized", members=own), "digits")
+        assert len(str(error.value)) < 300
+    with pytest.raises(UserError, match="precision must be 'float32' or 'bfloat16'"):
+        config("auto", members=[{"precision": "half"}])

@@ -4,12 +4,16 @@ import contextlib
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from conftest import TINY, assert_one_line_error, load, script
+from keras import layers as k
+from keras import ops
 
 from recognizer.base.errors import UserError
 from recognizer.commands import export
+from recognizer.nn.parts import classes, images
 from recognizer.training import exporting
 
 WITHOUT_KERAS = {
@@ -73,7 +77,7 @@ def test_runs_are_averaged_net_by_net_however_many_shifts_each_predicts_by(two_n
 
     monkeypatch.chdir(two_nets)
     train.main(["grenholm", *TINY, "--precision", "float32", "--data", "digits", "--run", "one"])
-    model = exporting.mean_of_nets([two_nets / "runs" / name for name in ("two.1", "one")])
+    model = exporting.mean_of(exporting.saved_nets([two_nets / "runs" / name for name in ("two.1", "one")]))
     found = model.predict(digits.test.x[..., None] / np.float32(255), verbose=0)
     two, one = (load(two_nets / "runs" / name / "predictions.npz") for name in ("two.1", "one"))
     np.testing.assert_allclose(found, (two["test_01"] + two["test_02"] + one["test_01"]) / 3, atol=1e-4)
@@ -91,3 +95,149 @@ def test_what_cannot_be_exported_is_one_line(two_nets, monkeypatch):
     with pytest.raises(UserError, match=r"new.onnx was not kept: its probabilities are up to .* from Keras's"):
         export.main(["two.1", "--out", "new.onnx"])
     assert not (two_nets / "new.onnx").exists()
+
+
+@keras.saving.register_keras_serializable("test_export")
+class Computed(k.Layer):
+    def __init__(self, by, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+
+    def call(self, x):
+        return {
+            "einsum": lambda: ops.einsum("bhwc,bhvc->bhwv", x, x),
+            "sort": lambda: ops.flip(ops.sort(x, axis=2), axis=1),
+            "top_k": lambda: ops.top_k(ops.reshape(x, (-1, 784)), 5)[0],
+            "linspace": lambda: ops.exp(-ops.square(x - ops.linspace(-1.0, 1.0, 8))),
+            "batch": lambda: x - ops.mean(x, axis=0, keepdims=True),
+            "fft": lambda: ops.fft2((x[..., 0], 0 * x[..., 0]))[0],
+            "half": lambda: ops.cast(ops.cast(x, "bfloat16") * 0.3, "float32"),
+        }[self.by]()
+
+    def compute_output_shape(self, shape):
+        known = {"einsum": (None, 28, 28, 28), "top_k": (None, 5), "linspace": (None, 28, 28, 8), "fft": (None, 28, 28)}
+        return known.get(self.by, shape)
+
+
+def sequential(*middle):
+    return keras.Sequential([images(), *middle, k.Flatten(name="flat"), classes()])
+
+
+def attention():
+    inputs = images()
+    rows = k.LayerNormalization()(k.Dense(16)(k.Reshape((28, 28))(inputs)))
+    rows = rows + k.MultiHeadAttention(2, 8, dropout=0.1)(rows, rows)
+    return keras.Model(inputs, classes()(k.GlobalAveragePooling1D()(rows)))
+
+
+def positions():
+    inputs = images()
+    rows = k.Reshape((28, 28))(inputs)
+    return keras.Model(inputs, classes()(k.Flatten()(rows + k.Embedding(28, 28, name="place")(ops.arange(28)))))
+
+
+def rows():
+    return k.Reshape((28, 28))
+
+
+# By name: function, {format: what the line says instead of exporting}.
+NETS = {
+    "augmentation": (
+        lambda: sequential(
+            *[k.RandomRotation(0.1), k.RandomTranslation(0.1, 0.1), k.RandomZoom(0.2)],
+            *[k.GaussianNoise(0.3), k.Dropout(0.4), k.SpatialDropout2D(0.4), k.RandomContrast(0.3)],
+        ),
+        {},
+    ),
+    "vgg": (lambda: sequential(k.Conv2D(8, 3, activation="relu"), k.BatchNormalization(), k.MaxPooling2D()), {}),
+    "gelu": (
+        lambda: sequential(k.Conv2D(4, 3), k.Activation("gelu", name="exact"), k.Conv2D(2, 3)),
+        {"onnx": "onnx cannot do the operation Erfc, from layer 'exact' of net 1 of run 'a' on; try --format litert"},
+    ),
+    "LSTM": (lambda: sequential(rows(), k.LSTM(8)), {}),
+    "GRU": (lambda: sequential(rows(), k.Bidirectional(k.GRU(4, return_sequences=True)), k.GRU(4)), {}),
+    "long": (
+        lambda: sequential(k.Reshape((392, 2)), k.GRU(2, name="slow")),
+        {"litert": "litert cannot do the operation TensorListReserve, from layer 'slow' of net 1"},
+    ),
+    "attention": (attention, {}),
+    "positions": (positions, {"onnx": "onnx cannot hold y of a constant outside a layer, from layer"}),
+    "depthwise": (lambda: sequential(k.DepthwiseConv2D(5), k.SeparableConv2D(4, 3), k.Conv2DTranspose(2, 3)), {}),
+    "groups": (
+        lambda: sequential(k.Conv2D(4, 3), k.Conv2D(4, 3, groups=2, name="grouped")),
+        {"onnx": "onnx cannot do the operation StatefulPartitionedCall, from layer 'grouped'"},
+    ),
+    "normalisations": (
+        lambda: sequential(k.SpectralNormalization(k.Conv2D(4, 3)), k.GroupNormalization(2), k.UnitNormalization()),
+        {},
+    ),
+    "bicubic": (
+        lambda: sequential(k.Resizing(20, 20, interpolation="bicubic", name="resized")),
+        {"litert": "litert cannot do the operation ResizeBicubic, from layer 'resized'"},
+    ),
+    "lanczos": (
+        lambda: sequential(k.Resizing(20, 20, interpolation="lanczos3", name="resized")),
+        {form: "cannot do the operation ScaleAndTranslate, from layer 'resized'" for form in ("onnx", "litert")},
+    ),
+    "einsum": (lambda: sequential(Computed("einsum")), {}),
+    "sort": (lambda: sequential(Computed("sort")), {}),
+    "top_k": (lambda: sequential(Computed("top_k")), {}),
+    "linspace": (lambda: sequential(Computed("linspace")), {}),
+    "batch": (lambda: sequential(Computed("batch")), {}),
+    "fft": (
+        lambda: sequential(Computed("fft", name="waves")),
+        {form: "cannot do the operation Complex, from layer 'waves'" for form in ("onnx", "litert")},
+    ),
+    "half": (
+        lambda: sequential(Computed("half", name="rounded")),
+        {"onnx": "from layer 'rounded' of net 1", "litert": "litert cannot do the operation"},
+    ),
+}
+FEW = ("augmentation", "gelu", "LSTM", "attention")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FEW)) for n in NETS])
+def test_a_net_of_any_layers_is_exported_or_a_line_says_what_a_format_cannot_do(name, tmp_path, monkeypatch, digits):
+    make, refused = NETS[name]
+    keras.backend.clear_session()
+    x = digits.test.x[:5, ..., None] / np.float32(255)
+    for form, suffix in exporting.SUFFIXES.items():
+        net = make()
+        monkeypatch.setattr(exporting, "saved_nets", lambda _, net=net: [("net 1 of run 'a'", net, 0)])
+        out = tmp_path / f"net{suffix}"
+        if told := refused.get(form):
+            with pytest.raises(UserError) as error:
+                exporting.export([], out, form)
+            assert told in str(error.value)
+            assert "\n" not in str(error.value)
+            assert len(str(error.value)) < 300 + len(str(tmp_path))
+            assert list(tmp_path.iterdir()) == []
+        else:
+            assert exporting.export([], out, form) < 1e-4
+            for some in (x, x[:1]):  # of any number
+                found = exporting.RUN[form](out, some)
+                assert found.dtype == np.float32
+                np.testing.assert_allclose(found, net(some, training=False), atol=1e-4)
+            exporting._remove(out)
+
+
+@pytest.mark.slow
+def test_a_difference_is_said_with_the_net_and_the_layer_where_it_begins(tmp_path, monkeypatch):
+    def nets(_):
+        good, wrong = sequential(k.Conv2D(2, 3)), sequential(k.Conv2D(2, 3), k.Rescaling(2.0, name="wrong"))
+        return [("net 1 of run 'a'", good, 0), ("net 2 of run 'a'", wrong, 1)]
+
+    write = exporting.write
+
+    def write_wrong(model, path, form):
+        wrong = [layer for layer in model._flatten_layers() if layer.name == "wrong"]
+        for layer in wrong:
+            layer.scale = 3.0
+        write(model, path, form)
+        for layer in wrong:
+            layer.scale = 2.0
+
+    monkeypatch.setattr(exporting, "saved_nets", nets)
+    monkeypatch.setattr(exporting, "write", write_wrong)
+    with pytest.raises(UserError, match=r"its probabilities are up to .* from layer 'wrong' of net 2 of run 'a' on"):
+        exporting.export([], tmp_path / "net.onnx", "onnx")

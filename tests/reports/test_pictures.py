@@ -39,6 +39,9 @@ def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained)
     for told in (f"{result['accuracy']:.2%}", f"{low:.2%} to {high:.2%}", f"{result['calibration_error']:.2%}"):
         assert told in page
     assert "<code>0.4</code>" in page  # model_config.dropout
+    # In the order of schema.py, what is recorded besides last.
+    keys = ("model", "nets", "validation_split", "optimizer", "schedule.decay", "epochs", "seed", "created")
+    assert [key for key in re.findall(r"<th>([\w.]+)</th>", page) if key in keys] == list(keys)
     drawn = {path: path.read_bytes() for path in [*run.glob("*.png"), run / "report.html"]}
     for path in drawn:
         path.unlink()
@@ -318,7 +321,9 @@ def test_pictures_of_nothing_are_one_line(arguments, line, trained, tmp_path, mo
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["plot", "dgit"], "invalid choice: 'dgit'"),
+        (["plot", "dgit"], "no PICTURE 'dgit'; did you mean 'digit'?"),
+        (["plot", "confusions", "bag"], "no PICTURE 'confusions'; did you mean 'confusion'? There are: augmented, cal"),
+        (["export", "--format", "saved-model"], "no --format 'saved-model'; did you mean 'saved_model'?"),
         (["plot", "mistakes", "--percent"], "unrecognized arguments: --percent"),
         (["plot", "mistakes", "bag", "bag"], "unrecognized arguments: bag"),
         (["plto"], "no command 'plto'; did you mean 'plot'?"),

@@ -62,6 +62,35 @@ def test_runs_are_listed_the_best_first_as_text_page_and_csv(three_runs, capsys)
         runs.main(["--csv", "mine.csv"])
 
 
+def test_the_csv_and_the_page_have_a_column_for_each_setting_in_which_the_runs_differ(three_runs, capsys):
+    older = json.loads((three_runs / "c" / "config.json").read_text())
+    for key in ("label_smoothing", "tensorboard", "deterministic"):  # newer than the run
+        older.pop(key)
+    older |= {"seed": 7, "augmentation": older["augmentation"] | {"erasing_range": [3, 9]}}
+    (three_runs / "c" / "config.json").write_text(json.dumps(older))
+    runs.main(["--html", "runs.html", "--csv", "runs.csv"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "schedule.decay" not in lines[0]
+    with open("runs.csv", newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    added = [key for key in rows["a"] if key not in compare.COLUMNS]
+    settings = ["model_config.dropout", "model_config.momentum", "augmentation.erasing_range", "schedule.decay", "seed"]
+    assert added == settings  # in the order of schema.py
+    assert [rows[run]["schedule.decay"] for run in "abc"] == ["0.95", "0.5", "0.95"]
+    assert [rows[run]["model_config.dropout"] for run in "abc"] == ["0.4", "", "0.4"]
+    assert [rows[run]["augmentation.erasing_range"] for run in "abc"] == ["", "", "[3, 9]"]
+    assert [rows[run]["seed"] for run in "abc"] == ["0", "0", "7"]
+    page = (three_runs.parent / "runs.html").read_text()
+    assert 'class="number" onclick="sort(this)">schedule.decay<' in page
+    assert 'class="" onclick="sort(this)">augmentation.erasing_range<' in page
+    assert page.index(">[3, 9]<")
+    shutil.rmtree(three_runs / "b")
+    shutil.rmtree(three_runs / "c")
+    runs.main(["--csv", "runs.csv"])  # nothing differs
+    with open("runs.csv", newline="") as file:
+        assert next(csv.reader(file)) == compare.COLUMNS
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_the_page_of_runs_is_sorted_by_a_click(three_runs):
     for name, seconds in (("a", 1000), ("b", 90), ("c", 200)):

@@ -51,3 +51,18 @@ def test_replicas_have_the_gradients_of_the_whole_batch_and_normalise_each_part_
     expected = building.build("deotte", seed=1, dropout=0.0)(x, training=False)
     trainer = TrainingModel(building.build("deotte", seed=1, dropout=0.0), 1, 2)
     np.testing.assert_allclose(tf.nn.softmax(trainer(x)), expected, atol=1e-6)
+
+
+def test_penalties_are_the_same_however_many_replicas(digits):
+    x = digits.train.x[:64, ..., None] / np.float32(255)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10, kernel_regularizer="l2", activity_regularizer="l1")]
+    net = keras.Sequential([keras.Input((28, 28, 1)), *layers, keras.layers.Softmax()])
+    found = []
+    for replicas in (1, 2, 4):
+        trainer = TrainingModel(net, 1, replicas)
+        trainer(x, training=True)
+        assert len(trainer.losses) == replicas + 1
+        found.append(float(sum(trainer.losses)))
+    np.testing.assert_allclose(found, found[0], rtol=1e-5)
+    trainer(x)  # as in validation
+    np.testing.assert_allclose(float(sum(trainer.losses)), found[0], rtol=1e-5)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, load
+from conftest import ROOT, check_resumed
 from keras import layers as k
 from keras import ops
 
@@ -24,7 +24,6 @@ from recognizer.config.overrides import resolve
 from recognizer.nn import batch_norm, building, copies, flip_classes, grad_cam, layers, optimizers, parts
 from recognizer.nn import precision as precisions
 from recognizer.nn.precision import native_precision
-from recognizer.runs import checkpoints
 from recognizer.training import batches, callbacks, inference
 from recognizer.training.inference import predictor_of
 from recognizer.training.model import TrainingModel
@@ -584,28 +583,6 @@ def test_a_step_that_overflows_under_jax_is_as_if_it_had_not_been():
     )
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stdout.count("as if it had not been") == 3
-
-
-def check_resumed(options, epochs, folder, monkeypatch):
-    """A run that is stopped after some epochs and resumed ends exactly as run "whole", of the same options."""
-    import train
-
-    write = checkpoints.write
-
-    def stop(run, number, arrays, state):
-        write(run, number, arrays, state)
-        if state["epoch"] == epochs:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoints, "write", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train.main([*options, "--run", "broken"])
-    monkeypatch.setattr(checkpoints, "write", write)
-    train.main(["--resume", "--run", "broken"])
-    one, other = (load(folder / "runs" / name / "predictions.npz") for name in ("whole", "broken"))
-    assert one.keys() == other.keys()
-    for key in one:
-        np.testing.assert_array_equal(one[key], other[key])
 
 
 def test_a_float16_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):

@@ -2,15 +2,21 @@
 
 import functools
 import inspect
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 from keras import layers as k
+from sklearn.utils.class_weight import compute_class_weight
 
 from recognizer.base.errors import UserError
 from recognizer.config import keras_classes
+from recognizer.config.overrides import resolve
 from recognizer.nn import losses, optimizers, parts
+from recognizer.training.batches import TrainingBatches, class_weights
 from recognizer.training.model import TrainingModel
 
 STEPS, BATCH = 8, 16
@@ -104,6 +110,43 @@ def test_an_optimizer_with_what_every_one_takes_trains_as_in_keras(name, variant
     assert max(np.abs(one - other).max() for one, other in zip(found[0], net(lower).get_weights(), strict=True)) > 0.01
 
 
+class Kept(keras.callbacks.Callback):
+    """Keeps a model's state after each epoch, as a checkpoint does."""
+
+    def __init__(self):
+        super().__init__()
+        self.states = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.states.append([np.array(variable) for variable in self.model.state()])
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in ("Nadam", "SGD"))) for n in NAMES]
+)
+@pytest.mark.parametrize("scale_loss", [False, True])
+def test_an_optimizer_goes_on_exactly_where_it_was_stopped(name, scale_loss):
+    kept, ends = Kept(), []
+    for epoch in (0, 1, 2):
+        model = TrainingModel(net(), STEPS)
+        model.compile(
+            optimizers.make(name.lower(), **VARIANTS["all"] | {"gradient_accumulation_steps": 3}), scale_loss=scale_loss
+        )
+        model.epoch.rates.assign(RATES)
+        if epoch:
+            for variable, value in zip(model.state(), kept.states[epoch - 1], strict=True):
+                variable.assign(value)
+        more = dict(initial_epoch=epoch, epochs=2, batch_size=BATCH, shuffle=False, verbose=0)
+        model.fit(*data(), callbacks=[] if epoch else [kept], **more)
+        ends.append(model.get_weights())
+    assert any(
+        np.abs(one - other).max() > 1e-4 for one, other in zip(ends[0], kept.states[-1], strict=False)
+    )  # averaged
+    for end in ends[1:]:
+        for one, other in zip(end, ends[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 LOSS_VARIANTS = [(name, {}) for name in keras_classes.LOSSES]
 LOSS_VARIANTS += [
     ("CategoricalCrossentropy", dict(label_smoothing=0.1)),
@@ -141,6 +184,25 @@ def test_class_weights_train_as_in_keras(name, replicas, monkeypatch):
     assert_same(found, expected)
 
 
+@pytest.mark.parametrize("flips", [[], ["horizontal"]])
+@pytest.mark.parametrize("mixup", [0, 0.3])
+def test_each_image_has_the_weight_of_its_labels(flips, mixup, digits):
+    weights = np.arange(10, dtype=np.float32).tolist()
+    own = dict(class_weight=weights, joint_flips=flips, augmentation={"mixup_alpha": mixup} if mixup else {})
+    settings = resolve("linear", list(own.items())) | {"seed": 1, "augment_engine": "batch"}
+    _, labels, found = next(iter(TrainingBatches(settings, 1, digits.train, np.arange(200)).data))
+    labels = np.array(labels).reshape(len(labels), -1, 10).sum(1)  # a flip's ten classes are digits, too
+    assert mixup == 0 or 0 < labels.max(1).min() < 1
+    np.testing.assert_allclose(found, labels @ weights, rtol=1e-5)
+
+
+def test_balanced_weights_are_those_of_scikit_learn_on_a_nets_own_rows():
+    labels = np.repeat(np.arange(9), np.arange(1, 10))  # there is no 9
+    expected = [*compute_class_weight("balanced", classes=np.arange(9), y=labels), 0]
+    np.testing.assert_allclose(class_weights("balanced", labels), expected, rtol=1e-6)
+    assert class_weights(None, labels) is None
+
+
 def test_the_tables_have_every_class_and_argument_of_keras():
     elsewhere = {"self", "kwargs", "learning_rate", "from_logits", "name", "dtype"}
     bases = {"Loss", "Optimizer", "OptimizerMap"}
@@ -155,6 +217,15 @@ def test_the_tables_have_every_class_and_argument_of_keras():
                 assert arguments == table[name], name
 
 
+@pytest.mark.slow
+def test_they_train_as_in_keras_under_jax_too():
+    pytest.importorskip("jax")
+    some = "SGD-all or Adam-averaged or ScheduleFreeAdamW-plain or MeanSquaredE or class_weights or Tversky or labels"
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-m", "", "-k", some]
+    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"KERAS_BACKEND": "jax"})
+    assert process.returncode == 0, process.stdout[-2000:]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "told"),
     [
@@ -163,7 +234,7 @@ def test_the_tables_have_every_class_and_argument_of_keras():
         ("Dice", dict(axis=7), "cannot be used"),
         ("Tversky", dict(alpha=None), "cannot be used"),
         ("CategoricalFocalCrossentropy", dict(alpha=[1, 2]), "cannot be used"),
-        ("MeanSquaredError", dict(reduction="none"), "one finite number for a batch"),
+        ("MeanSquaredError", dict(reduction="none"), "leave out reduction"),
         ("MeanSquaredError", dict(reduction="average"), "reduction"),
     ],
     ids=str,
