@@ -1,5 +1,6 @@
 """Reads files of arrays: IDX, MNIST's own form, and NumPy's .npy and .npz. Decides which array holds what."""
 
+import functools
 import io
 import math
 import re
@@ -15,6 +16,7 @@ LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
 PARTS = {"train": "train(ing)?(set)?", "test": "t10k|test(ing)?(set)?", "validation": "val(id(ation)?)?"}
 
 
+@functools.lru_cache(maxsize=1000)
 def words(name):
     """Returns the words of a name in lower case: "X_train", "trainX" and "x-train" have the same."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower()

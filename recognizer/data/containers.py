@@ -15,7 +15,7 @@ from recognizer.data import limits
 
 STARTS = {  # the first bytes of a file, and its kind
     b"PK": "zip",
-    b"\x1f\x8b": "gzip",
+    b"\x1f\x8b": "packed",
     b"\x00\x00": "idx",
     b"\x93NUMPY": "npy",
     b"PAR1": "parquet",
@@ -46,18 +46,12 @@ def reading(name):
 
 
 def kind_of(path):
-    """Returns what is at a path: "folder", "csv" (text), or a kind of STARTS, by the first bytes, unpacked if gzipped.
+    """Returns what is at a path: "folder", "tar", "csv" (text), or a kind of STARTS; of a gzipped file, what it holds.
 
-    Also "npz" (NumPy's zip), "torch" (PyTorch's) and "tar".
+    A zip of NumPy's is "npz", one of PyTorch's "torch".
     """
     path = Path(path)
-    if path.is_dir():
-        return "folder"
-    with reading(path), open(path, "rb") as file:
-        kind = _kind(file.read(512))
-    if kind == "gzip":
-        with reading(path), gzip.open(path) as file:
-            return _kind(file.read(512))
+    kind = "folder" if path.is_dir() else start_of(path)
     if kind == "zip":
         members = zip_members(path)
         kinds = {"npz": ".npy", "torch": "data.pkl"}
@@ -65,16 +59,21 @@ def kind_of(path):
     return kind
 
 
-def _kind(start):
+def start_of(path):
+    """Returns the kind of a file by its first bytes alone."""
+    with reading(path), opened(path) as file:
+        start = file.read(512)
     if start[257:262] == b"ustar":
         return "tar"
     return next((kind for begin, kind in STARTS.items() if start.startswith(begin)), "csv")
 
 
-def listing(path):
-    """Returns the Files of a folder and all below it, or of a zip or tar, without hidden ones; of a file itself."""
+def listing(path, kind):
+    """Returns the Files of a folder and all below it, or of a zip or tar, without hidden ones; of a file itself.
+
+    kind: as of `kind_of`.
+    """
     path = Path(path)
-    kind = kind_of(path)
     if kind == "folder":
         paths = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
         files = (File(inner, None, inner.relative_to(path).as_posix()) for inner in paths)
@@ -155,7 +154,7 @@ def _streams(files):
             with reading(file):
                 stream = opened(file.path)
             yield file, stream
-    elif kind_of(path) == "tar":
+    elif start_of(path) == "tar":
         with reading(path):
             found = _of_tar(path, {file.member for file in files})
         for file in files:

@@ -12,7 +12,6 @@ from recognizer.base.errors import UserError, refused
 from recognizer.data import competition, limits
 
 BLOCK = 2**21  # bytes that are parsed at once, on a thread
-ARFF = re.compile(rb"(?im)\A(%.*|@relation.*|\s)*^@(relation|attribute)\b")
 FRACTION = re.compile(r"0?\.\d+(e-\d+)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
 
 
@@ -36,7 +35,12 @@ def read_header(data, name):
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     if data[start : start + 512].lstrip().startswith(b"<"):
         raise UserError(f"{name} is a web page, not a CSV: download the file from {competition.PAGE}/data")
-    if ARFF.match(data[: limits.HEADER_BYTES]):
+    said = (line.strip() for line in data[start : limits.HEADER_BYTES].split(b"\n"))  # the comments begin with %
+    if (
+        next((line for line in said if line and line[:1] != b"%"), b"")
+        .lower()
+        .startswith((b"@relation", b"@attribute"))
+    ):
         return _read_arff_header(data, name)
     end = data.find(b"\n")
     line = data[start : end if end >= 0 else len(data)][: limits.HEADER_BYTES].rstrip(b"\r")

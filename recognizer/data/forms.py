@@ -38,7 +38,8 @@ def read(path, wanted=("train", "test")):
     What no name calls train or test, and a file that is given itself, is the first of `wanted`. Raises UserError if
     there is nothing that can be read, or it is not sound.
     """
-    form, files, given = containers.kind_of(path), containers.listing(path), ""
+    form, given = containers.kind_of(path), ""
+    files = containers.listing(path, form)
     if form in ("folder", "zip", "tar"):
         form, files = found_in(files, path)
         if form == "archive":
@@ -84,7 +85,8 @@ def _parts(files, form):
     """Returns {part: its Files}. Of several tables for one part, that is taken which is called by it, or of digits."""
     parts = {}
     for file in files:
-        parts.setdefault(array_files.part_of(file.name), []).append(file)
+        name = file.name.rpartition("/")[0] if form == "images" else file.name
+        parts.setdefault(array_files.part_of(name), []).append(file)
     for part, some in parts.items() if form == "csv" else ():
         for pattern in (rf"(^|/){part}\.csv(\.gz)?$", r"(mnist|digit)[^/]*$"):
             if len(some) > 1:

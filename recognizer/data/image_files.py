@@ -187,7 +187,7 @@ def _finder(file):
 
     @functools.cache
     def below():
-        files = containers.listing(root)
+        files = containers.listing(root, containers.kind_of(root))
         by_name = {}
         for one in files:
             by_name.setdefault(one.name.rpartition("/")[2], []).append(one)

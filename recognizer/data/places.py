@@ -60,7 +60,7 @@ def find(path, part):
 
 def _member(file, name):
     """Returns the only File of that name in a zip; None if there is none, or no such zip."""
-    if not file.is_file() or containers.kind_of(file) != "zip":
+    if not file.is_file() or containers.start_of(file) != "zip":
         return None
     members = [member for member in containers.zip_members(file) if Path(member).name == name]
     members = [member for member in members if not member.startswith("__MACOSX/")]

@@ -53,7 +53,7 @@ def _why(path):
     try:
         kind = containers.kind_of(path)
         if kind in ("zip", "tar"):
-            forms.found_in(containers.listing(path), path)
+            forms.found_in(containers.listing(path, kind), path)
         if kind == "packed":
             return "is an archive of another kind than zip or tar: unpack it"
         if kind in forms.CONVERSIONS:
