@@ -13,7 +13,7 @@ FORMS = {
     "npy": r"\.npy",
     "parquet": r"\.parquet",
     "csv": r"\.(csv|tsv|arff)(\.gz)?",
-    "images": r"\.(png|jpe?g|bmp|gif|tiff?|webp)",
+    "images": "|".join(map(re.escape, sorted(image_files.SUFFIXES))),
 }
 OUT = "np.savez('mnist.npz', "
 # Files that are not read: what they are, and the Python that converts the usual ones.
