@@ -75,8 +75,7 @@ def listing(path, kind):
     """
     path = Path(path)
     if kind == "folder":
-        paths = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
-        files = (File(inner, None, inner.relative_to(path).as_posix()) for inner in paths)
+        files = _files_below(path)
     elif kind in ("zip", "tar"):
         names = zip_members(path) if kind == "zip" else _tar_members(path)
         names = ((name, posixpath.normpath(name.replace("\\", "/"))) for name in names if not name.endswith("/"))
@@ -90,6 +89,12 @@ def listing(path, kind):
         if len(kept) > limits.SET_FILES:
             raise UserError(f"{path} holds more than {limits.SET_FILES:,} files: give the folder of the digits")
     return sorted(kept, key=lambda file: file.name)
+
+
+def _files_below(path):
+    for folder, _, names in os.walk(path):
+        inside = Path(folder).relative_to(path).as_posix()
+        yield from (File(Path(folder, name), None, f"{inside}/{name}".removeprefix("./")) for name in names)
 
 
 def zip_members(path):
