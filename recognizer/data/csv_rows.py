@@ -11,6 +11,8 @@ import numpy as np
 from recognizer.base.errors import UserError, refused
 from recognizer.data import competition, limits
 
+LABELS = {"label", "labels", "class", "digit", "y", "target"}  # names of the column of labels, in lower case
+IDS = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}  # and of that of ids
 BLOCK = 2**21  # bytes that are parsed at once, on a thread
 FRACTION = re.compile(r"0?\.\d+(e-\d+)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
 

@@ -20,8 +20,6 @@ from recognizer.data import arrays, containers, csv_cache, csv_rows, handwriting
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 CLASS = re.compile(r"(?:digit|class|label)?[-_ ]?([0-9])", re.IGNORECASE)  # the folder of a class
-LABELS = {"label", "labels", "class", "digit", "y", "target"}  # names of a table's column of labels, in lower case
-IDS = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}  # and of that of ids
 
 
 def read_images(paths):
@@ -153,9 +151,9 @@ def _decoded_one(data, name):
 def _columns(header, name):
     """Returns which columns hold the names of files, the labels (or None), and the ids of a submission."""
     lower = [column.lower() for column in header]
-    label = next((i for i, column in enumerate(lower) if column in LABELS), None)
+    label = next((i for i, column in enumerate(lower) if column in csv_rows.LABELS), None)
     others = [i for i in range(len(header)) if i != label]
-    ids = [i for i in others if lower[i] in IDS]
+    ids = [i for i in others if lower[i] in csv_rows.IDS]
     files = [i for i in others if re.search("file|path|image|img|name", lower[i]) and i not in ids]
     files = files or [i for i in others if i not in ids] or ids
     if len(files) != 1:

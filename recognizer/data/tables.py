@@ -10,7 +10,7 @@ import numpy as np
 from recognizer.base import environment
 from recognizer.base.errors import UserError
 from recognizer.data import arrays, containers, csv_cache, csv_rows, image_files, limits
-from recognizer.data.image_files import IDS, LABELS
+from recognizer.data.csv_rows import IDS, LABELS
 
 
 def read_table(file):
