@@ -52,7 +52,7 @@ def gathered(files):
     parts = {}
     for file in files:
         for key, array in _arrays(file).items():
-            parts.setdefault(part_of(f"{file.name}/{key}"), {})[f"{file}, {key}" if key else f"{file}"] = array
+            parts.setdefault(part_of(f"{file.name}/{key}"), {})[f"{file}, {key!r}" if key else f"{file}"] = array
     return parts
 
 

@@ -37,7 +37,8 @@ class File:
     name: str = ""  # its path within the folder or the archive, with forward slashes
 
     def __str__(self):
-        return f"{self.path}" if self.member is None else f"{self.path} ({self.member})"
+        text = f"{self.path}" if self.member is None else f"{self.path} ({self.member})"
+        return "".join(c if c.isprintable() else "?" for c in text)  # an archive of others may hold any name
 
 
 def reading(name):

@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -101,10 +102,13 @@ REFUSED = {
     "standardised": (lambda x, y, _: npz(x=(x - 33.0) / 78, y=y), "where 0 to 255, or 0 to 1, are needed"),
     "not a number": (lambda x, y, _: npz(x=x * np.nan, y=y), "from nan to nan"),
     "0 to 16": (lambda x, y, _: npz(x=x // 16, y=y), "values up to 15: scale them"),
-    "8x8": (lambda x, y, _: npz(x=x[:, ::4, ::4], y=y), "x is uint8 (30, 7, 7)"),
-    "(784, n)": (lambda x, y, _: npz(x=x.reshape(-1, 784).T, y=y), "x is uint8 (784, 30)"),
+    "8x8": (lambda x, y, _: npz(x=x[:, ::4, ::4], y=y), "'x' is uint8 (30, 7, 7)"),
+    "(784, n)": (lambda x, y, _: npz(x=x.reshape(-1, 784).T, y=y), "'x' is uint8 (784, 30)"),
     "fewer labels": (lambda x, y, _: npz(x=x, y=y[1:]), "30 images and 29 labels"),
-    "two sets": (lambda x, y, _: npz(arr_0=x, arr_1=y, arr_2=x, arr_3=y), "several sets (a.npz, arr_0; a.npz, arr_2)"),
+    "two sets": (
+        lambda x, y, _: npz(arr_0=x, arr_1=y, arr_2=x, arr_3=y),
+        "several sets (a.npz, 'arr_0'; a.npz, 'arr_2')",
+    ),
     "MNIST and Fashion-MNIST": (
         lambda x, y, small: two_sets(small, "A/raw/", "B/raw/"),
         "several sets (set/A/raw/t10k-images-idx3-ubyte; set/B/raw/t10k-images-idx3-ubyte)",
@@ -175,6 +179,14 @@ def test_what_cannot_be_read_is_a_line_that_counts_what_is_there_and_says_what_i
     assert told in str(error.value)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def test_names_in_an_archive_cannot_break_a_line(digits, tmp_path):
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("train\n\x1b[31m.csv", "label,pixel0\n1,2\n3\n")
+    with pytest.raises(UserError) as error:
+        sources.load("a.zip")
+    assert str(error.value).isprintable()
 
 
 # What might be read wrongly in silence: how the images were made, and the line that says how they were read.
