@@ -130,7 +130,16 @@ def _block(block, columns, ids):
         found = [one.decode("utf-8", "replace").strip('" ') for one in re.findall(rb"(?m)^([^,\n]*),", block)]
         block = re.sub(rb"(?m)^[^,\n]*,", b"", block)
     values = _parse_block(block, columns)
-    return (_parse_block(_tidy(block), columns) if values is None else values), found
+    if values is None:
+        values = _parse_block(_without_zeros(block), columns)
+    if values is None and (b'"' in block or b" " in block):  # takes far more time
+        values = _parse_block(_tidy(block), columns)
+    return values, found
+
+
+def _without_zeros(block):
+    """Returns lines without carriage returns, and without .0 after numbers."""
+    return block.replace(b"\r\n", b"\n").replace(b".0,", b",").replace(b".0\n", b"\n")
 
 
 def _tidy(block):
