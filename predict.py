@@ -3,7 +3,7 @@
 
     python predict.py                          the newest finished run, on the test set of its own data
     python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
-    python predict.py --test kaggle            another test set: a source, or a CSV of pixels
+    python predict.py --test kaggle            another test set: a source, or any file or folder of images
     python predict.py --images photo.png scans/    photographs and scans, in any light
     python predict.py --submit "my first"      also hand the CSV in by Kaggle's own client
 
@@ -12,6 +12,7 @@ Test images that a run had with their labels are refused, since their accuracy w
 Or hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
 """
 
+import sys
 from pathlib import Path
 
 from recognizer.base import cli
@@ -48,6 +49,8 @@ def main(argv=None):
     submission.check_out(out)
     files, test = images_to_predict(arguments, configs)
     leaked = run_folder.leaks(folders, test)
+    for note in test.notes:
+        print(f"{test.origin}: {note}", file=sys.stderr)
     refuse_leaks(arguments, name, test, leaked)
     if leaked:
         out = out.with_name(f"{out.stem}-leak.csv")
@@ -64,7 +67,7 @@ def main(argv=None):
     submission.print_accuracy(folders, configs, test, predicted, leaked)
     submission.print_submission(out, test, leaked)
     if test.kaggle and not leaked:
-        submission.write_where_kaggle_expects_it(out, predicted)
+        submission.write_where_kaggle_expects_it(out, predicted, test)
     if arguments.submit is not None:
         from recognizer.data import competition
 

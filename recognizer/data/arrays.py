@@ -7,6 +7,10 @@ import numpy as np
 
 from recognizer.base.errors import UserError
 
+KAGGLE_TEST_ROWS = 28_000
+TURNED = "EMNIST's rows and columns are exchanged: turned"
+PIXEL_SHAPES = ((28, 28), (784,), (28, 28, 1), (1, 28, 28))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Images:
@@ -15,12 +19,30 @@ class Images:
     x: np.ndarray  # uint8 (n, 28, 28), 0 background to 255 ink
     y: np.ndarray | None  # uint8 (n,), 0 to 9
     origin: str  # where they come from, for people
-    kaggle: bool = False  # whether they are Kaggle's test rows, by form and number
+    ids: np.ndarray | None = None  # the names of the images, for a submission; None for 1, 2, ...
+    columns: tuple = ("", "label")  # what their file calls the ids and the labels
+    notes: tuple = ()  # lines about how they were read
+
+    @property
+    def kaggle(self):
+        """Whether they are Kaggle's test rows, by form and number."""
+        return self.y is None and self.ids is None and len(self.x) == KAGGLE_TEST_ROWS
 
     def __post_init__(self):
         for array in (self.x, self.y):
             if array is not None:
                 array.flags.writeable = False  # all nets of a process share them
+
+    def named(self):
+        """Returns (the names of a submission's two columns, the ids in the first): Kaggle's, if there are no others."""
+        if self.ids is None:
+            return ("ImageId", "Label"), range(1, len(self.x) + 1)
+        return self.columns, self.ids.tolist()
+
+    def kept(self):
+        """Returns the arrays from which `kept_images` makes these Images again."""
+        found = dict(x=self.x, y=self.y, ids=self.ids, columns=np.array(self.columns), notes=np.array(self.notes, str))
+        return {key: array for key, array in found.items() if array is not None}
 
     def statistics(self):
         """Returns the mean and the standard deviation of all pixels, in 0..1: two floats."""
@@ -53,19 +75,96 @@ class Digits:
     hint: str = ""  # how to get the next better data
 
 
-def checked(arrays, x, y, file, origin):
-    """Returns the Images of two arrays that a file of arrays holds. Raises UserError if they are not sound.
+def kept_images(kept, name):
+    """Returns the Images of `Images.kept`; None of None."""
+    if kept is None:
+        return None
+    columns, notes = (tuple(map(str, kept[key])) for key in ("columns", "notes"))
+    return Images(kept["x"], kept.get("y"), name, kept.get("ids"), columns, notes)
 
-    arrays: {name: array}. x, y: the names of the images and of the labels. file: for error lines.
+
+def images(name, x, y=None, ids=None, columns=(), notes=()):
+    """Returns the Images of arrays that a reader found. Raises UserError if they are not sound.
+
+    name: where they come from, for people. x, y: as `pixels` and `labels` take them, or None. ids: the names of the
+    images. columns: of the ids and the labels. notes: lines about how they were read.
     """
-    if x not in arrays or y not in arrays:
-        raise UserError(f"{file} lacks {x} or {y}; it holds {', '.join(arrays) or 'nothing'}")
-    images, labels = arrays[x], arrays[y]
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28) or not len(images):
-        raise UserError(f"{file}: {x} is {images.dtype} {images.shape}, where uint8 (n, 28, 28) is needed")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "ui":
-        raise UserError(f"{file}: {y} is {labels.dtype} {labels.shape}, where {len(images)} integers are needed")
-    if labels.min() < 0 or labels.max() > 9:
-        row = int(np.flatnonzero((labels < 0) | (labels > 9))[0])
-        raise UserError(f"{file}: {y}, row {row + 1}: label {labels[row]} is not one of 0 to 9")
-    return Images(images, labels.astype(np.uint8), origin)
+    x, note = pixels(x, f"{name}: the images")
+    y = None if y is None else labels(y, f"{name}: the labels")
+    if y is not None and len(y) != len(x):
+        raise UserError(f"{name} holds {len(x):,} images and {len(y):,} labels: there must be one label for each image")
+    notes = [*notes, *([note] if note else []), *_lying(x, y)]
+    return Images(x, y, name, ids=ids, columns=tuple(columns) or Images.columns, notes=tuple(notes))
+
+
+def is_pixels(array):
+    """Whether an array has the shape of images."""
+    return array.shape[1:] in PIXEL_SHAPES
+
+
+def is_labels(array):
+    """Whether an array has the shape of labels: whole, or ten columns of which one is 1."""
+    return array.ndim > 0 and array.shape[1:] in ((), (1,), (10,))
+
+
+def pixels(values, name):
+    """Returns (images as uint8 (n, 28, 28), 0 background to 255 ink; a line about how they were read, or "").
+
+    values: (n, 784), (n, 28, 28), (n, 28, 28, 1) or (n, 1, 28, 28); whole numbers 0 to 255, or 0 to 1 of any type.
+    """
+    found = f"{name} are {values.dtype} {values.shape}"
+    if not is_pixels(values) or not len(values) or values.dtype.kind not in "buif":
+        raise UserError(f"{found}, where numbers of shape (n, 28, 28) or (n, 784) are needed")
+    values = values.reshape(-1, 28, 28)
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255):  # NaN fails too
+        raise UserError(f"{name} have values from {low:g} to {high:g}, where 0 to 255, or 0 to 1, are needed")
+    if 1 < high < 64:
+        raise UserError(f"{name} have values up to {high:g}: scale them to 0 to 255, or 0 to 1")
+    note, x = "", values
+    if 0 < high <= 1:
+        note = "its pixels are 0 or 1: read as paper and ink" * (values.dtype.kind != "f")
+        x = np.concatenate([np.rint(part * np.float32(255)).astype(np.uint8) for part in _parts(values)])
+    elif values.dtype != np.uint8:
+        x = np.concatenate([part.astype(np.uint8) for part in _parts(values)])
+        if (different := np.flatnonzero((x != values).any((1, 2)))).size:
+            raise UserError(f"{name}: image {different[0] + 1} has fractions above 1, where whole pixels are needed")
+    some = x[:: max(1, len(x) // 1000)]
+    if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:  # its corners too: clothes can fill an image
+        note, x = "its images are dark on white: turned to light on dark, as MNIST's", 255 - x
+    return x, note
+
+
+def _parts(values):
+    """Returns views of an array, so small that a copy of each in a wider type takes little memory."""
+    return np.array_split(values, max(1, values.size >> 22))
+
+
+def labels(values, name):
+    """Returns labels as uint8 (n,). Raises UserError for one that is not 0 to 9, and names it.
+
+    values: (n,) or (n, 1), of any type, or one-hot (n, 10).
+    """
+    values = np.asarray(values)
+    if values.shape[1:] == (10,) and (np.isin(values, (0, 1)).all(1) & (values.sum(1) == 1)).all():
+        values = values.argmax(1)
+    if values.shape[1:] not in ((), (1,)) or values.dtype.kind not in "buifOSUT":
+        raise UserError(f"{name} are {values.dtype} {values.shape}, where n whole numbers are needed")
+    values, known = values.reshape(-1), np.arange(10)
+    if values.dtype.kind in "OSUT":
+        values = np.char.strip([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values])
+        known = [f"{i}{end}" for i in range(10) for end in ("", ".0")]
+    good = np.isin(values, known)
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        kinds = np.unique(values[:100_000])
+        among = f" (there are {len(kinds)} different labels, {str(kinds[0])[:20]} to {str(kinds[-1])[:20]})"
+        raise UserError(f"{name}, row {row + 1}: label {str(values[row])[:40]} is not one of 0 to 9{among}")
+    return values.astype(np.float32).astype(np.uint8)
+
+
+def _lying(x, y):
+    """Yields a line if the ones are wider than high, as they are in images whose rows and columns are exchanged."""
+    ones = x[y == 1][:500] if y is not None else x[:0]
+    if len(ones) >= 5 and ones.any(1).sum() > 1.5 * ones.any(2).sum():
+        yield "its ones lie on their side: are rows and columns exchanged, as in EMNIST?"

@@ -1,13 +1,44 @@
-"""Opens data files, whatever contains them: plain, gzipped, or members of a zip. Never unpacks more than the limits."""
+"""Opens data files, whatever contains them: plain, gzipped, members of a zip or a tar. Never more than the limits."""
 
+import dataclasses
 import gzip
+import io
 import os
+import posixpath
 import re
+import tarfile
 import zipfile
 from pathlib import Path
 
 from recognizer.base.errors import UserError, refused
 from recognizer.data import limits
+
+STARTS = {  # the first bytes of a file, and its kind
+    b"PK": "zip",
+    b"\x1f\x8b": "packed",
+    b"\x00\x00": "idx",
+    b"\x93NUMPY": "npy",
+    b"PAR1": "parquet",
+    b"MATLAB": "mat",
+    b"\x89HDF": "h5",
+    b"Rar!": "packed",
+    b"7z\xbc\xaf": "packed",
+    b"\xfd7zXZ": "packed",
+    b"BZh": "packed",
+} | {bytes([0x80, protocol]): "pickle" for protocol in range(2, 6)}
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A file of a data set, on its own or a member of an archive."""
+
+    path: Path
+    member: str | None = None
+    name: str = ""  # its path within the folder or the archive, with forward slashes
+
+    def __str__(self):
+        text = f"{self.path}" if self.member is None else f"{self.path} ({self.member})"
+        return "".join(c if c.isprintable() else "?" for c in text)  # an archive of others may hold any name
 
 
 def reading(name):
@@ -16,39 +47,140 @@ def reading(name):
 
 
 def kind_of(path):
-    """Returns what contains the data at a path: "folder", "npz" (NumPy's zip), "zip", "gzip" or "csv" (all else)."""
-    if Path(path).is_dir():
-        return "folder"
-    with reading(path), open(path, "rb") as file:
-        start = file.read(2)
-    if start == b"PK":
-        return "npz" if any(member.endswith(".npy") for member in zip_members(path)) else "zip"
-    return "gzip" if start == b"\x1f\x8b" else "csv"
+    """Returns what is at a path: "folder", "tar", "csv" (text), or a kind of STARTS; of a gzipped file, what it holds.
+
+    A zip of NumPy's is "npz", one of PyTorch's "torch".
+    """
+    path = Path(path)
+    kind = "folder" if path.is_dir() else start_of(path)
+    if kind == "zip":
+        members = zip_members(path)
+        kinds = {"npz": ".npy", "torch": "data.pkl"}
+        return next((kind for kind, end in kinds.items() if any(name.endswith(end) for name in members)), kind)
+    return kind
+
+
+def start_of(path):
+    """Returns the kind of a file by its first bytes alone."""
+    with reading(path), opened(path) as file:
+        start = file.read(512)
+    if start[257:262] == b"ustar":
+        return "tar"
+    return next((kind for begin, kind in STARTS.items() if start.startswith(begin)), "csv")
+
+
+def listing(path, kind):
+    """Returns the Files of a folder and all below it, or of a zip or tar, without hidden ones; of a file itself.
+
+    kind: as of `kind_of`.
+    """
+    path = Path(path)
+    if kind == "folder":
+        files = _files_below(path)
+    elif kind in ("zip", "tar"):
+        names = zip_members(path) if kind == "zip" else _tar_members(path)
+        names = ((name, posixpath.normpath(name.replace("\\", "/"))) for name in names if not name.endswith("/"))
+        files = (File(path, *both) for both in names)
+    else:
+        return [File(path, None, path.name)]
+    kept = []
+    for file in files:
+        if not re.search(r"(^|/)(\.|__MACOSX/)", file.name):
+            kept.append(file)
+        if len(kept) > limits.SET_FILES:
+            raise UserError(f"{path} holds more than {limits.SET_FILES:,} files: give the folder of the digits")
+    return sorted(kept, key=lambda file: file.name)
+
+
+def _files_below(path):
+    for folder, _, names in os.walk(path):
+        inside = Path(folder).relative_to(path).as_posix()
+        yield from (File(Path(folder, name), None, f"{inside}/{name}".removeprefix("./")) for name in names)
 
 
 def zip_members(path):
     """Returns the names of the files in a zip. Raises UserError for a name that would lie outside its folder."""
     with reading(path):
         members = zipfile.ZipFile(path).namelist()
+    return _inside(members, path)
+
+
+def _tar_members(path):
+    with reading(path), tarfile.open(path) as archive:
+        members = []
+        for member in archive:
+            if archive.offset > 4 * limits.FILE_BYTES:
+                raise UserError(f"{path} unpacks to far more than a set of digits would: it was not read")
+            members += [member.name] * member.isfile()
+    return _inside(members, path)
+
+
+def _inside(members, path):
     for member in members:
         if member.startswith(("/", "\\")) or ":" in member or ".." in re.split(r"[/\\]", member):
-            raise UserError(f"{path} holds {member!r}, which lies outside it: this is no archive of Kaggle's")
+            raise UserError(f"{path} holds {member[:80]!r}, which lies outside it: this is no archive of digits")
     return members
 
 
-def opened(file, member=None):
-    """Returns a stream of the decompressed bytes of a file, plain or gzipped, or of a member of a zip."""
-    if member is not None:
-        return zipfile.ZipFile(file).open(member)
-    return (gzip.open if kind_of(file) == "gzip" else open)(file, "rb")
+def is_gzipped(path):
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
-def decompressed(file, member, name):
-    """Returns the bytes of a file, or of a member of a zip. Raises UserError if they are more than the limits allow."""
-    with reading(name), opened(file, member) as stream:
-        # Digits as text shrink to a tenth or a thirtieth: what shrinks far more is made to fill the memory.
-        most = min(limits.FILE_BYTES, 2**24 + 100 * os.path.getsize(file))
-        data = stream.read(most + 1)
-    if len(data) > most:
-        raise UserError(f"{name} unpacks to far more than a CSV of digits would: it was not read")
-    return data
+def opened(path):
+    """Returns a stream of the bytes of a file, unpacked if it is gzipped."""
+    return (gzip.open if is_gzipped(path) else open)(path, "rb")
+
+
+def decompressed(file):
+    """Returns the bytes of a File. Raises UserError if they are more than the limits allow."""
+    return next(contents([file]))
+
+
+def contents(files):
+    """Yields the bytes of each of some Files, which are all in one archive or in none."""
+    for file, stream in _streams(files):
+        with reading(file), stream:
+            # Digits as text shrink to a tenth or a thirtieth: what shrinks far more is made to fill the memory.
+            most = min(limits.FILE_BYTES, 2**24 + 100 * os.path.getsize(file.path))
+            data = stream.read(most + 1)
+            if file.member is not None and data.startswith(b"\x1f\x8b"):
+                with gzip.open(io.BytesIO(data)) as unpacked:
+                    data = unpacked.read(most + 1)
+        if len(data) > most:
+            raise UserError(f"{file} unpacks to far more than a file of digits would: it was not read")
+        yield data
+
+
+def _streams(files):
+    """Yields (File, stream) of each of some Files. An archive is opened once, and a tar is read in its own order."""
+    path = files[0].path if files else None
+    if not files or files[0].member is None:
+        for file in files:
+            with reading(file):
+                stream = opened(file.path)
+            yield file, stream
+    elif start_of(path) == "tar":
+        with reading(path):
+            found = _of_tar(path, {file.member for file in files})
+        for file in files:
+            yield file, io.BytesIO(found.get(file.member, b""))
+    else:
+        with reading(path), zipfile.ZipFile(path) as archive:
+            for file in files:
+                with reading(file):
+                    stream = archive.open(file.member)
+                yield file, stream
+
+
+def _of_tar(path, members):
+    """Returns the bytes of members of a tar, {name: bytes}, in all no more than the limits allow."""
+    found, left = {}, limits.FILE_BYTES
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile() and member.name in members:
+                left -= member.size
+                if left < 0:
+                    raise ValueError(f"more than {limits.FILE_BYTES >> 20} MB")
+                found[member.name] = archive.extractfile(member).read()
+    return found

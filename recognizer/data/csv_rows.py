@@ -1,22 +1,35 @@
-"""Reads a CSV of pixels in Kaggle's form: its header, then its rows, with the row and the column of every fault."""
+"""Parses the rows of a CSV of pixels, with the row and the column of every fault."""
 
 import csv
-import itertools
+import dataclasses
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from recognizer.base.errors import UserError
+from recognizer.base.errors import UserError, refused
 from recognizer.data import competition, limits
 
-PIXELS = [f"pixel{i}" for i in range(784)]
-COLUMNS = {"train": ["label", *PIXELS], "test": PIXELS}
+LABELS = {"label", "labels", "class", "digit", "y", "target"}  # names of the column of labels, in lower case
+IDS = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}  # and of that of ids
 BLOCK = 2**21  # bytes that are parsed at once, on a thread
+FRACTION = re.compile(r"0?\.\d+(e-\d+)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The header of a CSV."""
+
+    columns: list  # their names; of a CSV without a header, "1", "2", ...
+    named: bool  # whether it has a header
+    start: int  # where the first row starts
+    line: int  # the number of that row's line
+    separator: str
 
 
 def read_header(data, name):
-    """Returns (column names, where the first row starts) of a CSV. Raises UserError for what is no CSV."""
+    """Returns the Head of a CSV or an ARFF file. Raises UserError for what is no CSV."""
     if not data or data.isspace():
         raise UserError(f"{name} is empty")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -24,32 +37,41 @@ def read_header(data, name):
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     if data[start : start + 512].lstrip().startswith(b"<"):
         raise UserError(f"{name} is a web page, not a CSV: download the file from {competition.PAGE}/data")
+    said = (line.strip() for line in data[start : limits.HEADER_BYTES].split(b"\n"))  # the comments begin with %
+    if (
+        next((line for line in said if line and line[:1] != b"%"), b"")
+        .lower()
+        .startswith((b"@relation", b"@attribute"))
+    ):
+        return _read_arff_header(data, name)
     end = data.find(b"\n")
     line = data[start : end if end >= 0 else len(data)][: limits.HEADER_BYTES].rstrip(b"\r")
     try:
         text = line.decode("utf-8")
         if re.search(r"[\x00-\x08\x0e-\x1f]", text):
             raise ValueError("control characters")
-        columns = next(csv.reader([text], strict=True), [])
+        separator = max(",;\t", key=text.count)
+        columns = next(csv.reader([text], strict=True, delimiter=separator), [])
     except (ValueError, csv.Error) as error:
         raise UserError(f"{name} is not a CSV: its first line is not text") from error
-    return columns, end + 1 if end >= 0 else len(data)
+    number = r"\s*-?\d+([.,]\d+)?(e[-+]\d+)?\s*"
+    if all(re.fullmatch(number, column, re.IGNORECASE) for column in columns) and not counts(columns):
+        return Head([f"{i + 1}" for i in range(len(columns))], False, start, 1, separator)
+    return Head([column.strip() for column in columns], True, end + 1 if end >= 0 else len(data), 2, separator)
 
 
-def _check_header(header, name, part):
-    """Raises UserError, with what is wrong first, if a header is not that of a part, "train" or "test"."""
-    expected, other = COLUMNS[part], "test" if part == "train" else "train"
-    if header == expected:
-        return
-    if header == COLUMNS[other]:
-        has = "no" if part == "train" else "a"
-        raise UserError(f"{name} is a {other}.csv (has {has} label column), where a {part}.csv is needed")
-    if all(re.fullmatch(r"-?\d+(\.\d+)?", column) for column in header):
-        raise UserError(f"{name} has no header: its first line must be {expected[0]},{expected[1]},...")
-    pairs = itertools.zip_longest(header, expected, fillvalue="")
-    i, (found, needed) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
-    count = f"{len(header)} columns where {len(expected)} are needed; " * (len(header) != len(expected))
-    raise UserError(f"{name}: line 1: {count}column {i} is {found[:40]!r} where {needed!r} is needed")
+def counts(columns):
+    """Whether the names of many columns are numbers that count them, as pandas names them."""
+    return len(columns) > 300 and all(column == str(i) for i, column in enumerate(columns, int(columns[0] == "1")))
+
+
+def _read_arff_header(data, name):
+    found = re.search(rb"(?im)^@data[^\n]*\n\s*", data[: 2 * limits.HEADER_BYTES])
+    if not found:
+        raise UserError(f"{name} is an ARFF file without @data")
+    names = re.findall(rb"(?im)^@attribute\s+['\"]?([^'\"\s]+)", data[: found.end()])
+    columns = [column.decode("utf-8", "replace") for column in names]
+    return Head(columns, True, found.end(), data.count(b"\n", 0, found.end()) + 1, ",")
 
 
 def few(names):
@@ -58,30 +80,33 @@ def few(names):
     return shown + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
-def parse(data, header, start, name, part):
-    """Returns (pixels uint8 (n, 784), labels uint8 (n,), or None of part "test") of a CSV whose rows begin at `start`.
+def parse(data, head, ids, labels, name):
+    """Returns (the numbers of a CSV's rows (n, columns), uint8 or, of fractions, float32; the ids or None).
 
-    Raises UserError, with row and column, if a header or a cell is not as it should be.
-    Blocks of lines are parsed as arrays of bytes on all cores, faster than by a CSV reader. A block with anything but
-    digits, commas and line ends is first cleaned line by line, which finds the line at fault.
+    ids: whether the first column holds ids, which are no numbers. labels: which columns after it hold labels.
+    Raises UserError, with row and column, if a cell is not as it should be.
+    Blocks of lines are parsed as arrays of bytes on all cores, faster than by a CSV reader. In a block with anything
+    but digits, commas and line ends, usual ways to write the same are changed first; what then remains is at fault.
     """
     import joblib
 
-    _check_header(header, name, part)
-    columns, spans = COLUMNS[part], _blocks(data, start)
+    if head.separator != ",":
+        data = data.translate(bytes.maketrans(f"{head.separator},".encode(), b",."))
+    spans = _blocks(data, head.start)
+    columns = head.columns[ids:]
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        parsed = list(pool.map(lambda span: _parse_block(data[span] + b"\n", len(columns)), spans))
+        parsed = list(pool.map(lambda span: _block(data[span] + b"\n", len(columns), ids), spans))
     blocks, row = [], 1
-    for span, values in zip(spans, parsed, strict=True):
+    for span, (values, _) in zip(spans, parsed, strict=True):
         if values is None:
-            values = _parse_block(_cleaned(data[span] + b"\n", columns, row, name), len(columns))
-        _check_range(values, columns, row, name)
+            _check_lines(_tidy(data[span] + b"\n"), head, ids, labels, row, name)
+            return _fractions(data, spans, head, ids, name)
+        _check_range(values, columns, labels, row, head.line, name)
         blocks.append(values.astype(np.uint8))
         row += len(values)
     if not blocks:
         raise UserError(f"{name} has a header and no rows")
-    values = np.concatenate(blocks)
-    return (values, None) if part == "test" else (values[:, 1:], values[:, 0])
+    return np.concatenate(blocks), [one for _, some in parsed for one in some] if ids else None
 
 
 def _blocks(data, start):
@@ -98,12 +123,37 @@ def _blocks(data, start):
     return spans
 
 
-def _check_range(values, columns, row, name):
-    """Raises UserError at the first value that is too large. row: the number of the first row."""
-    largest = np.array([9 if column == "label" else 255 for column in columns])
+def _block(block, columns, ids):
+    """Returns (whole lines as uint16 (rows, columns), or None as `_parse_block`; their ids)."""
+    found = []
+    if ids:
+        found = [one.decode("utf-8", "replace").strip('" ') for one in re.findall(rb"(?m)^([^,\n]*),", block)]
+        block = re.sub(rb"(?m)^[^,\n]*,", b"", block)
+    values = _parse_block(block, columns)
+    if values is None:
+        values = _parse_block(_without_zeros(block), columns)
+    if values is None and (b'"' in block or b" " in block):  # takes far more time
+        values = _parse_block(_tidy(block), columns)
+    return values, found
+
+
+def _without_zeros(block):
+    """Returns lines without carriage returns, and without .0 after numbers."""
+    return block.replace(b"\r\n", b"\n").replace(b".0,", b",").replace(b".0\n", b"\n")
+
+
+def _tidy(block):
+    """Returns lines without carriage returns, and without quotes, spaces and .0 at numbers."""
+    block = block.replace(b"\r\n", b"\n")
+    return re.sub(rb'(?m)(?<![^,\n]) *("?)(\d+)(?:\.0*)?\1 *(?=[,\n])', rb"\2", block)
+
+
+def _check_range(values, columns, labels, row, line, name):
+    """Raises UserError at the first value that is too large. row, line: the numbers of the first row and its line."""
+    largest = np.array([9 if i in labels else 255 for i in range(len(columns))])
     if (values > largest).any():
         i, j = np.argwhere(values > largest)[0]
-        bad_cell(name, row + i, columns[j], str(values[i, j]))
+        bad_cell(name, row + i, row + i + line - 1, columns[j], str(values[i, j]), j in labels)
 
 
 def _parse_block(block, columns):
@@ -125,30 +175,46 @@ def _parse_block(block, columns):
     return values.reshape(-1, columns)
 
 
-def _cleaned(block, columns, row, name):
-    """Returns a block's lines without quotes and carriage returns. Raises UserError at the first that is no row."""
-    lines = []
-    for line in block[:-1].split(b"\n"):
-        text = line.rstrip(b"\r").decode("utf-8", "replace")
+def _check_lines(block, head, ids, labels, row, name):
+    """Raises UserError at the first cell of a block's lines that is no number, fractions from 0 to 1 aside.
+
+    row: the number of the block's first row.
+    """
+    for number, line in enumerate(block[:-1].split(b"\n"), row):
+        text, place = line.decode("utf-8", "replace"), f"{name}: row {number} (line {number + head.line - 1})"
         try:
             cells = next(csv.reader([text], strict=True), []) if '"' in text else text.split(",")
         except csv.Error:
-            raise UserError(f"{name}: row {row} (line {row + 1}): a quotation mark is not closed") from None
+            raise UserError(f"{place}: a quotation mark is not closed") from None
         if text == "":
-            raise UserError(f"{name}: row {row} (line {row + 1}) is blank: remove it")
-        if len(cells) != len(columns):
-            cut = " (cut short?)" * (len(cells) < len(columns))
-            raise UserError(f"{name}: row {row} (line {row + 1}) has {len(cells)} columns, not {len(columns)}{cut}")
-        for column, cell in zip(columns, cells, strict=True):
-            if not (cell.isascii() and cell.isdigit() and len(cell) <= 3):
-                bad_cell(name, row, column, cell)
-        lines.append(",".join(cells))
-        row += 1
-    return ("\n".join(lines) + "\n").encode()
+            raise UserError(f"{place} is blank: remove it")
+        if len(cells) != len(head.columns):
+            cut = " (cut short?)" * (len(cells) < len(head.columns))
+            raise UserError(f"{place} has {len(cells)} columns, not {len(head.columns)}{cut}")
+        for i, (column, cell) in enumerate(zip(head.columns[ids:], cells[ids:], strict=True)):
+            fraction = i not in labels and FRACTION.fullmatch(cell)
+            if not fraction and not (cell.isascii() and cell.isdigit() and len(cell) <= 3):
+                bad_cell(name, number, number + head.line - 1, column, cell, i in labels)
 
 
-def bad_cell(name, row, column, found):
+def _fractions(data, spans, head, ids, name):
+    """Returns the same as `parse`, float32, of a CSV with fractions, read by pandas."""
+    import pandas as pd
+
+    kinds = {i: str if i < ids else np.float32 for i in range(len(head.columns))}
+    values, found = [], []
+    with refused(f"{name} cannot be read"):
+        for span in spans:
+            table = pd.read_csv(io.BytesIO(data[span]), header=None, dtype=kinds, skip_blank_lines=False)
+            if table.shape[1] != len(kinds) or table.isna().any(axis=None):
+                raise ValueError(f"rows of other than {len(kinds)} columns, or empty cells")
+            found += table.pop(0).tolist() if ids else []
+            values.append(table.to_numpy(np.float32))
+    return np.concatenate(values), found if ids else None
+
+
+def bad_cell(name, row, line, column, found, label):
     """Raises the UserError of a cell that holds no label or no pixel."""
-    needed = "a label, 0 to 9" if column == "label" else "a whole number from 0 to 255"
+    needed = "a label, 0 to 9" if label else "a whole number from 0 to 255"
     found = f"{found[:40]!r}" if found else "nothing"
-    raise UserError(f"{name}: row {row} (line {row + 1}), column {column}: {found} is not {needed}")
+    raise UserError(f"{name}: row {row} (line {line}), column {column[:40]}: {found} is not {needed}")

@@ -1,17 +1,25 @@
 """Reads image files of digits: those that a CSV names, with their labels, and those in folders."""
 
+import contextlib
+import csv
 import functools
+import hashlib
 import io
+import itertools
+import os
+import posixpath
 import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
-from recognizer.data import csv_rows, handwriting
+from recognizer.data import arrays, containers, csv_cache, csv_rows, handwriting
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-LABELS = ("label", "class", "digit")  # names of the column of labels
+CLASS = re.compile(r"(?:digit|class|label)?[-_ ]?([0-9])", re.IGNORECASE)  # the folder of a class
 
 
 def read_images(paths):
@@ -30,73 +38,170 @@ def read_images(paths):
     return files, np.stack([handwriting.read_image(file) for file in files])
 
 
-def read_table(data, header, file, member, name, part):
-    """Returns (x, y) as in Images of a CSV of file names (and labels) that lies beside the image files.
+def read_list(data, head, file):
+    """Returns the Images of a CSV of file names (and labels) that lies beside the image files, or in one zip with them.
 
-    data: the CSV's bytes. file, member: where it is. name: of it, for error lines. part: "train", or "test" without
-    labels. Raises UserError, with row and column, for a file or a label that is not sound.
+    data: the CSV's bytes. head: its csv_rows.Head. file: where it is, a containers.File.
+    Raises UserError, with row and column, for a file or a label that is not sound.
     """
-    if member is not None:
-        raise UserError(f"{name} lists image files: unpack the zip and give the folder")
-    column, label = _columns(header, name, part)
-    table = _strings(data, header, name)
-    below = functools.cache(lambda: _files_below(file.parent))  # looked for once, where it is needed
-    x = np.empty((len(table), 28, 28), np.uint8)
-    for i, image in enumerate(table[column]):
-        path, fault = _find(file.parent, image, below)
+    column, label, ids = _columns(head.columns, file)
+    rows = _strings(data, head, file)
+    find, files = _finder(file), []
+    for i, row in enumerate(rows):
+        found, fault = find(row[column].replace("\\", "/"))
         if fault:
-            raise UserError(f"{name}: row {i + 1} (line {i + 2}), column {column}: {image[:80]!r} {fault}")
-        x[i] = handwriting.read_image(path)
-    if label is None:
-        return x, None
-    for i, found in enumerate(table[label]):
-        if not re.fullmatch(r"[0-9]", found):
-            csv_rows.bad_cell(name, i + 1, "label", found)
-    return x, table[label].astype(np.uint8).to_numpy(copy=True)
+            raise UserError(
+                f"{file}: row {i + 1} (line {i + 2}), column {head.columns[column]}: {row[column][:80]!r} {fault}"
+            )
+        if label is not None and not re.fullmatch(r"[0-9](\.0*)?", row[label]):
+            csv_rows.bad_cell(file, i + 1, i + 2, head.columns[label], row[label], True)
+        files.append(found)
+    y = None if label is None else np.array([row[label] for row in rows])
+    columns = head.columns[ids], head.columns[label] if label is not None else "label"
+    return _cached(files, file, f"{file}{data}", y, np.array([row[ids] for row in rows]), columns)
 
 
-def _columns(header, name, part):
-    """Returns the names of the column of file names and of that of labels, or None of part "test"."""
-    labels = [column for column in header if column.lower() in LABELS]
-    if len(header) != (2 if part == "train" else 1) or len(labels) != (part == "train"):
-        pixels, needed = "pixel0,...,pixel783", "one column of file names"
-        if part == "train":
-            pixels, needed = f"label,{pixels}", "a column of file names and a column 'label'"
-        raise UserError(f"{name}: line 1: columns {csv_rows.few(header)}: needed are {pixels}, or {needed}")
-    return next(column for column in header if column not in labels), labels[0] if labels else None
+def read_classes(files, root):
+    """Returns the Images of image files, containers.Files, in a folder for each class, "0" to "9".
 
-
-def _strings(data, header, name):
-    """Returns the rows of a CSV as a pandas.DataFrame of strings."""
-    import pandas as pd
-
-    with refused(f"{name} cannot be read"):
-        kept = dict(dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        table = pd.read_csv(io.BytesIO(data), header=0, names=header, **kept)  # pandas renames a column without a name
-    if table.empty:
-        raise UserError(f"{name} has a header and no rows")
-    return table
-
-
-def _files_below(folder):
-    """Returns the files in a folder and all below it, by name: {name: [path, ...]}."""
-    files = {}
-    for path in folder.rglob("*"):
-        files.setdefault(path.name, []).append(path)
-    return files
-
-
-def _find(folder, image, below):
-    """Returns (path, None) of the image file that a CSV in `folder` names, or (None, what is wrong).
-
-    below: gives the files below the folder by name. One of them may be named without its folder.
+    root: the folder or archive they are in, a containers.File, whose member is "train", or "test", which needs no such
+    folders.
     """
-    path = folder / image
-    if not image or ".." in Path(image).parts or Path(image).is_absolute():
-        return None, "is not a file beside this CSV"
-    if path.is_file():
-        return path, None
-    found = below().get(path.name, [])
-    if len(found) > 1:
-        return None, f"is in {len(found)} folders: give each file's path from this CSV's folder"
-    return (found[0], None) if found else (None, "is not there")
+    files = sorted(files, key=lambda file: (_natural(file.name.rpartition("/")[2]), file.name))
+    folders = [file.name.split("/")[-2] if "/" in file.name else "" for file in files]
+    classes = [CLASS.fullmatch(folder) for folder in folders]
+    if any(classes) or root.member == "train":
+        others = sorted({folder for folder, found in zip(folders, classes, strict=True) if not found})
+        if others:
+            what = csv_rows.few(others)
+            raise UserError(f"{root}: image files in folders {what}: each class needs a folder, named 0 to 9")
+    y = np.array([found[1] for found in classes]) if any(classes) else None
+    names = [file.name.rpartition("/")[2] for file in files]
+    ids = np.array(names if len(set(names)) == len(names) else [file.name for file in files])
+    return _cached(files, root, "".join(file.name for file in files), y, ids, ("filename", "label"))
+
+
+def _natural(name):
+    """Returns a key that sorts names by the numbers in them: 2.png before 10.png."""
+    return [int(part[:18]) if i % 2 else part.lower() for i, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def _cached(files, file, digest, y, ids, columns):
+    """Returns the Images of image files, which are decoded once. file: where they are kept. digest: of their list."""
+    for path in sorted({one.path for one in files}):
+        state = os.stat(path)
+        digest += f"{path}{state.st_size}{state.st_mtime_ns}"
+    digest = hashlib.sha256(digest.encode("utf-8", "replace")).hexdigest()
+    images = arrays.kept_images(csv_cache.read(file, digest), f"{file}")
+    if images is None:
+        x, notes = decoded(containers.contents(files), files)
+        images = arrays.images(f"{file}", x, y, ids, columns, notes)
+        csv_cache.write(file, digest, images.kept())
+    return images
+
+
+def decoded(contents, names):
+    """Returns (uint8 (n, 28, 28), lines about how they were read) of the bytes of image files.
+
+    Those of 28x28 grey pixels are taken as they are; photographs are brought to that form. names: for error lines.
+    """
+    import joblib
+    from rich.progress import track
+
+    contents, n = iter(contents), len(names)
+    x, own = np.empty((n, 28, 28), np.uint8), np.empty(n, bool)
+    steps = range(0, n, 256)
+    if n > 5000 and sys.stdout.isatty():
+        steps = track(steps, f"Reading {n:,} image files", transient=True)
+    elif n > 5000:
+        print(f"Reading {n:,} image files ...", flush=True)
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        for at in steps:
+            some = list(zip(itertools.islice(contents, 256), names[at : at + 256], strict=True))
+            parts = pool.map(_decoded, (some[i : i + 64] for i in range(0, len(some), 64)))
+            for i, (image, whole) in enumerate(itertools.chain.from_iterable(parts), at):
+                x[i], own[i] = image, whole
+    if not own.any():
+        return x, []
+    x[own], note = arrays.pixels(x[own], "the image files")
+    return x, [note] if note else []
+
+
+def _decoded(some):
+    """Returns what `_decoded_one` returns of each of a few: a small image takes less time than a call of a thread."""
+    return [_decoded_one(data, name) for data, name in some]
+
+
+def _decoded_one(data, name):
+    """Returns (uint8 (28, 28) of the bytes of an image file, whether these are its own pixels)."""
+    from PIL import Image
+
+    stream = io.BytesIO(data)
+    with contextlib.suppress(Exception), Image.open(stream, formats=handwriting.FORMATS) as image:
+        if image.size == (28, 28) and image.mode in ("L", "1", "P", "RGB") and not image.has_transparency_data:
+            return np.asarray(image.convert("L")), True
+    stream.seek(0)
+    try:
+        return handwriting.read_image(stream), False
+    except UserError as error:
+        told = str(error).replace(str(stream), str(name))
+        raise UserError(re.sub(r"<_io\.BytesIO[^>]*>", "it", told)) from error
+
+
+def _columns(header, name):
+    """Returns which columns hold the names of files, the labels (or None), and the ids of a submission."""
+    lower = [column.lower() for column in header]
+    label = next((i for i, column in enumerate(lower) if column in csv_rows.LABELS), None)
+    others = [i for i in range(len(header)) if i != label]
+    ids = [i for i in others if lower[i] in csv_rows.IDS]
+    files = [i for i in others if re.search("file|path|image|img|name", lower[i]) and i not in ids]
+    files = files or [i for i in others if i not in ids] or ids
+    if len(files) != 1:
+        needed = "784 columns of pixels, or one column of file names, with or without a column 'label'"
+        raise UserError(f"{name}: line 1: columns {csv_rows.few(header)}: needed are {needed}")
+    return files[0], label, next((i for i in ids if header[i]), files[0])
+
+
+def _strings(data, head, name):
+    """Returns the rows of a CSV, lists of strings."""
+    with refused(f"{name} cannot be read"):
+        text = io.StringIO(data[head.start :].decode("utf-8"), newline="")
+        rows = [row for row in csv.reader(text, strict=True, delimiter=head.separator) if row]
+    for i, row in enumerate(rows):
+        if len(row) != len(head.columns):
+            raise UserError(f"{name}: row {i + 1} (line {i + 2}) has {len(row)} columns, not {len(head.columns)}")
+    if not rows:
+        raise UserError(f"{name} has a header and no rows")
+    return rows
+
+
+def _finder(file):
+    """Returns a function that finds the image file that a CSV names: it returns (File, None) or (None, what is wrong).
+
+    file: the CSV's containers.File. An image below it may be named without its folder.
+    """
+    root = file.path.parent if file.member is None else file.path
+    base = "" if file.member is None else file.name.rpartition("/")[0]
+
+    @functools.cache
+    def below():
+        files = containers.listing(root, containers.kind_of(root))
+        by_name = {}
+        for one in files:
+            by_name.setdefault(one.name.rpartition("/")[2], []).append(one)
+        return {one.name: one for one in files}, by_name
+
+    def find(image):
+        if not image or "\0" in image or ".." in image.split("/") or Path(image).is_absolute():
+            return None, "is not a file beside this CSV"
+        if file.member is None and (root / image).is_file():
+            return containers.File(root / image, None, image), None
+        exact, by_name = below()
+        if found := exact.get(posixpath.normpath(posixpath.join(base, image))) or exact.get(posixpath.normpath(image)):
+            return found, None
+        found = by_name.get(image.rpartition("/")[2], [])
+        if len(found) > 1:
+            return None, f"is in {len(found)} folders: give each file's path from this CSV's folder"
+        return (found[0], None) if found else (None, "is not there")
+
+    return find

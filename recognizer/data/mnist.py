@@ -1,19 +1,17 @@
 """MNIST as Keras keeps it, mnist.npz: in data/, in Keras's cache, or downloaded by Keras."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import socket
-import zipfile
 from pathlib import Path
 
-import numpy as np
-
 from recognizer.base import environment
-from recognizer.base.errors import UserError, refused
+from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
-from recognizer.data import limits, places
-from recognizer.data.arrays import Digits, checked
+from recognizer.data import array_files, containers, places
+from recognizer.data.arrays import Digits
 
 TIMEOUT = 10  # seconds without an answer; Keras itself would wait for ever
 
@@ -52,17 +50,11 @@ def _keras_copy():
 
 
 def read_npz(path):
-    """Returns the Digits of a file with x_train, y_train, x_test, y_test, or with x and y alone: without a test set."""
-    with refused(f"{path} is damaged or not an mnist.npz"):
-        if sum(member.file_size for member in zipfile.ZipFile(path).infolist()) > limits.FILE_BYTES:
-            raise UserError(f"{path} unpacks to more than {limits.FILE_BYTES >> 20} MB")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    source = str(Path(path).resolve())
-    if "x" in arrays and "x_train" not in arrays:
-        return Digits(checked(arrays, "x", "y", path, str(path)), None, source)
-    return Digits(
-        checked(arrays, "x_train", "y_train", path, f"MNIST, {path}"),
-        checked(arrays, "x_test", "y_test", path, f"MNIST's test set, {path}"),
-        source,
-    )
+    """Returns the Digits of a file with x_train, y_train, x_test, y_test."""
+    found = array_files.gathered([containers.File(Path(path))])
+    parts = {part: array_files.images_of(found[part]) for part in ("train", "test") if part in found}
+    if "train" not in parts:
+        raise UserError(f"{path} holds no x_train")
+    origins = {"train": f"MNIST, {path}", "test": f"MNIST's test set, {path}"}
+    train, test = (part in parts and dataclasses.replace(parts[part], origin=origins[part]) for part in origins)
+    return Digits(train, test or None, str(Path(path).resolve()))

@@ -47,26 +47,26 @@ def _places(path):
 
 
 def find(path, part):
-    """Returns where the table of a part ("train" or "test") is at a path: (file, member of a zip or None); or None."""
+    """Returns the containers.File of the table of a part, "train" or "test", at a path; None if there is none."""
     path, name = Path(path), f"{part}.csv"
     if not path.is_dir():
         return _member(path, name)
     # Windows unpacks train.csv.zip to a folder train.csv with train.csv in it.
     for file in (path / name, path / name / name, path / f"{name}.gz"):
         if file.is_file():
-            return file, None
+            return containers.File(file, None, file.name)
     return _member(path / f"{name}.zip", name) or _member(path / "digit-recognizer.zip", name)
 
 
 def _member(file, name):
-    """Returns (file, member) of the only file of that name in a zip; None if there is none, or no such zip."""
-    if not file.is_file():
+    """Returns the only File of that name in a zip; None if there is none, or no such zip."""
+    if not file.is_file() or containers.start_of(file) != "zip":
         return None
     members = [member for member in containers.zip_members(file) if Path(member).name == name]
     members = [member for member in members if not member.startswith("__MACOSX/")]
     if len(members) > 1:
         raise UserError(f"{file} holds {len(members)} files {name}: {', '.join(members)}")
-    return (file, members[0]) if members else None
+    return containers.File(file, members[0], members[0]) if members else None
 
 
 def is_half_download(path):

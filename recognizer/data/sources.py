@@ -5,8 +5,13 @@ SOURCE is one of
     kaggle    Kaggle's train.csv and test.csv, plain, gzipped, zipped or inside Kaggle's zip
     mnist     data/mnist.npz, Keras's copy of it, or Keras's download
     digits    the 1,797 digits of 8x8 pixels inside scikit-learn, brought to MNIST's form; a fixed fifth is the test set
-    a path    a folder or zip with Kaggle's files, a labelled CSV, an mnist.npz, or a folder of image files with a
-              train.csv of file names and labels (and a test.csv of file names)
+    a path    a file, folder, zip or tar of digits in one of these forms:
+                CSV      784 columns of pixels by position, a column of labels first or last, perhaps ids; .csv.gz
+                         or .arff, with a header or without one
+                IDX      train-images-idx3-ubyte(.gz) and so on, MNIST's own form; EMNIST's digits
+                arrays   .npz, .npy: x_train, y_train, x_test, y_test or the like; .parquet, as Hugging Face's
+                images   a folder for each class, 0 to 9, in train/ and test/; or CSVs of file names and labels
+              Names with train and test in them say which part is which.
 
 Kaggle's files are looked for in data/; then in the folders and zips in it whose name contains "digit-recognizer"
 ("digit-recognizer (1).zip", or the zip unpacked, also one folder deeper); then where Kaggle mounts the competition:
@@ -16,12 +21,13 @@ data/. If `auto` takes other digits although data/ or /kaggle/input holds data f
 Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9.
 """
 
+import contextlib
 import dataclasses
 import functools
 from pathlib import Path
 
 from recognizer.base.errors import UserError
-from recognizer.data import containers, mnist, places, small_digits, tables, unused
+from recognizer.data import array_files, forms, mnist, places, small_digits, tables, unused
 from recognizer.data.arrays import Digits
 
 
@@ -34,7 +40,10 @@ def load(source="auto"):
     if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
         raise UserError(f"no data at {source!r}: give by --data or --test a folder, zip, CSV, mnist.npz, or {names}")
-    return READERS[containers.kind_of(path)](path)
+    place = places.kaggle_place(path)
+    if place and (place != path or places.find(place, "test")):
+        return _kaggles(place)
+    return _digits(forms.read(path), path)
 
 
 def is_gone(source):
@@ -43,25 +52,25 @@ def is_gone(source):
 
 
 def load_test(source):
-    """Returns the Images of a test set: a source's own, or the file that `source` names (a CSV without labels)."""
+    """Returns the Images of a test set, with labels or without: a source's own, or the file that `source` names."""
     path = Path(source).expanduser()
-    if source not in SOURCES and (path.is_file() or path.is_dir()):
-        kind = containers.kind_of(path)
-        if kind in ("csv", "gzip"):
-            return tables.read_table(path, None, "test")
-        if kind in ("folder", "zip"):
-            place = places.kaggle_place(path) or places.kaggle_place(path, part="test")
-            if place and (found := places.find(place, "test")):
-                return tables.read_table(*found, "test")
-    test = load(source).test
+    if source in SOURCES or not (path.is_file() or path.is_dir()):
+        test = load(source).test
+    elif place := places.kaggle_place(path, part="test"):
+        test = tables.read_table(places.find(place, "test"))
+    else:
+        test = forms.read(path, wanted=("test",)).get("test")
     if test is None:
         raise UserError(f"{source} has no test set: give one with --test")
+    with contextlib.suppress(UserError):  # nothing to train on, perhaps
+        if test.ids is not None and test.y is None:
+            return _called_alike(test, load(source).train)
     return test
 
 
 def _auto():
     if place := places.kaggle_place():
-        return _read_folder(place)
+        return _kaggles(place)
     hints = [f"for Kaggle's own digits: {places.kaggle_advice()}"]
     digits = mnist.on_this_machine()
     if not digits:
@@ -75,33 +84,41 @@ def _auto():
 
 def _kaggle():
     if place := places.kaggle_place():
-        return _read_folder(place)
+        return _kaggles(place)
     found = "".join(f"; {line}" for line in unused.lines()[:1])
     raise UserError(f"there is no train.csv of Kaggle's: {places.kaggle_advice()}{found}")
 
 
-def _read_folder(path):
-    """A folder or a zip with train.csv and perhaps test.csv, or a folder with mnist.npz."""
-    place = places.kaggle_place(path)
-    if not place and (npz := Path(path) / "mnist.npz").is_file():
-        return mnist.read_npz(npz)
-    path = place or path
-    train, test = places.find(path, "train"), places.find(path, "test")
-    if not train:
-        raise UserError(f"{path} has no train.csv (nor .gz, .zip, digit-recognizer.zip or mnist.npz)")
-    test = tables.read_table(*test, "test") if test else None
-    return Digits(tables.read_table(*train, "train"), test, str(Path(path).resolve()))
+def _kaggles(place):
+    """Returns the Digits of a folder or zip with Kaggle's files."""
+    found = {part: places.find(place, part) for part in ("train", "test")}
+    return _digits({part: tables.read_table(file) for part, file in found.items() if file}, place)
 
 
-def _read_csv(path):
-    return Digits(tables.read_table(path, None, "train"), None, str(path.resolve()))
+def _digits(parts, path):
+    """Returns the Digits of {"train": Images, "test": Images}, of which the second may be missing."""
+    train, test = parts.get("train"), parts.get("test")
+    if train is None:
+        raise UserError(f"{path} has a test set only ({test.origin}): give it by --test")
+    if train.y is None:
+        partner = array_files.partner(train.origin)
+        todo = f"put {partner} beside it, or give it by --test" if partner else "give it by --test"
+        raise UserError(f"{train.origin} has no labels, so nothing can be trained on it: {todo}")
+    notes = (f"{images.origin}: {note}" for images in (train, test) if images for note in images.notes)
+    return Digits(train, _called_alike(test, train), str(Path(path).resolve()), "\n".join(dict.fromkeys(notes)))
 
 
-# What --data names, and what reads the file or folder that it points at, by containers.kind_of.
+def _called_alike(test, train):
+    """Returns a test set, whose submission calls the labels as the labelled images do if it has none itself."""
+    if test is None or test.ids is None or test.y is not None or test.columns[0] == "ImageId":
+        return test
+    return dataclasses.replace(test, columns=(test.columns[0], train.columns[1]))
+
+
+# What --data names.
 SOURCES = {
     "auto": _auto,
     "kaggle": _kaggle,
     "mnist": lambda: mnist.on_this_machine() or mnist.downloaded(),
     "digits": small_digits.read,
 }
-READERS = {"folder": _read_folder, "zip": _read_folder, "npz": mnist.read_npz, "gzip": _read_csv, "csv": _read_csv}

@@ -2,12 +2,13 @@
 
 import itertools
 import os
+import re
 from pathlib import Path
 
 from recognizer.base.errors import UserError
-from recognizer.data import containers, csv_rows, limits, places
+from recognizer.data import containers, csv_rows, forms, limits, places, tables
 
-SUFFIXES = {".csv", ".gz", ".zip", ".npz", ".7z", ".rar", ".tar", ".tgz"}
+SUFFIXES = {".csv", ".gz", ".zip", ".npz", ".npy", ".parquet", ".arff", ".7z", ".rar", ".tar", ".tgz"}
 
 
 def lines(used=""):
@@ -16,10 +17,14 @@ def lines(used=""):
     used: the path of a file that it does use.
     """
     files = itertools.islice(itertools.chain(_files_in(places.DATA), _files_in(places.KAGGLE_INPUT)), limits.FILES)
-    like = [path for path in files if path.suffix.lower() in SUFFIXES or places.is_half_download(path)]
+    like = [path for path in files if _is_like_digits(path)]
     like = [path for path in like if str(path.resolve()) != used]
     told = [f"not used: {path} {_why(path)}" for path in like[:3]]
     return told + [f"not used: {len(like) - 3} more files"] * (len(like) > 3)
+
+
+def _is_like_digits(path):
+    return path.suffix.lower() in SUFFIXES or "-ubyte" in path.name or places.is_half_download(path)
 
 
 def _files_in(folder, depth=4):
@@ -45,17 +50,20 @@ def _why(path):
         return "is half a download: let it finish, or download it again"
     if suffix == ".npz":
         return f"is not {places.DATA / 'mnist.npz'}: use --data {path}"
-    if suffix not in (".csv", ".gz", ".zip"):
-        return "is an archive of another kind than zip: unpack it"
     try:
-        if suffix == ".zip":
-            return by_path if places.find(path, "train") else "holds no train.csv"
+        kind = containers.kind_of(path)
+        if kind in ("zip", "tar"):
+            forms.found_in(containers.listing(path, kind), path)
+        if kind == "packed":
+            return "is an archive of another kind than zip or tar: unpack it"
+        if kind in forms.CONVERSIONS:
+            return f"is {forms.CONVERSIONS[kind][0]}: --data {path} says how to convert it"
+        if kind != "csv":
+            return by_path
         with containers.reading(path), containers.opened(path) as stream:
-            header, _ = csv_rows.read_header(stream.read(limits.HEADER_BYTES), path)
+            head = csv_rows.read_header(stream.read(limits.HEADER_BYTES), path)
+        _, label = tables.layout(head.columns, head.named, path)
     except UserError as error:
-        return str(error).removeprefix(f"{path} ")
-    if header == csv_rows.COLUMNS["train"]:
-        return by_path
-    if header == csv_rows.COLUMNS["test"]:
-        return "has no labels, so nothing can be trained on it"
-    return f"has other columns than label,pixel0,...,pixel783: {csv_rows.few(header)}"
+        return re.sub(r"^: |^ ", "", str(error).removeprefix(f"{path}"))
+    labelled = label is not None or len(head.columns) == 785
+    return by_path if labelled else "has no labels, so nothing can be trained on it"

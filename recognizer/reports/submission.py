@@ -1,6 +1,7 @@
 """The files that predict.py writes, submissions first, and the lines that it prints about them."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from recognizer.runs import metrics, run_folder
 SUBMISSIONS = Path("submissions")
 WORKING = Path("/kaggle/working")  # the output of a Kaggle notebook, which submits its submission.csv
 STARTS = b"ImageId,", b"file,label,probability"  # of the files that may be overwritten
+COLUMNS = re.compile(rb"[^,\n]*,[^,\n]*\r?\n")  # of other submissions, which may be if a preview lies beside them
 
 
 def check_out(path):
@@ -21,8 +23,8 @@ def check_out(path):
         raise UserError(f"{path} is a folder")
     if path.exists():
         with open(path, "rb") as file:
-            start = file.read(32)
-        if not start.startswith(STARTS):
+            start = file.read(100)
+        if not start.startswith(STARTS) and not (COLUMNS.match(start) and beside(path, "preview.png").exists()):
             raise UserError(f"{path} exists and is not a submission: choose another name, or remove it")
 
 
@@ -52,20 +54,22 @@ def write_all(out, test, files, probabilities, title, with_probabilities):
 
     out.parent.mkdir(parents=True, exist_ok=True)
     if files is None:
-        write_submission(out, probabilities.argmax(1))
+        write_submission(out, probabilities.argmax(1), test)
     else:
         write_labels_of_files(out, files, probabilities)
     if with_probabilities:
-        numbered = enumerate(probabilities, 1)
-        rows = [{"ImageId": i} | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for i, row in numbered]
+        (column, _), ids = test.named()
+        numbered = zip(ids, probabilities, strict=True)
+        rows = [{column: i} | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for i, row in numbered]
         write_rows(beside(out, "probabilities.csv"), rows)
         print(f"Probabilities: {beside(out, 'probabilities.csv')}")
     charts.save(charts.preview(test.x, probabilities, title), beside(out, "preview.png"))
 
 
-def write_submission(path, labels):
-    """Writes Kaggle's form, ImageId (from 1) and Label."""
-    write_rows(path, [{"ImageId": i, "Label": label} for i, label in enumerate(labels, 1)])
+def write_submission(path, labels, test):
+    """Writes the labels of Images in Kaggle's form, ImageId (from 1) and Label, or by the images' own ids."""
+    (first, second), ids = test.named()
+    write_rows(path, [{first: i, second: label} for i, label in zip(ids, labels, strict=True)])
 
 
 def write_labels_of_files(path, files, probabilities):
@@ -76,7 +80,7 @@ def write_labels_of_files(path, files, probabilities):
         print(f"{file}: {label} ({p:.1%})")
 
 
-def write_where_kaggle_expects_it(out, labels):
+def write_where_kaggle_expects_it(out, labels, test):
     """Writes the submission again as /kaggle/working/submission.csv, in a Kaggle notebook."""
     path = WORKING / "submission.csv"
     if not os.access(WORKING, os.W_OK) or path.resolve() == out.resolve():
@@ -84,7 +88,7 @@ def write_where_kaggle_expects_it(out, labels):
     if path.exists() and not (path.is_file() and path.read_bytes().startswith(b"ImageId,Label")):
         print(f"{path} is not a submission, so it was not overwritten", file=sys.stderr)
         return
-    write_submission(path, labels)
+    write_submission(path, labels, test)
     print(f"Submission: {path}, the same for Kaggle's Submit button")
 
 
@@ -120,6 +124,8 @@ def print_validation(folder, config):
 def print_submission(out, test, leaked):
     """Prints where a submission is, and whether it is for Kaggle. test: the Images that it labels."""
     note = "" if test.kaggle else " (not for Kaggle: these are not the rows it asks for)"
+    if test.ids is not None:
+        note = f" (the column {test.columns[0]!r} as in the test set)"
     if leaked:
         note = f" (not for Kaggle: {leaked:,} of its images were trained on with their labels)"
     print(f"Submission: {out}{note}")

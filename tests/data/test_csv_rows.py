@@ -34,7 +34,10 @@ BAD = {
         lambda d: d.replace(b"pixel3,pixel4,", b"pixel4,pixel3,"),
         ["column 5 is 'pixel4' where 'pixel3' is needed"],
     ),
-    "no header": (lines(lambda t: t[1:]), ["no header"]),
+    "no header and labels in the middle": (
+        lines(lambda t: [line.partition(b",")[2] + b",255," + line[:1] for line in t[1:]]),
+        ["786 columns without a header"],
+    ),
     "text": (cell(2, 7, b"ink"), ["row 2 (line 3), column pixel6: 'ink'"]),
     "NaN": (cell(2, 7, b"NaN"), ["row 2 (line 3), column pixel6: 'NaN'"]),
     "nothing in a cell": (cell(2, 7, b""), ["row 2 (line 3), column pixel6: nothing"]),
@@ -66,11 +69,11 @@ def test_a_bad_csv_is_told_by_file_row_and_column(fault, kaggle_folder):
     assert "\n" not in str(error.value)
 
 
-def test_train_and_test_files_given_for_each_other_are_told(kaggle_folder):
-    with pytest.raises(UserError, match=r"is a test\.csv \(has no label column\), where a train\.csv is needed"):
+def test_a_test_csv_is_nothing_to_train_on_and_a_labelled_one_is_a_test_set(kaggle_folder, digits):
+    with pytest.raises(UserError, match="has no labels, so nothing can be trained on it: give it by --test"):
         sources.load(str(kaggle_folder / "test.csv"))
-    with pytest.raises(UserError, match=r"is a train\.csv \(has a label column\), where a test\.csv is needed"):
-        sources.load_test(str(kaggle_folder / "train.csv"))
+    test = sources.load_test(str(kaggle_folder / "train.csv"))
+    assert test.y.tolist() == digits.train.y[:40].tolist()
 
 
 def test_bom_crlf_quotes_and_blank_lines_at_the_end_are_accepted(kaggle_folder, digits):

@@ -25,10 +25,11 @@ def test_mnist_npz_with_a_wrong_label_or_shape_is_refused(digits, tmp_path):
     bad_label = digits.train.y.copy()
     bad_label[3] = 10
     for change, told in (
-        ({"y_train": bad_label}, "y_train, row 4: label 10"),
-        ({"x_test": digits.test.x[:, :20]}, "x_test is uint8 (360, 20, 28)"),
-        ({"x_train": digits.train.x.astype(float)}, "x_train is float64"),
-        ({"x_train": np.array([{}], object)}, "damaged or not an mnist.npz"),
+        ({"y_train": bad_label}, "the labels, row 4: label 10"),
+        ({"x_test": digits.test.x[:, :20]}, "'x_test' is uint8 (360, 20, 28)"),
+        ({"x_train": digits.train.x - 0.5}, "values from -0.5 to 254.5"),
+        ({"x_train": digits.train.x / 2}, "has fractions above 1"),
+        ({"x_train": np.array([{}], object)}, "cannot be read"),
     ):
         np.savez(tmp_path / "mnist.npz", **good | change)
         with pytest.raises(UserError) as error:

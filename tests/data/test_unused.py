@@ -63,16 +63,24 @@ UNUSED = {
         f"archive.zip is not where Kaggle's files are looked for: use --data {Path('data/archive.zip')}",
     ),
     "a damaged zip": (put("data/archive.zip", b"PK"), "archive.zip cannot be read, damaged or cut short"),
-    "a zip of other things": (put("data/archive.zip", other_zip), "archive.zip holds no train.csv"),
-    "Kaggle's zip without": (put("data/digit-recognizer.zip", other_zip), "digit-recognizer.zip holds no train.csv"),
+    "a zip of other things": (put("data/archive.zip", other_zip), "archive.zip holds 1 other files, 'readme.txt'"),
+    "Kaggle's zip without": (put("data/digit-recognizer.zip", other_zip), "digit-recognizer.zip holds 1 other files"),
     "a RAR": (put("data/digit-recognizer.rar", b"Rar!"), "unpack it"),
+    "IDX": (put("data/MNIST/raw/train-images-idx3-ubyte", bytes([0, 0, 8, 3])), "ubyte is not where Kaggle's files"),
+    "a pickle": (
+        put("data/mnist.pkl.gz", gzip.compress(b"\x80\x04N.")),
+        "mnist.pkl.gz is a pickle, which can run code",
+    ),
     "an npz": (put("data/digits.npz", b"PK"), f"digits.npz is not {Path('data/mnist.npz')}: use --data"),
     "a log-in page": (put("data/digits.csv", b"<html>"), "digits.csv is a web page"),
     "an empty file": (put("data/digits.csv", b""), "digits.csv is empty"),
-    "another table": (put("data/titanic.csv", b"a,b\n1,2\n"), "other columns than label,pixel0,...,pixel783: 'a', 'b'"),
+    "another table": (
+        put("data/titanic.csv", b"a,b\n1,2\n"),
+        "line 1: 2 columns (2 others), where 784 of pixels are needed",
+    ),
     "another competition": (
         put("input/competitions/titanic/train.csv", b"PassengerId,Survived\n1,0\n"),
-        "train.csv has other columns than label,pixel0,...,pixel783: 'PassengerId', 'Survived'",
+        "train.csv line 1: 2 columns (2 others), where 784 of pixels are needed",
     ),
     "mounted by another name": (
         put("input/my-digits/train.csv", kaggles("train.csv")),

@@ -11,13 +11,18 @@ import pytest
 from conftest import assert_one_line_error, copied, read_submission, script, write_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import predict
 from recognizer.base.errors import UserError
-from recognizer.data import tables
+from recognizer.data import arrays
 from recognizer.reports import submission
 from recognizer.runs import run_folder
 from recognizer.training import predicting
+
+
+def unnamed(n):
+    return arrays.Images(np.zeros((n, 28, 28), np.uint8), None, "")
 
 
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
@@ -27,7 +32,7 @@ def test_a_submission_has_every_row_once_in_order_under_any_name(labels, name):
         path = Path(folder, f"{name}.csv")
         for some in (labels[:1], labels):  # the second time over the first
             submission.check_out(path)
-            submission.write_submission(path, np.array(some))
+            submission.write_submission(path, np.array(some), unnamed(len(some)))
             np.testing.assert_array_equal(read_submission(path), some)
         assert [p.name for p in Path(folder).iterdir()] == [path.name]
 
@@ -35,7 +40,7 @@ def test_a_submission_has_every_row_once_in_order_under_any_name(labels, name):
 @pytest.mark.parametrize("step", range(1, 4))
 def test_a_submission_that_cannot_be_written_leaves_the_one_before_whole(step, tmp_path, monkeypatch):
     path = tmp_path / "s.csv"
-    submission.write_submission(path, np.array([1, 2, 3]))
+    submission.write_submission(path, np.array([1, 2, 3]), unnamed(3))
     before = path.read_bytes()
 
     def full(*_, **__):
@@ -45,7 +50,7 @@ def test_a_submission_that_cannot_be_written_leaves_the_one_before_whole(step, t
     with pytest.raises(
         UserError, match=r"s\.csv cannot be written \(No space left on device\): what was there is as it was"
     ):
-        submission.write_submission(path, np.array([4, 5, 6, 7]))
+        submission.write_submission(path, np.array([4, 5, 6, 7]), unnamed(4))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["s.csv"]
 
@@ -54,7 +59,7 @@ def test_on_kaggle_the_submission_is_also_where_kaggle_expects_it(trained, digit
     monkeypatch.chdir(tmp_path)
     copied(trained, tmp_path, "bag")
     write_csv(tmp_path / "kaggle.csv", digits.test.x[:30])
-    monkeypatch.setattr(tables, "KAGGLE_TEST_ROWS", 30)
+    monkeypatch.setattr(arrays, "KAGGLE_TEST_ROWS", 30)
     working = tmp_path / "working"
     monkeypatch.setattr(submission, "WORKING", working)
     monkeypatch.setattr(
@@ -114,3 +119,46 @@ def test_a_result_that_is_no_runs_is_told_in_one_line(result, trained, tmp_path)
     (folder / "result.json").write_text(json.dumps({"ensemble_validation": result}))
     with pytest.raises(UserError, match=r"result\.json is not a run's"):
         submission.print_validation(folder, run_folder.read_config(folder))
+
+
+# What a folder's test.csv begins with (a column of ids or of file names), and the submission.
+NAMED = [
+    ("id", "label", "id,label"),
+    ("ImageId", "Label", "ImageId,Label"),
+    ("", "label", ",label"),
+    ("Unnamed: 0", "label", "Unnamed: 0,label"),
+    ("filename", "digit", "filename,digit"),
+]
+
+
+@pytest.mark.parametrize(("ids", "label", "header"), NAMED)
+@pytest.mark.parametrize("labelled", [False, True])
+def test_ids_and_file_names_go_into_the_submission_as_they_are(
+    ids, label, header, labelled, trained, digits, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    test, names = digits.test, [f"{40 + i}.png" for i in range(12)]
+    if ids != "filename":
+        names = [f"{907 - 3 * i}" for i in range(12)]
+        write_csv(tmp_path / "set.csv", test.x[:12], test.y[:12] if labelled else None)
+        lines = (tmp_path / "set.csv").read_text().replace("label,", f"{label},").splitlines()
+        (tmp_path / "set.csv").write_text("".join(f"{a},{b}\n" for a, b in zip([ids, *names], lines, strict=True)))
+    else:
+        for name, x in zip(names, test.x, strict=False):
+            Image.fromarray(x).save(tmp_path / name)
+        rows = zip(["filename", *names], [label, *map(str, test.y[:12])], strict=True)
+        (tmp_path / "set.csv").write_text("".join(f"{a},{b}\n" if labelled else f"{a}\n" for a, b in rows))
+    monkeypatch.setattr(predicting, "mean_probabilities", lambda *_: np.eye(10)[test.y[:12]])
+    for _ in range(2):  # the second time over the first, and from the cache
+        predict.main(["bag", "--test", "set.csv"])
+        rows = (tmp_path / "submissions" / "bag-set.csv").read_text().splitlines()
+        assert rows[0] == (header if labelled or ids != "filename" else "filename,label")
+        assert rows[1:] == [f"{name},{y}" for name, y in zip(names, test.y[:12], strict=True)]
+        assert ("Test accuracy: 100.00%" in capsys.readouterr().out) == labelled
+
+
+def test_a_csv_like_a_submission_is_overwritten_only_where_predictions_were_written(tmp_path):
+    (tmp_path / "train.csv").write_text("filename,label\na.png,3\n")
+    with pytest.raises(UserError, match="is not a submission"):
+        submission.check_out(tmp_path / "train.csv")

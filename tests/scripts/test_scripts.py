@@ -125,11 +125,11 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
 
 
 def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsys):
-    from recognizer.data import competition, tables
+    from recognizer.data import arrays, competition
     from recognizer.training import predicting
 
     monkeypatch.chdir(trained)
-    monkeypatch.setattr(tables, "KAGGLE_TEST_ROWS", 30)
+    monkeypatch.setattr(arrays, "KAGGLE_TEST_ROWS", 30)
     monkeypatch.setattr(predicting, "mean_probabilities", lambda folders, configs, test: np.eye(10)[[1] * len(test.x)])
     handed_in = []
     monkeypatch.setattr(competition, "submit", lambda path, message: handed_in.append((path.name, message)) or "thanks")

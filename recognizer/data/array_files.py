@@ -1,0 +1,108 @@
+"""Reads files of arrays: IDX, MNIST's own form, and NumPy's .npy and .npz. Decides which array holds what."""
+
+import functools
+import io
+import math
+import re
+import zipfile
+
+import numpy as np
+
+from recognizer.base.errors import UserError
+from recognizer.data import arrays, containers, limits
+
+IMAGES = {"x", "image", "images", "img", "imgs", "data", "pixels", "digits", "features"}
+LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
+PARTS = {"train": "train(ing)?(set)?", "test": "t10k|test(ing)?(set)?", "validation": "val(id(ation)?)?"}
+
+
+@functools.lru_cache(maxsize=1000)
+def words(name):
+    """Returns the words of a name in lower case: "X_train", "trainX" and "x-train" have the same."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower()
+    return re.sub(r"\b([xy])(?=(train|test|val)\b)", r"\1 ", name).split()
+
+
+def part_of(path):
+    """Returns the part of a set that a path's name, or else a folder's, says: "train", "test", "validation" or ""."""
+    for level in reversed(path.split("/")):
+        for part, pattern in PARTS.items():
+            if any(re.fullmatch(pattern, word) for word in words(level)):
+                return part
+    return ""
+
+
+def set_of(path):
+    """Returns what the names of a set's files have in common, without the part and what says images or labels."""
+    others = rf"idx\d|ubyte|gz|npy|npz|{'|'.join(PARTS.values())}"
+    found = [word for word in words(path.rpartition("/")[2]) if not re.fullmatch(others, word)]
+    return [word for word in found if word not in IMAGES | LABELS]
+
+
+def partner(path):
+    """Returns the name that the file of the labels should have that belong to one of images; "" if it is not clear."""
+    name = re.split(r"[/\\]", path)[-1]
+    found = re.sub(r"(?i)image|img", "label", name).replace("idx3", "idx1").replace("IDX3", "IDX1")
+    found = found if found != name else re.sub(r"^x(?=[\W_t])|(?<=[\W_])x(?=\.npy)", "y", name)
+    return found if found != name else ""
+
+
+def gathered(files):
+    """Returns the arrays in Files by what their names say: {part: {where an array is: array}}; part: as `part_of`."""
+    parts = {}
+    for file in files:
+        for key, array in _arrays(file).items():
+            parts.setdefault(part_of(f"{file.name}/{key}"), {})[f"{file}, {key!r}" if key else f"{file}"] = array
+    return parts
+
+
+def images_of(found):
+    """Returns the Images of the arrays of one part, {where they are: array}."""
+    x = _only({name: array for name, array in found.items() if arrays.is_pixels(array)}, IMAGES)
+    y = _only({name: array for name, array in found.items() if arrays.is_labels(array)}, LABELS)
+    if x is None:
+        told = "; ".join(f"{name[-60:]} is {array.dtype} {array.shape}" for name, array in list(found.items())[:2])
+        raise UserError(f"{told}, where images, (n, 28, 28) or (n, 784), are needed")
+    images, notes = found[x], []
+    if re.search(r"emnist[^/\\]*(idx3|ubyte)[^/\\]*$", x, re.IGNORECASE):
+        images, notes = images.reshape(-1, 28, 28).swapaxes(1, 2), [arrays.TURNED]
+    return arrays.images(x, images, found.get(y), notes=notes)
+
+
+def _only(found, usual):
+    """Returns the name of the only array of those of one shape, or of the only one with a usual name; None of none."""
+    if len(found) > 1:
+        found = {name: None for name in found if usual & set(words(re.split(r"[/\\]", name)[-1]))} or found
+    if len(found) > 1:
+        told = "; ".join(name[-60:] for name in list(found)[:2])
+        raise UserError(f"several sets ({told}): name one file, or call the arrays x_train, y_train, x_test, y_test")
+    return next(iter(found), None)
+
+
+def _arrays(file):
+    """Returns the arrays in a File, {name: array}; of an IDX or .npy file, {"": array}."""
+    with containers.reading(file):
+        if file.member is None and containers.kind_of(file.path) == "npz":
+            return _npz(file.path, file)
+        data = containers.decompressed(file)
+        if data.startswith(b"\x93NUMPY"):
+            return {"": np.load(io.BytesIO(data), allow_pickle=False)}
+        return _npz(io.BytesIO(data), file) if data.startswith(b"PK") else {"": _idx(data, file)}
+
+
+def _npz(source, file):
+    if sum(member.file_size for member in zipfile.ZipFile(source).infolist()) > limits.FILE_BYTES:
+        raise UserError(f"{file} unpacks to more than {limits.FILE_BYTES >> 20} MB")
+    with np.load(source, allow_pickle=False) as arrays_of:
+        return {key: arrays_of[key] for key in arrays_of.files}
+
+
+def _idx(data, file):
+    """Returns the array of a file in http://yann.lecun.com/exdb/mnist/'s format: a type, the sizes, the bytes."""
+    if data[:3] != b"\0\0\x08":
+        raise UserError(f"{file} is not in IDX format with bytes: it begins with {data[:4].hex(' ')}, not 00 00 08")
+    shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4))
+    start = 4 + 4 * len(shape)
+    if len(data) - start != math.prod(shape):
+        raise UserError(f"{file} says that it holds {shape}, but has {len(data) - start:,} bytes: is it cut short?")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -1,0 +1,151 @@
+"""Reads digits in any form: finds what a folder, an archive or a file holds, and which of it is train and test."""
+
+import re
+from pathlib import Path
+
+from recognizer.base.errors import UserError
+from recognizer.data import array_files, containers, csv_rows, image_files, tables
+
+# What the names of a form's files end in. The first form that is in a folder or an archive is read.
+FORMS = {
+    "idx": r"[-.](idx[13]?|ubyte)(\.gz)?",
+    "npz": r"\.npz",
+    "npy": r"\.npy",
+    "parquet": r"\.parquet",
+    "csv": r"\.(csv|tsv|arff)(\.gz)?",
+    "images": "|".join(map(re.escape, sorted(image_files.SUFFIXES))),
+}
+OUT = "np.savez('mnist.npz', "
+# Files that are not read: what they are, and the Python that converts the usual ones.
+CONVERSIONS = {
+    "mat": (
+        "a MATLAB file",
+        f"import numpy as np, scipy.io as s; m = s.loadmat('FILE'); {OUT}x=m['data'].T, y=m['label'].T)",
+    ),
+    "h5": ("an HDF5 file", f"import h5py, numpy as np; f = h5py.File('FILE'); {OUT}**{{k: f[k][()] for k in f}})"),
+    "torch": ("a PyTorch file", f"import torch, numpy as np; x, y = torch.load('FILE'); {OUT}x=x, y=y)"),
+    "pickle": (
+        "a pickle, which can run code: if you trust its source",
+        "import gzip, pickle, numpy as np; a, b, c = pickle.load(gzip.open('FILE'), encoding='latin1'); "
+        f"{OUT}x_train=a[0], y_train=a[1], x_test=c[0], y_test=c[1])",
+    ),
+}
+
+
+def read(path, wanted=("train", "test")):
+    """Returns {"train": Images, "test": Images} of the data at a path, with those `wanted` that there are.
+
+    What no name calls train or test, and a file that is given itself, is the first of `wanted`. Raises UserError if
+    there is nothing that can be read, or it is not sound.
+    """
+    form, given = containers.kind_of(path), ""
+    files = containers.listing(path, form)
+    if form in ("folder", "zip", "tar"):
+        form, files = found_in(files, path)
+        if form == "archive":
+            return read(files[0].path, wanted)
+    else:
+        refuse_others(path, form)
+        given = array_files.part_of(files[0].name)
+        files = _with_partners(files[0], form, given, wanted)
+    arrays = form in ("idx", "npy", "npz")
+    parts = array_files.gathered(_without_copies(files, form, path)) if arrays else _parts(files, form)
+    if wanted[0] in parts and wanted[0] != given:
+        parts.pop("", None)
+    found = {}
+    for part, what in parts.items():
+        role = wanted[0] if part in (given, "") else part
+        if role in wanted:
+            found[role] = array_files.images_of(what) if arrays else _read(form, what, role, path)
+    return found
+
+
+def found_in(files, path):
+    """Returns (the first of FORMS that is among Files, or "archive"; its Files)."""
+    for form, ends in FORMS.items():
+        found = [file for file in files if re.search(rf"({ends})$", file.name, re.IGNORECASE)]
+        others = [file for file in found if not re.search("sample|submission", file.name, re.IGNORECASE)]
+        if form == "csv":
+            found = others
+        if found:
+            return form, others or found
+    archives = [file for file in files if re.search(r"\.(zip|tar|tgz|tar\.gz)$", file.name, re.IGNORECASE)]
+    if len(archives) == 1 and archives[0].member is None:
+        return "archive", archives
+    for file in files[:100]:
+        if file.member is None:
+            refuse_others(file.path, containers.kind_of(file.path))
+    there = f"{len(files):,} other files, {csv_rows.few([file.name for file in files])}" if files else "no files"
+    raise UserError(
+        f"{path} holds {there}: needed are CSV, IDX, .npz, .npy, .parquet, or image files in folders 0 to 9"
+    )
+
+
+def _parts(files, form):
+    """Returns {part: its Files}. Of several tables for one part, that is taken which is called by it, or of digits."""
+    parts = {}
+    for file in files:
+        name = file.name.rpartition("/")[0] if form == "images" else file.name
+        parts.setdefault(array_files.part_of(name), []).append(file)
+    for part, some in parts.items() if form == "csv" else ():
+        for pattern in (rf"(^|/){part}\.csv(\.gz)?$", r"(mnist|digit)[^/]*$"):
+            if len(some) > 1:
+                some = [file for file in some if re.search(pattern, file.name, re.IGNORECASE)] or some
+        if len(some) > 1:
+            names = csv_rows.few([file.name for file in some])
+            raise UserError(
+                f"{some[0].path.parent} holds {len(some)} tables{f' to {part}' * bool(part)} ({names}): name one"
+            )
+        parts[part] = some
+    return parts
+
+
+def _read(form, files, role, path):
+    """Returns the Images of the Files of one part that are in one of the forms "csv", "parquet", "images"."""
+    if form == "csv":
+        return tables.read_table(files[0])
+    if form == "parquet":
+        return tables.read_parquet(files, f"{path}, {role}")
+    return image_files.read_classes(files, containers.File(Path(path), role))
+
+
+def _with_partners(file, kind, part, wanted):
+    """Returns the Files of the set of an IDX, .npy or .npz file, from its folder: of its part, and "test" to train."""
+    own = set(array_files.words(file.name))
+    if kind not in ("idx", "npy") and not (kind == "npz" and own & (array_files.IMAGES | array_files.LABELS)):
+        return [file]
+    parts = {part, *(("test",) if part == "train" == wanted[0] else ())}
+    beside = (containers.File(path, None, path.name) for path in sorted(file.path.absolute().parent.iterdir()))
+    beside = [one for one in beside if array_files.set_of(one.name) == array_files.set_of(file.name)]
+    beside = [one for one in beside if re.search(rf"({FORMS[kind]})$", one.name, re.IGNORECASE)]
+    return [one for one in beside if array_files.part_of(one.name) in parts] or [file]
+
+
+def _without_copies(files, form, path):
+    """Returns Files of arrays without copies, which torchvision keeps unpacked and packed, and others in a subfolder.
+
+    Raises UserError if they are several sets, before any of them is read.
+    """
+    first = {}
+    for file in sorted(files, key=lambda file: (file.name.count("/"), len(file.name))):
+        *folders, name = (
+            tuple(word for word in array_files.words(level) if word != "gz") for level in file.name.split("/")
+        )
+        first.setdefault((*(folder for folder in folders if folder != name), name), file)
+    sets = sorted({" ".join(array_files.set_of(file.name)) for file in first.values()})
+    if form == "idx" and len(sets) > 1:
+        raise UserError(f"{path} holds several sets, {csv_rows.few(sets)}: name one file of one of them, unpacked")
+    return list(first.values())
+
+
+def refuse_others(path, kind):
+    """Raises UserError for a file of a kind that is not read: it says why, and the command that converts it."""
+    name = Path(path).name
+    if kind == "packed":
+        raise UserError(f"{path} is an archive of another kind than zip or tar: unpack it")
+    if kind in CONVERSIONS:
+        told, command = CONVERSIONS[kind]
+        if not containers.is_gzipped(path):
+            command = command.replace("gzip.open('FILE')", "open('FILE', 'rb')").replace("gzip, ", "")
+        command = command.replace("FILE", name)
+        raise UserError(f'{name} is {told}: python -c "{command}"')
