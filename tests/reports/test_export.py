@@ -54,7 +54,9 @@ def two_nets(made_once):
     return made_once("export", fit)
 
 
-@pytest.mark.parametrize("form", WITHOUT_KERAS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[pytest.mark.slow] * (form != "onnx")) for form in WITHOUT_KERAS]
+)
 def test_an_ensemble_is_exported_as_one_file_that_agrees_with_keras(form, two_nets, digits, monkeypatch, capsys):
     monkeypatch.chdir(two_nets)
     name = {"onnx": "two.1.onnx", "litert": "two.1.tflite", "saved_model": "two.1"}[form]

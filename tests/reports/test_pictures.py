@@ -351,6 +351,7 @@ def test_a_report_of_a_run_whose_data_is_gone_keeps_the_pictures_of_digits(train
     assert (folder / "report.html").read_text().count('src="data:image/png;base64,') == len(PICTURES)
 
 
+@pytest.mark.slow
 def test_tensorboard_finds_curves_learning_rate_graph_and_pictures(tmp_path, monkeypatch):
     import tensorflow as tf
 

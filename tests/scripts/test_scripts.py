@@ -30,7 +30,8 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     names = {path.name for path in run.iterdir()}
     nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "steps.csv", "json", "keras")}
     pictures = {path.name for path in run.glob("*.png")} | {"report.html"}
-    assert names == nets | pictures | {"config.json", "seen.npy", "log.csv", "result.json", "predictions.npz", ".lock"}
+    records = {"config.json", "architectures.json", "seen.npy", "log.csv", "result.json", "predictions.npz", ".lock"}
+    assert names == nets | pictures | records
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["nets"], config["epochs"], config["seed"]) == ("deotte", 2, 2, 0)
     assert config["data"]["fingerprint"] == digits.train.fingerprint()
@@ -246,7 +247,9 @@ def test_a_function_added_to_models_py_trains_by_name_and_is_listed(scripts, tmp
     assert_one_line_error(run("--model", "my-onw", "--data", "digits"), "did you mean 'my-own'", "deotte")
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "ensemble")) for n in recipes.RECIPES]
+)
 def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
     import train
 

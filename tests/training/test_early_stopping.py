@@ -59,7 +59,8 @@ def log_of(folder):
 AVERAGED = ["--set", "optimizer_config.use_ema=true", "--set", "update_bn=2"]
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(AVERAGED, marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], AVERAGED], ids=str)
 def test_a_run_that_died_before_its_end_was_written_is_trained_no_further(
     more, tmp_path, monkeypatch, no_pictures, capsys
 ):
