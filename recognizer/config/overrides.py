@@ -84,8 +84,11 @@ def resolve(name, overrides=()):
     keys = dict(overrides).keys()
     _give_way(name, config, keys)
     schema.override_all(config, overrides, schema.DEFAULTS.keys() - schema.DESCRIPTIONS)
-    if config["early_stopping"] is not None and config["weights"] == "last" and "weights" not in keys:
-        config["weights"] = "best"
+    if config["weights"] == "last" and "weights" not in keys:
+        if config["early_stopping"] is not None:
+            config["weights"] = "best"
+        elif config["optimizer_config"].get("use_ema") is True:  # Keras ends a training with these weights
+            config["weights"] = "averaged"
     checks.check(config)
     for settings in (config, *config["members"]):
         if "model" in settings:

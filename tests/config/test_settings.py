@@ -247,6 +247,14 @@ def test_an_optimizer_or_loss_that_some_nets_have_of_their_own_is_not_half_overr
     assert [kind["optimizer_config"]["clipnorm"] for kind in members.kinds(clipped)] == [1, 1]
 
 
+def test_the_weights_that_are_kept_are_those_that_are_recorded():
+    ema = ("optimizer_config.use_ema", True)
+    assert resolve("single", [ema])["weights"] == "averaged"
+    assert resolve("single", [ema, ("weights", "best")])["weights"] == "best"
+    assert resolve("single", [ema, ("early_stopping", 2)])["weights"] == "best"
+    assert resolve("single")["weights"] == "last"
+
+
 def test_as_many_steps_as_are_set_are_made():
     steps = ["single", "--set", "steps_per_epoch=5"]
     assert given(*steps)[0]["min_steps_per_epoch"] == 1
