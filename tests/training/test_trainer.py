@@ -217,16 +217,7 @@ NETS = {
 }
 
 
-SOME = (
-    "README's example",
-    "normalisations",
-    "spectral",
-    "GRU",
-    "attention",
-    "averaged",
-    "regularised",
-    "random images",
-)
+SOME = ("README's example", "normalisations", "regularised")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in SOME)) for n in NETS])
@@ -325,7 +316,8 @@ for ending in ("classes", "activation", "nested", "nested softmax", "softmax", "
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_confidently_wrong_net_has_its_gradient_however_many_replicas(backend):
     pytest.importorskip(backend)
     process = subprocess.run(
@@ -585,6 +577,7 @@ def test_a_step_that_overflows_under_jax_is_as_if_it_had_not_been():
     assert process.stdout.count("as if it had not been") == 3
 
 
+@pytest.mark.slow
 def test_a_float16_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):
     import train
 
@@ -617,6 +610,7 @@ def test_float16_learns_as_float32_does(name, digits):
     assert means[1] == pytest.approx(means[0], abs=0.02), accuracies
 
 
+@pytest.mark.slow
 def test_a_run_with_a_layer_in_bfloat16_goes_on_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):
     import train
 
