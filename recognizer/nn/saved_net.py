@@ -124,9 +124,8 @@ def _check_class(part):
     if (instead := DENIED.get(str(name).split(".")[-1])) and not known:
         raise ValueError(f"{str(name)[:60]} cannot be saved safely: {instead}")
     if module == "models" and not known:
-        raise ValueError(
-            f"{str(name)[:60]} is not registered in models.py: write {REGISTER} above it, and keep its name"
-        )
+        told = f"{str(name)[:60]} is not registered"
+        raise ValueError(f"{told}: write {REGISTER} above it in models.py, and keep its name")
     if not (own or known):
         told = f"it contains {str(module)[:60]}.{str(name)[:60]}"
         raise ValueError(f"{told}, neither a safe layer of Keras's own nor in models.py under {REGISTER}")

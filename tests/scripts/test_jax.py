@@ -39,6 +39,7 @@ def no_tensorflow(tmp_path):
     return {"PYTHONPATH": str(folder)}
 
 
+@pytest.mark.slow
 def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow, digits):
     tiny = ["--data", "digits", "--epochs", 2, "--set", "steps_per_epoch=40", "--set", "optimizer=rmsprop"]
     process = script("train.py", "grenholm", *tiny, "--run", "jax", cwd=tmp_path, **no_tensorflow)
@@ -74,6 +75,7 @@ def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensor
         np.testing.assert_array_equal(whole[key], resumed[key])
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_pictures_of_a_run_under_jax(tmp_path):
     tiny = ["--model", "linear", "--data", "digits", "--epochs", 1, "--validation-split", 0.1]
     process = script("train.py", *tiny, "--run", "r", "--tensorboard", cwd=tmp_path, KERAS_BACKEND="jax")
@@ -124,6 +126,7 @@ for name, more in (("plain", {}), ("elastic", elastic), ("wrap", dict(fill_mode=
 """
 
 
+@pytest.mark.slow
 def test_the_batches_are_those_of_tensorflow(tmp_path, no_tensorflow):
     folders = {}
     for name, environment in (("tensorflow", {}), ("jax", no_tensorflow)):

@@ -416,6 +416,7 @@ def test_a_net_that_can_be_used_passes(name, told):
     assert "trainable" in out
 
 
+@pytest.mark.slow
 def test_nets_of_ones_own_are_trained_and_predict(tmp_path):
     """Of several kinds, as the members of one run."""
     kinds = ["adapted", "spectral normalization", "whole weights", "224 pixels"]

@@ -328,6 +328,7 @@ def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pi
         assert "validation_accuracy" not in result
 
 
+@pytest.mark.slow
 def test_how_many_steps_are_executed_at_once_changes_nothing_but_time(tmp_path, monkeypatch, no_pictures):
     import train
     from recognizer.training import model
