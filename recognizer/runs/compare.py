@@ -179,7 +179,8 @@ def _architectures_that_differ(first, second):
     from recognizer.nn import edits
 
     pairs = zip(run_folder.read_architectures(first), run_folder.read_architectures(second), strict=False)
-    return [f"an architecture ({found})" for then, now in pairs if (found := edits.difference(then, now))]
+    with refused(f"{first} has a damaged record of its architectures"):
+        return [f"an architecture ({found})" for then, now in pairs if (found := edits.difference(then, now))]
 
 
 def _compared_net(net, folders, predictions):
