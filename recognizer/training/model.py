@@ -145,6 +145,11 @@ class TrainingModel(keras.Model):
         rate = self.optimizer.learning_rate  # set at each step
         return [*self.weights, *(variable for variable in self.optimizer.variables if variable is not rate)]
 
+    def fit(self, *data, **options):
+        for weight in self.trainable_weights:  # Keras ends `fit` with a weight and its average in one array, which
+            weight.assign(ops.copy(weight))  # the next `fit` cannot give to JAX's step twice
+        return super().fit(*data, **options)
+
     # Training steps
 
     def _tensorflow_step(self, data):

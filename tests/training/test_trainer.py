@@ -277,6 +277,31 @@ def test_every_recipes_step_can_be_compiled_for_cuda_under_jax():
     assert process.stdout.split("\n")[:-1] == [f"{name} True" for name in names]
 
 
+WARM_UP = """
+import sys; sys.path.insert(0, sys.argv[1])
+from recognizer.base import environment; environment.import_keras()
+import numpy as np
+from recognizer.nn import building, optimizers
+from recognizer.training import batches
+from recognizer.training.model import TrainingModel
+trainer = TrainingModel(building.build("linear", 1, "float32"), 8)
+trainer.compile(optimizers.make("adam", use_ema=True))
+batch = np.zeros((8, 28, 28, 1), np.float32), np.eye(10, dtype=np.float32)[:8]
+trainer.warm_up(batches.Batches(8, lambda step: batch))
+trainer.fit(batches.Batches(8, lambda step: batch), verbose=0)
+print("warm", trainer.steps_per_execution)
+"""
+
+
+def test_averaged_weights_are_measured_at_several_steps_a_call_under_jax():
+    pytest.importorskip("jax")
+    command = [sys.executable, "-c", WARM_UP, str(ROOT)]
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert process.stdout.startswith("warm")
+
+
 # The loss
 
 WRONG = """
