@@ -2,32 +2,79 @@
 
 import functools
 import io
+import os
 import re
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
-from recognizer.data import csv_rows, handwriting
+from recognizer.data import containers, csv_rows, handwriting, limits, segments
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES |= {".avif", ".heic", ".heif"}  # where Pillow or pillow-heif can read them
+HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # files that systems leave in folders
 LABELS = ("label", "class", "digit")  # names of the column of labels
 
 
-def read_images(paths):
-    """Returns (file names, uint8 (n, 28, 28)) of image files and folders of them, in order."""
-    files = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-            if not found:
-                raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise UserError(f"there is no image at {path}")
-    return files, np.stack([handwriting.read_image(file) for file in files])
+def read_pictures(paths):
+    """Returns (Pictures of image files, lines about those that cannot be read, the names of files that are no images).
+
+    paths: of image files, and of folders and zips, which are searched to their ends. Raises UserError if there is no
+    picture among them.
+    """
+    from rich.progress import track
+
+    files, skipped = [], []
+    for path in paths:
+        some, others = _at(Path(path))
+        files += some
+        skipped += others
+    pictures, faults = [], []
+    few = len(files) < 50 or not sys.stdout.isatty()
+    for name, opened in files if few else track(files, f"Reading {len(files):,} pictures", transient=True):
+        try:
+            with refused(f"{name} cannot be read"), opened() as stream:
+                pictures.append(segments.read_picture(stream, name))
+        except UserError as error:
+            faults.append(str(error))
+    if not pictures:
+        raise UserError(f"none of {len(faults):,} image files can be read: {faults[0]}" if faults[1:] else faults[0])
+    return pictures, faults, skipped
+
+
+def _at(path):
+    """Returns (image files at a path, the names of other files there). An image file is (its name, what opens it)."""
+    if path.is_dir():
+        below = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+        found = {file.relative_to(path).as_posix(): (str(file), functools.partial(open, file, "rb")) for file in below}
+    elif path.is_file() and path.suffix.lower() not in SUFFIXES and zipfile.is_zipfile(path):
+        members = [member for member in containers.zip_members(path) if not member.endswith("/")]
+        found = {member: (f"{path}/{member}", functools.partial(_unpacked, path, member)) for member in members}
+    elif path.is_file():
+        return [(str(path), functools.partial(open, path, "rb"))], []
+    else:
+        raise UserError(f"there is no image at {path}")
+    images, others = [], []
+    for name, file in sorted(found.items()):
+        if Path(name).suffix.lower() in SUFFIXES and not HIDDEN.search(name):
+            images.append(file)
+        elif not HIDDEN.search(name):
+            others.append(file[0])
+    if not images:
+        raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
+    return images, others
+
+
+def _unpacked(path, member):
+    """Returns a stream of the bytes of a zip's member, which must not be more than the limits allow."""
+    with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+        data = file.read(limits.FILE_BYTES + 1)
+    if len(data) > limits.FILE_BYTES:
+        raise UserError(f"{path}/{member} is larger than {limits.FILE_BYTES >> 20} MB")
+    return io.BytesIO(data)
 
 
 def read_table(data, header, file, member, name, part):
