@@ -1,8 +1,8 @@
 """Finds the digits in a picture apart: several of them, in lines, though strokes are broken or digits touch.
 
-A shape is what is connected, or has tiny gaps only. It consists of pieces: its connected parts, cut where a thin bridge
-of ink may join two digits. Each run of neighbouring pieces may be a digit, and is a candidate: the nets predict all
-candidates, and their probabilities say which of them the shape is made of.
+A shape is what is connected, or has small gaps only. It consists of pieces: its connected parts, cut where a thin
+bridge of ink may join two digits. Each run of neighbouring pieces may be a digit, and is a candidate: the nets predict
+all candidates, and their probabilities say which of them the shape is made of.
 """
 
 import dataclasses
@@ -15,10 +15,12 @@ from recognizer.data import handwriting
 MOST = 300  # shapes of a picture: small print has more
 DETAIL = 50  # pixels: a picture whose digits are lower is read again at a larger scale
 LARGE = 2000  # pixels: that scale's longer side at most
-GAP = 0.06  # of a digit's height: a smaller gap may be within a digit
+GAP = 0.2  # of a digit's height: a smaller gap may be within a digit
 WIDE = 1.1  # times its height: what is wider may be several digits,
-WIDEST = 1.5  # and this must be
-SURE = 0.5  # probability: what may be several digits is not read with less
+WIDEST = 1.5  # and this surely is
+SEAM = 0.95  # the prior of an end of a digit being where it was cut off another
+ALONE = 1.5  # times: a picture of what may be one digit is likelier than one of two that lie as close
+SURE = 0.5  # probability: less does not do for what may be several digits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,14 +31,27 @@ class Candidate:
     box: tuple  # left, top, right, bottom: pixels of the picture
     first: int
     end: int
+    prior: float = 1.0  # less for what looks unlike one digit, from 0 to 1
+
+    @property
+    def ratio(self):
+        left, top, right, bottom = self.box
+        return (right - left) / max(1, bottom - top)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shape:
-    """A digit, or several that touch or nearly touch."""
+    """A digit, or several with small gaps or none between them."""
 
-    candidates: list
-    pieces: int = 1
+    candidates: list  # each piece by itself is the first of those that begin with it
+    first: tuple  # top and bottom of its first body, in pixels of the image
+    last: tuple  # and of its last one
+    seams: frozenset = frozenset()  # the pieces that were cut off the piece before them
+
+    @property
+    def box(self):
+        corners = np.array([candidate.box for candidate in self.candidates])
+        return (*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,6 +62,7 @@ class Picture:
     gray: np.ndarray  # uint8 (height, width)
     size: tuple  # width and height of the image file
     lines: list  # of lists of Shapes
+    whole: Candidate | None = None  # all of it, if it may be one digit in several pieces
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,53 +82,48 @@ def read_picture(source, name=None):
     source, name: as for handwriting.read_gray.
     """
     name = str(name or source)
-    gray, size = handwriting.read_gray(source, name=name)
-    try:
-        picture = Picture(name, gray, size, lines_of(gray, size))
-        factor = max(size) / max(gray.shape)
-        height = _height(picture.lines) / factor if picture.lines else DETAIL
-        if sum(map(len, picture.lines)) > 1 and height < DETAIL and factor > 1.2:
-            gray, size = handwriting.read_gray(source, min(LARGE, round(max(gray.shape) * 1.5 * DETAIL / height)), name)
-            picture = Picture(name, gray, size, lines_of(gray, size))
-    except UserError as error:
-        raise UserError(f"{name} {error}") from error
+    picture = picture_of(*handwriting.read_gray(source, name=name), name)
     if not picture.lines:
         raise UserError(f"{name} shows no digit: it is of one shade")
+    factor = max(picture.size) / max(picture.gray.shape)
+    height = _height(picture.lines) / factor
+    if sum(map(len, picture.lines)) > 1 and height < DETAIL and factor > 1.2:
+        side = min(LARGE, round(max(picture.gray.shape) * 1.5 * DETAIL / height))
+        picture = picture_of(*handwriting.read_gray(source, side, name), name)
     return picture
 
 
 def _height(lines):
     """Returns the usual height of the shapes in lines."""
-    boxes = [shape.candidates[0].box for line in lines for shape in line]
+    boxes = [candidate.box for line in lines for shape in line for candidate in shape.candidates]
     return np.median([bottom - top for _, top, _, bottom in boxes])
 
 
-def lines_of(gray, size=None):
-    """Returns the Shapes of an image uint8 (height, width), as lists: one for each line, from left to right.
-
-    size: the width and height of the picture of which the image is a smaller copy.
-    """
-    factor = max(size or gray.shape) / max(gray.shape)
+def picture_of(gray, size, name=""):
+    """Returns the Picture of an image uint8 (height, width), a smaller copy of one of `size`: width and height."""
+    factor = max(size) / max(gray.shape)
     if handwriting.is_ready(gray):
         box = tuple(round(factor * side) for side in (0, 0, 28, 28))
-        return [[Shape([Candidate(gray, box, 0, 1)])]]
+        return Picture(name, gray, size, [[Shape([Candidate(gray, box, 0, 1)], (0, 28), (0, 28))]])
     found = handwriting.inked(gray)
     if found is None:
-        return []
+        return Picture(name, gray, size, [])
     contrast, labels, corner = found
     ink, main = handwriting.main_digit(contrast, labels)
-    bodies, groups = _groups(_bodies(ink, main))
-    alone = len(groups) == 1
-    if len(groups[0]) == 1 and alone:
-        bodies = np.where(main, groups[0][0], 0)
-    shapes = [_shape(ink, bodies, group, corner, factor, alone) for group in groups]
-    return _lines(shapes)
+    bodies, groups, gaps = _groups(_bodies(ink, main, name))
+    shapes = [_shape(ink, bodies, group, gaps, corner, factor) for group in groups]
+    whole = None
+    if main[bodies > 0].all():  # all that is there lies as close together as the parts of one digit may
+        whole = _candidate(ink, main, corner, factor)
+        if bodies.max() == 1 and whole.ratio <= WIDE:
+            return Picture(name, gray, size, [[Shape([whole], (0, 1), (0, 1))]])
+    return Picture(name, gray, size, _lines(shapes), whole)
 
 
-def _bodies(ink, main):
+def _bodies(ink, main, name):
     """Returns which parts of an image may be digits by themselves: labels from 1. Small parts get the nearest's label.
 
-    main: bool, where the main digit is.
+    main: bool, where the main digit is. name: of the picture, for an error's line.
     """
     from scipy import ndimage
 
@@ -129,7 +140,7 @@ def _bodies(ink, main):
     is_body = allowed & (sides[:, 0] >= 0.4 * height) & (sides[:, 0] <= 2.5 * height) & (mean >= 0.5 * mean[first])
     is_body[first] = True
     if is_body.sum() > MOST:
-        raise UserError(f"shows more than {MOST} shapes: cut out the part with the digits")
+        raise UserError(f"{name} shows more than {MOST} shapes: cut out the part with the digits")
     owner = np.where(is_body, is_body.cumsum(), 0)
     bodies = np.append(0, owner)[labels]
     distance, nearest = ndimage.distance_transform_edt(bodies == 0, return_indices=True)
@@ -149,29 +160,35 @@ def _boxes(labels):
 
 
 def _groups(bodies):
-    """Returns (bodies, groups of them): those in a group have tiny gaps between them, and are lists from left to right.
+    """Returns (bodies, groups, gaps). A group is a list of bodies with small gaps between them, from left to right.
 
-    In the bodies that are returned, parts above each other are one where they must be one digit.
+    In the bodies that are returned, parts above each other are one if they must be one digit. gaps: {(a, b): the gap
+    between two bodies of a group, as a part of a digit's height}.
     """
     boxes = _boxes(bodies)
     height = np.median(boxes[:, 0, 1] - boxes[:, 0, 0])
-    above, beside = [], []
+    above, beside = [], {}
     for a, b, gap in _gaps(bodies):
         pair = boxes[[a - 1, b - 1]]
         common = pair[:, :, 1].min(axis=0) - pair[:, :, 0].max(axis=0)  # rows, columns
         rows, columns = pair[:, :, 1].max(axis=0) - pair[:, :, 0].min(axis=0)
         least = (pair[:, :, 1] - pair[:, :, 0]).min(axis=0)
         if common[0] <= 0.3 * least[0]:
-            if common[1] >= 0.4 * least[1] and gap <= (0.15 if rows <= 2.2 * columns else GAP) * rows:
+            if common[1] >= 0.4 * least[1] and gap <= (0.15 if rows <= 2.2 * columns else 0.1) * rows:
                 above.append((a, b))
         elif gap <= GAP * max(height, least[0]):
-            beside.append((a, b))
+            beside[a, b] = gap / max(height, least[0])
     one = _joined(len(boxes), above)
-    group = _joined(len(boxes), above + beside)
+    group = _joined(len(boxes), [*above, *beside])
     merged = np.append(0, one + 1)[bodies]
     boxes = _boxes(merged)
     members = [np.unique(one[group == each]) for each in range(group.max() + 1)]
-    return merged, [sorted(each + 1, key=lambda body: boxes[body - 1, 1].sum()) for each in members]
+    groups = [sorted(each + 1, key=lambda body: boxes[body - 1, 1].sum()) for each in members]
+    gaps = {}
+    for (a, b), gap in beside.items():
+        pair = tuple(sorted((one[a - 1] + 1, one[b - 1] + 1)))
+        gaps[pair] = min(gap, gaps.get(pair, GAP))
+    return merged, groups, gaps
 
 
 def _joined(n, pairs):
@@ -197,30 +214,52 @@ def _gaps(bodies):
     return [(*pair, gap) for pair, gap in found.items()]
 
 
-def _shape(ink, bodies, group, corner, factor, alone):
+def _shape(ink, bodies, group, gaps, corner, factor):
     """Returns the Shape of a group of bodies, with its candidates."""
-    window = np.s_[:, :]
-    if not alone:
-        boxes = _boxes(np.isin(bodies, group).astype(int))[0]
-        window = tuple(slice(max(0, begin - 2), end + 2) for begin, end in boxes)
+    bodies = np.where(np.isin(bodies, group), bodies, 0)
+    window = tuple(slice(max(0, begin - 2), end + 2) for begin, end in _boxes((bodies > 0).astype(int))[0])
+    corner = [at + part.start for at, part in zip(corner, window, strict=True)]
     ink, bodies = ink[window], bodies[window]
-    corner = [at + (part.start or 0) for at, part in zip(corner, window, strict=True)]
-    pieces = [piece for body in group for piece in _pieces(ink, bodies == body, WIDE if alone else 0.5)]
+    ink = ink / np.quantile(ink[bodies > 0], 0.9)  # where it is dark, ink has less contrast
+    pieces, joins, seams = [], [], set()  # joins: the gap between each piece and the one before, 0 where it was cut
+    for before, body in zip([None, *group], group, strict=False):
+        some = _pieces(ink, bodies == body)
+        joins += [gaps.get(tuple(sorted((before or body, body))), GAP), *[0.0] * (len(some) - 1)]
+        seams |= set(range(len(pieces) + 1, len(pieces) + len(some)))
+        pieces += some
+    rows = [_boxes((bodies == body).astype(int))[0, 0] for body in group]
+    tallest = max(end - begin for begin, end in rows)
     candidates = []
-    whole = _box(np.any(pieces, axis=0))
-    full = 1 if alone else np.quantile(ink[np.any(pieces, axis=0)], 0.9)  # where it is dark, ink has less contrast
     for first in range(len(pieces)):
         for end in range(first + 1, len(pieces) + 1):
             kept = np.any(pieces[first:end], axis=0)
             top, bottom, left, right = _box(kept)
-            low = bottom - top < 0.4 * (whole[1] - whole[0])
-            if end - first < len(pieces) and (low or right - left > WIDEST * (bottom - top)):
-                continue
-            image = handwriting.mnist_form(handwriting.pen(ink / full, kept))
-            box = left + corner[1], top + corner[0], right + corner[1], bottom + corner[0]
-            candidates.append(Candidate(image, tuple(round(factor * side) for side in box), first, end))
-    candidates.sort(key=lambda candidate: candidate.first - candidate.end)  # the whole is the first
-    return Shape(candidates, len(pieces))
+            ratio = (right - left) / (bottom - top)
+            if right - left > WIDEST * tallest and end > first + 1:
+                break
+            if ratio <= WIDEST or end == first + 1:
+                low = bottom - top < 0.4 * tallest
+                prior = _prior(ratio, low, joins[first + 1 : end], (first in seams) + (end in seams))
+                candidates.append(_candidate(ink, kept, corner, factor, first, end, prior))
+    return Shape(candidates, *(tuple(each + corner[0]) for each in (rows[0], rows[-1])), frozenset(seams))
+
+
+def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
+    """Returns the Candidate of what is kept of some ink. corner: of the ink, in pixels of the image."""
+    top, bottom, left, right = _box(kept)
+    box = factor * np.array([left + corner[1], top + corner[0], right + corner[1], bottom + corner[0]])
+    image = handwriting.mnist_form(handwriting.pen(ink, kept))
+    return Candidate(image, tuple(box.round().astype(int).tolist()), first, end, prior)
+
+
+def _prior(ratio, low, gaps, seams):
+    """Returns how likely some pieces are one digit, before a net sees them.
+
+    ratio: of width and height. low: whether it is far lower than the others. gaps: within it. seams: how many of its
+    ends were cut off another piece.
+    """
+    prior = np.prod([max(1 - 4 * gap, 0.05) for gap in gaps]) * np.clip(1.9 - ratio, 0.3, 1)
+    return float(prior * SEAM**seams * (0.1 if low else 1))
 
 
 def _box(kept):
@@ -228,13 +267,13 @@ def _box(kept):
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
 
-def _pieces(ink, kept, wide):
-    """Returns the pieces of a body, bool arrays from left to right. It is cut if it is wider than `wide` heights."""
+def _pieces(ink, kept):
+    """Returns the pieces of a body, bool arrays from left to right."""
     top, bottom, left, right = _box(kept)
     height = bottom - top
     pieces, rest = [], kept
     columns = np.arange(ink.shape[1])
-    for seam in _seams(ink[top:bottom], kept[top:bottom], height) if right - left > wide * height else []:
+    for seam in _seams(ink[top:bottom], kept[top:bottom], height) if right - left > 0.5 * height else []:
         before = np.zeros_like(kept)
         before[top:bottom] = columns < seam[:, None]
         piece = rest & before
@@ -283,45 +322,55 @@ def _seams(ink, kept, height):
 def _lines(shapes):
     """Returns shapes as lines, from top to bottom: each goes on, from left to right, with what lies at its height."""
     lines = []
-    for shape in sorted(shapes, key=lambda shape: shape.candidates[0].box[0]):
-        _, top, _, bottom = shape.candidates[0].box
+    for shape in sorted(shapes, key=lambda shape: shape.box[0]):
+        top, bottom = shape.first
         overlaps = []
         for line in lines:
-            _, before, _, after = line[-1].candidates[0].box
+            before, after = line[-1].last  # of a tilted line, only what is next to it counts
             overlaps.append((min(bottom, after) - max(top, before)) / min(bottom - top, after - before))
         if overlaps and max(overlaps) > 0.35:
             lines[int(np.argmax(overlaps))].append(shape)
         else:
             lines.append([shape])
-    return sorted(lines, key=lambda line: np.mean([shape.candidates[0].box[1::2] for shape in line]))
+    return sorted(lines, key=lambda line: np.mean([shape.box[1::2] for shape in line]))
 
 
 def images(pictures):
     """Returns the images of all candidates in Pictures, uint8 (n, 28, 28): what a net is to predict."""
-    shapes = [shape for picture in pictures for line in picture.lines for shape in line]
-    return np.stack([candidate.image for shape in shapes for candidate in shape.candidates])
+    return np.stack([candidate.image for picture in pictures for candidate in _candidates(picture)])
+
+
+def _candidates(picture):
+    own = [candidate for line in picture.lines for shape in line for candidate in shape.candidates]
+    return [*([picture.whole] if picture.whole else []), *own]
 
 
 def digits(pictures, probabilities):
     """Returns the Digits of each of some Pictures, a list of lists. probabilities: (n, 10), of `images`."""
     rows = iter(probabilities)
-    return [_digits(picture.lines, rows) for picture in pictures]
+    return [_digits(picture, rows) for picture in pictures]
 
 
-def _digits(lines, rows):
-    """Returns the Digits in lines of Shapes. rows: an iterator over the probabilities."""
-    found, space = [], 0.8 * _height(lines)
-    for i, line in enumerate(lines, 1):
+def _digits(picture, rows):
+    """Returns the Digits in a Picture. rows: an iterator over the probabilities."""
+    whole = picture.whole
+    alone = whole and next(rows)
+    found, space, joint = [], 0.8 * _height(picture.lines), 1
+    for i, line in enumerate(picture.lines, 1):
         number, digit, right = 1, 0, None
         for shape in line:
-            left, _, end, _ = shape.candidates[0].box
+            left, _, end, _ = shape.box
             if right is not None and left - right > space:
                 number, digit = number + 1, 0
             right = end
-            for candidate, row, known in _read(shape, [next(rows) for _ in shape.candidates]):
+            likely, read = _read(shape, [next(rows) for _ in shape.candidates])
+            joint *= likely
+            for known, row, image, box in read:
                 digit += 1
-                label = int(row.argmax()) if known else None
-                found.append(Digit(label, row, candidate.image, candidate.box, (i, number, digit)))
+                found.append(Digit(int(row.argmax()) if known else None, row, image, box, (i, number, digit)))
+    if whole and ALONE * alone.max() * _prior(whole.ratio, False, [], 0) >= joint:
+        ((known, row, image, box),) = _known([(whole, alone)])
+        return [Digit(int(row.argmax()) if known else None, row, image, box, (1, 1, 1))]
     return found
 
 
@@ -337,22 +386,30 @@ def text(digits):
 
 
 def _read(shape, rows):
-    """Returns the digits that a shape consists of: tuples (Candidate, its probabilities, whether it was read)."""
-    best = {0: (1.0, [])}  # for so many pieces: the least probability of the digits, and these
-    parts = list(zip(shape.candidates, rows, strict=True))
-    for candidate, row in sorted(parts[1:], key=lambda part: part[0].first):
-        if candidate.first in best:
-            least, before = best[candidate.first]
-            least = min(least, row.max())
-            if least > best.get(candidate.end, (0, None))[0]:
-                best[candidate.end] = least, [*before, (candidate, row, True)]
-    least, read = best.get(shape.pieces, (0, []))
-    whole, row = parts[0]
-    left, top, right, bottom = whole.box
-    ratio = (right - left) / max(1, bottom - top)
-    # The wider a shape is, the surer the whole must be than its parts are.
-    if ratio <= WIDEST and row.max() + np.clip(1.5 * (1 - ratio), -0.3, 0.15) >= least:
-        least, read = row.max(), [(whole, row, True)]
-    if least < SURE and (ratio > WIDE or len(read) > 1):
-        return [(whole, row, False)]
-    return read
+    """Returns (the greatest joint probability of candidates that make up a shape, the digits that they are).
+
+    A digit is (whether it was read, its probabilities, image, box). Those that were cut apart are read if all are sure.
+    """
+    best = {0: (1.0, [])}
+    for candidate, row in zip(shape.candidates, rows, strict=True):
+        joint, before = best[candidate.first]
+        joint *= max(row.max() * candidate.prior, 1e-9)
+        if joint > best.get(candidate.end, (0, None))[0]:
+            best[candidate.end] = joint, [*before, (candidate, row)]
+    joint, read = best[max(best)]
+    touching = []
+    for candidate, row in read:
+        if candidate.first not in shape.seams:
+            touching.append([])
+        touching[-1].append((candidate, row))
+    return joint, [digit for some in touching for digit in _known(some)]
+
+
+def _known(touching):
+    """Returns the digits that candidates which touch, [(candidate, probabilities), ...], are: as `_read` does."""
+    lacking = [row.max() - SURE - 0.75 * max(0, candidate.ratio - WIDE) for candidate, row in touching]
+    if min(lacking) >= 0 or (len(touching) == 1 and touching[0][0].ratio <= WIDE):
+        return [(True, row, candidate.image, candidate.box) for candidate, row in touching]
+    candidate, row = touching[int(np.argmin(lacking))]
+    corners = np.array([candidate.box for candidate, _ in touching])
+    return [(False, row, candidate.image, (*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist()))]
