@@ -135,26 +135,30 @@ def written(gray):
     return pen(*main_digit(*found[:2]))
 
 
-def inked(gray):
+def inked(gray, size=None):
     """Returns (contrast, labels, (top, left)) of an image (height, width), or None if nothing is written on it.
 
     contrast: by how much each pixel differs from the paper, float32, of the part of the image that begins at
-    (top, left). labels: the connected parts of what is written, from 1.
+    (top, left). labels: the connected parts of what is written, from 1. size: pixels that a digit and the paper around
+    it take, if that is not all of the image.
     """
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(gray.astype(np.float32), min(gray.shape) / 200)
+    size = size or min(gray.shape)
+    smooth = ndimage.gaussian_filter(gray.astype(np.float32), size / 200)
     edge = _border(smooth)
     paper = np.median(edge)
     even = np.mean(np.abs(edge - paper) < 12) > 0.6  # a drawing, a scan: the paper is of one shade
-    if (smooth.mean() > paper) if even else _is_light_on_dark(smooth):
+    if (smooth.mean() > paper) if even else _is_light_on_dark(smooth, size):
         smooth, paper = 255 - smooth, 255 - paper
     framed = _within_frame(smooth)
-    if framed is not None and (found := inked(smooth[framed])) is not None:
-        contrast, labels, corner = found
-        return contrast, labels, tuple(part.start + at for part, at in zip(framed, corner, strict=True))
+    if framed is not None:
+        inner = min(size, *(part.stop - part.start for part in framed))
+        if (found := inked(smooth[framed], inner)) is not None:
+            contrast, labels, corner = found
+            return contrast, labels, tuple(part.start + at for part, at in zip(framed, corner, strict=True))
     smooth = np.pad(smooth, 2, mode="edge")
-    contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, min(gray.shape) // 3)
+    contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, size // 3)
     noise = np.median(contrast)  # the larger part of an image is paper
     labels, n = labelled(contrast > max(12, 3 * noise))
     return (contrast, labels, (-2, -2)) if n else None
@@ -201,11 +205,11 @@ def _border(image):
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
-def _is_light_on_dark(image):
+def _is_light_on_dark(image, size):
     """Whether ink is lighter than paper: strokes are thinner than what they enclose, so they are found first."""
     found = []
     for part in (24, 16, 12, 8, 5):
-        thin = [_thinner(shade, min(image.shape) // part) for shade in (image, 255 - image)]
+        thin = [_thinner(shade, size // part) for shade in (image, 255 - image)]
         found.append([(np.maximum(contrast - 3 * np.median(contrast), 0) ** 2).sum() for contrast in thin])
     most = np.max(found, axis=1)
     dark, light = found[np.argmax(most >= most.max() / 5)]

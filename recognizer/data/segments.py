@@ -89,7 +89,8 @@ def read_picture(source, name=None):
     height = _height(picture.lines) / factor
     if sum(map(len, picture.lines)) > 1 and height < DETAIL and factor > 1.2:
         side = min(LARGE, round(max(picture.gray.shape) * 1.5 * DETAIL / height))
-        picture = picture_of(*handwriting.read_gray(source, side, name), name)
+        gray, size = handwriting.read_gray(source, side, name)
+        picture = picture_of(gray, size, name, round(2 * height * max(gray.shape) / max(picture.gray.shape)))
     return picture
 
 
@@ -99,13 +100,16 @@ def _height(lines):
     return np.median([bottom - top for _, top, _, bottom in boxes])
 
 
-def picture_of(gray, size, name=""):
-    """Returns the Picture of an image uint8 (height, width), a smaller copy of one of `size`: width and height."""
+def picture_of(gray, size, name="", room=None):
+    """Returns the Picture of an image uint8 (height, width), a smaller copy of one of `size`: width and height.
+
+    name: for an error's line. room: as `size` of handwriting.inked.
+    """
     factor = max(size) / max(gray.shape)
     if handwriting.is_ready(gray):
         box = tuple(round(factor * side) for side in (0, 0, 28, 28))
         return Picture(name, gray, size, [[Shape([Candidate(gray, box, 0, 1)], (0, 28), (0, 28))]])
-    found = handwriting.inked(gray)
+    found = handwriting.inked(gray, room)
     if found is None:
         return Picture(name, gray, size, [])
     contrast, labels, corner = found
@@ -114,7 +118,7 @@ def picture_of(gray, size, name=""):
     shapes = [_shape(ink, bodies, group, gaps, corner, factor) for group in groups]
     whole = None
     if main[bodies > 0].all():  # all that is there lies as close together as the parts of one digit may
-        whole = _candidate(ink, main, corner, factor)
+        whole = _candidate(ink, main, corner, factor, prior=_prior_of_all(bodies))
         if bodies.max() == 1 and whole.ratio <= WIDE:
             return Picture(name, gray, size, [[Shape([whole], (0, 1), (0, 1))]])
     return Picture(name, gray, size, _lines(shapes), whole)
@@ -244,6 +248,14 @@ def _shape(ink, bodies, group, gaps, corner, factor):
     return Shape(candidates, *(tuple(each + corner[0]) for each in (rows[0], rows[-1])), frozenset(seams))
 
 
+def _prior_of_all(bodies):
+    """Returns how likely all bodies are one digit: less where two of them are as high as all together."""
+    top, bottom, left, right = _box(bodies > 0)
+    heights = np.diff(_boxes(bodies)[:, 0])
+    prior = ALONE * _prior((right - left) / (bottom - top), False, [], 0)
+    return prior * (0.2 if (heights > 0.75 * (bottom - top)).sum() > 1 else 1)
+
+
 def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
     """Returns the Candidate of what is kept of some ink. corner: of the ink, in pixels of the image."""
     top, bottom, left, right = _box(kept)
@@ -368,7 +380,7 @@ def _digits(picture, rows):
             for known, row, image, box in read:
                 digit += 1
                 found.append(Digit(int(row.argmax()) if known else None, row, image, box, (i, number, digit)))
-    if whole and ALONE * alone.max() * _prior(whole.ratio, False, [], 0) >= joint:
+    if whole and alone.max() * whole.prior >= joint:
         ((known, row, image, box),) = _known([(whole, alone)])
         return [Digit(int(row.argmax()) if known else None, row, image, box, (1, 1, 1))]
     return found

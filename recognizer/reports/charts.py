@@ -208,7 +208,9 @@ def readings(pairs, title, most=12):
     pairs = pairs[:most]
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure, axes = new_figure((4 * columns + 1, 2.6 * rows + 0.4), rows, columns, squeeze=False)
+    wide = 9 if columns == 1 else 4.3  # inches of a picture
+    high = wide * max(picture.size[1] / picture.size[0] for picture, _ in pairs)
+    figure, axes = new_figure((wide * columns, min(high, 1.2 * wide) * rows + 0.6), rows, columns, squeeze=False)
     for each in axes.flat:
         each.set_axis_off()
     for (picture, digits), each in zip(pairs, axes.flat, strict=False):
