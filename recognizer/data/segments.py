@@ -233,6 +233,7 @@ def _shape(ink, bodies, group, gaps, corner, factor):
         pieces += some
     rows = [_boxes((bodies == body).astype(int))[0, 0] for body in group]
     tallest = max(end - begin for begin, end in rows)
+    heights = [bottom - top for top, bottom, _, _ in map(_box, pieces)]
     candidates = []
     for first in range(len(pieces)):
         for end in range(first + 1, len(pieces) + 1):
@@ -242,18 +243,20 @@ def _shape(ink, bodies, group, gaps, corner, factor):
             if right - left > WIDEST * tallest and end > first + 1:
                 break
             if ratio <= WIDEST or end == first + 1:
-                low = bottom - top < 0.4 * tallest
-                prior = _prior(ratio, low, joins[first + 1 : end], (first in seams) + (end in seams))
+                tall = sum(
+                    heights[i] > 0.75 * (bottom - top) for i in range(first, end) if i == first or i not in seams
+                )
+                cut = (first in seams) + (end in seams)
+                prior = _prior(ratio, (bottom - top) / tallest, tall, joins[first + 1 : end], cut)
                 candidates.append(_candidate(ink, kept, corner, factor, first, end, prior))
     return Shape(candidates, *(tuple(each + corner[0]) for each in (rows[0], rows[-1])), frozenset(seams))
 
 
 def _prior_of_all(bodies):
-    """Returns how likely all bodies are one digit: less where two of them are as high as all together."""
+    """Returns how likely all bodies are one digit, as `_prior` does."""
     top, bottom, left, right = _box(bodies > 0)
-    heights = np.diff(_boxes(bodies)[:, 0])
-    prior = ALONE * _prior((right - left) / (bottom - top), False, [], 0)
-    return prior * (0.2 if (heights > 0.75 * (bottom - top)).sum() > 1 else 1)
+    tall = (np.diff(_boxes(bodies)[:, 0]) > 0.75 * (bottom - top)).sum()
+    return ALONE * _prior((right - left) / (bottom - top), 1, tall, [0], 0)
 
 
 def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
@@ -264,14 +267,16 @@ def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
     return Candidate(image, tuple(box.round().astype(int).tolist()), first, end, prior)
 
 
-def _prior(ratio, low, gaps, seams):
+def _prior(ratio, height, tall, gaps, seams):
     """Returns how likely some pieces are one digit, before a net sees them.
 
-    ratio: of width and height. low: whether it is far lower than the others. gaps: within it. seams: how many of its
-    ends were cut off another piece.
+    ratio: of width and height. height: as a part of that of the highest body. tall: how many bodies are nearly as high
+    as all together, which parts of one digit rarely are. gaps: between the pieces. seams: how many of the ends were cut
+    off another piece.
     """
-    prior = np.prod([max(1 - 4 * gap, 0.05) for gap in gaps]) * np.clip(1.9 - ratio, 0.3, 1)
-    return float(prior * SEAM**seams * (0.1 if low else 1))
+    narrow = np.clip(1.9 - ratio, 0.3 if gaps or seams else 0.6, 1)
+    prior = narrow * np.clip(2.5 * height - 0.5, 0.05, 1) * SEAM**seams * (0.3 if tall > 1 else 1)
+    return float(prior * np.prod([max(1 - 4 * gap, 0.05) for gap in gaps]))
 
 
 def _box(kept):
@@ -419,9 +424,14 @@ def _read(shape, rows):
 
 def _known(touching):
     """Returns the digits that candidates which touch, [(candidate, probabilities), ...], are: as `_read` does."""
-    lacking = [row.max() - SURE - 0.75 * max(0, candidate.ratio - WIDE) for candidate, row in touching]
+    lacking = [row.max() - _needed(candidate.ratio) for candidate, row in touching]
     if min(lacking) >= 0 or (len(touching) == 1 and touching[0][0].ratio <= WIDE):
         return [(True, row, candidate.image, candidate.box) for candidate, row in touching]
     candidate, row = touching[int(np.argmin(lacking))]
     corners = np.array([candidate.box for candidate, _ in touching])
     return [(False, row, candidate.image, (*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist()))]
+
+
+def _needed(ratio):
+    """Returns the probability that is needed of what has a ratio of width and height: more where digits may touch."""
+    return min(SURE + max(0, ratio - WIDE), 0.85) if ratio <= WIDEST else 1
