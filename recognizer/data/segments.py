@@ -20,6 +20,7 @@ WIDE = 1.1  # times its height: what is wider may be several digits,
 WIDEST = 1.5  # and this surely is
 SEAM = 0.95  # the prior of an end of a digit being where it was cut off another
 ALONE = 1.5  # times: a picture of what may be one digit is likelier than one of two that lie as close
+DOUBT = 0.9  # of the probability of a digit: if it is as likely several that touch, it is not read
 SURE = 0.5  # probability: less does not do for what may be several digits
 
 
@@ -407,29 +408,53 @@ def _read(shape, rows):
 
     A digit is (whether it was read, its probabilities, image, box). Those that were cut apart are read if all are sure.
     """
-    best = {0: (1.0, [])}
-    for candidate, row in zip(shape.candidates, rows, strict=True):
-        joint, before = best[candidate.first]
-        joint *= max(row.max() * candidate.prior, 1e-9)
-        if joint > best.get(candidate.end, (0, None))[0]:
-            best[candidate.end] = joint, [*before, (candidate, row)]
-    joint, read = best[max(best)]
+    parts = list(zip(shape.candidates, rows, strict=True))
+    joint, read = _best(parts, 0, max(candidate.end for candidate in shape.candidates))
     touching = []
     for candidate, row in read:
         if candidate.first not in shape.seams:
             touching.append([])
         touching[-1].append((candidate, row))
-    return joint, [digit for some in touching for digit in _known(some)]
+    return joint, [digit for some in touching for digit in _known(some, parts, shape.seams)]
 
 
-def _known(touching):
-    """Returns the digits that candidates which touch, [(candidate, probabilities), ...], are: as `_read` does."""
-    lacking = [row.max() - _needed(candidate.ratio) for candidate, row in touching]
+def _best(parts, first, end):
+    """Returns (joint probability, parts) of those that make up pieces first to end - 1 best.
+
+    parts: [(candidate, probabilities), ...], in order of their first pieces.
+    """
+    best = {first: (1.0, [])}
+    for candidate, row in parts:
+        if candidate.first in best and candidate.end <= end:
+            joint, before = best[candidate.first]
+            joint *= max(row.max() * candidate.prior, 1e-9)
+            if joint > best.get(candidate.end, (0, None))[0]:
+                best[candidate.end] = joint, [*before, (candidate, row)]
+    return best.get(end, (0, []))
+
+
+def _known(touching, parts=(), seams=()):
+    """Returns the digits that touching candidates, [(candidate, probabilities), ...], are: as `_read` does.
+
+    parts, seams: of the shape, to see whether one of them is as likely several digits.
+    """
+    lacking = []
+    for candidate, row in touching:
+        lacking.append(row.max() - _needed(candidate.ratio))
+        if any(piece in seams for piece in range(candidate.first + 1, candidate.end)):
+            others = [part for part in parts if part[0] is not candidate]
+            if _best(others, candidate.first, candidate.end)[0] > DOUBT * row.max() * candidate.prior:
+                return [_unknown(touching, len(lacking) - 1)]
     if min(lacking) >= 0 or (len(touching) == 1 and touching[0][0].ratio <= WIDE):
         return [(True, row, candidate.image, candidate.box) for candidate, row in touching]
-    candidate, row = touching[int(np.argmin(lacking))]
+    return [_unknown(touching, int(np.argmin(lacking)))]
+
+
+def _unknown(touching, i):
+    """Returns what stands for touching candidates which cannot be told apart. i: of the least sure one."""
     corners = np.array([candidate.box for candidate, _ in touching])
-    return [(False, row, candidate.image, (*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist()))]
+    box = (*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist())
+    return False, touching[i][1], touching[i][0].image, box
 
 
 def _needed(ratio):
