@@ -207,12 +207,17 @@ def _border(image):
 
 def _is_light_on_dark(image, size):
     """Whether ink is lighter than paper: strokes are thinner than what they enclose, so they are found first."""
+    from scipy import ndimage
+
     found = []
     for part in (24, 16, 12, 8, 5):
         thin = [_thinner(shade, size // part) for shade in (image, 255 - image)]
         found.append([(np.maximum(contrast - 3 * np.median(contrast), 0) ** 2).sum() for contrast in thin])
     most = np.max(found, axis=1)
     dark, light = found[np.argmax(most >= most.max() / 5)]
+    if max(dark, light) < 2 * min(dark, light):  # what strokes enclose is as thin as they: ink covers less than paper
+        detail = image - ndimage.gaussian_filter(image, size / 8)
+        return (detail**3).sum() > 0
     return light > dark
 
 
