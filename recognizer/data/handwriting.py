@@ -84,7 +84,7 @@ def _missing(source):
         kind = file.read(12)[4:]
     if kind == b"ftypavif":
         return "it is AVIF, which Pillow 11.3 and later can read: save it as JPEG, or pip install -U pillow"
-    if kind.startswith(b"ftyp"):
+    if kind.startswith(b"ftyp") and "HEIF" not in _formats():
         return "it is HEIC, or a video: save it as JPEG, or pip install pillow-heif"
     return "its first bytes are those of no image"
 
@@ -215,9 +215,12 @@ def _is_light_on_dark(image, size):
         found.append([(np.maximum(contrast - 3 * np.median(contrast), 0) ** 2).sum() for contrast in thin])
     most = np.max(found, axis=1)
     dark, light = found[np.argmax(most >= most.max() / 5)]
-    if max(dark, light) < 2 * min(dark, light):  # what strokes enclose is as thin as they: ink covers less than paper
-        detail = image - ndimage.gaussian_filter(image, size / 8)
-        return (detail**3).sum() > 0
+    detail = image - ndimage.gaussian_filter(image, size / 8)
+    skewness = (detail**3).mean() / max(1e-9, (detail**2).mean() ** 1.5)
+    if (
+        abs(skewness) > 2.5
+    ):  # far more paper than ink, as on a page, where the gaps between digits are as thin as strokes
+        return skewness > 0
     return light > dark
 
 
