@@ -4,7 +4,7 @@
     python predict.py                          the newest finished run, on the test set of its own data
     python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
     python predict.py --test kaggle            another test set: a source, or any file or folder of images
-    python predict.py --images photo.png scans/    photographs and scans, in any light
+    python predict.py --images photo.jpg scans/    digits and numbers on photographs and scans, in any light
     python predict.py --submit "my first"      also hand the CSV in by Kaggle's own client
 
 In a Kaggle notebook, Kaggle's test rows are also written as /kaggle/working/submission.csv, which it hands in.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
-from recognizer.data import image_files
+from recognizer.data import image_files, segments
 from recognizer.data.arrays import Images
 from recognizer.reports import submission
 from recognizer.runs import run_folder
@@ -30,7 +30,7 @@ def parser():
     group = p.add_argument_group("what to predict")
     what = group.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
-    what.add_argument("--images", nargs="+", metavar="PATH", help="image files, or folders of them, instead")
+    what.add_argument("--images", nargs="+", metavar="PATH", help="image files, folders or zips of them, instead")
     leak = "also predict images that a run had with their labels, into a file whose name ends in -leak"
     group.add_argument("--allow-leak", action="store_true", help=leak)
     group = p.add_argument_group("output")
@@ -47,7 +47,7 @@ def main(argv=None):
     name = "+".join(folder.name for folder in folders)
     out = output(arguments, name)
     submission.check_out(out)
-    files, test = images_to_predict(arguments, configs)
+    pictures, test = images_to_predict(arguments, configs)
     leaked = run_folder.leaks(folders, test)
     for note in test.notes:
         print(f"{test.origin}: {note}", file=sys.stderr)
@@ -57,13 +57,12 @@ def main(argv=None):
     submission.check_outputs(out, arguments.probabilities)
 
     probabilities = predicting.mean_probabilities(folders, configs, test)
+    if pictures is not None:
+        return finish_pictures(out, *pictures, probabilities, name, arguments.probabilities)
     predicted = probabilities.argmax(1)
-    submission.write_all(out, test, files, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
+    submission.write_all(out, test, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
     preview = submission.beside(out, "preview.png")
     print(f"Predicted {len(test.x):,} images ({test.origin}) with {name}; the first of them: {preview}")
-    if files is not None:
-        print(f"Predictions: {out}")
-        return
     submission.print_accuracy(folders, configs, test, predicted, leaked)
     submission.print_submission(out, test, leaked)
     if test.kaggle and not leaked:
@@ -75,11 +74,23 @@ def main(argv=None):
 
 
 def images_to_predict(arguments, configs):
-    """Returns (the names of the image files, or None if a test set is predicted; the Images)."""
+    """Returns (the Pictures of --images and lines about those that cannot be read, or None; the Images to predict)."""
     if not arguments.images:
         return None, predicting.test_set(arguments.test, configs)
-    files, x = image_files.read_images(arguments.images)
-    return files, Images(x, None, "image files")
+    pictures, faults, skipped = image_files.read_pictures(arguments.images)
+    submission.print_skipped(skipped)
+    return (pictures, faults), Images(segments.images(pictures), None, "image files")
+
+
+def finish_pictures(out, pictures, faults, probabilities, name, with_probabilities):
+    """Writes and prints the digits in pictures. Raises UserError after that if some could not be read."""
+    readings = segments.digits(pictures, probabilities)
+    submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
+    n = sum(map(len, readings))
+    what = f"{n:,} digit{'s' * (n != 1)} in {len(pictures):,} picture{'s' * (len(pictures) != 1)}"
+    print(f"Predicted {what} with {name}; the first of them: {submission.beside(out, 'preview.png')}")
+    print(f"Predictions: {out}")
+    submission.check_readings(out, pictures, readings, faults)
 
 
 def output(arguments, name):

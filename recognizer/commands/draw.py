@@ -1,4 +1,4 @@
-"""Opens a page to draw a digit on: the ten probabilities, what the net sees of the drawing, and where it looks.
+"""Opens a page to draw a digit or a number on: what it is, what the net sees of the drawing, and where it looks.
 
     python -m recognizer draw                      with the newest finished run
     python -m recognizer draw single-1 --port 8000

@@ -27,6 +27,8 @@ STARTS = {  # the first bytes of a file, and its kind
     b"BZh": "packed",
 } | {bytes([0x80, protocol]): "pickle" for protocol in range(2, 6)}
 
+HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # files that systems leave in folders
+
 
 @dataclasses.dataclass(frozen=True)
 class File:
@@ -85,7 +87,7 @@ def listing(path, kind):
         return [File(path, None, path.name)]
     kept = []
     for file in files:
-        if not re.search(r"(^|/)(\.|__MACOSX/)", file.name):
+        if not HIDDEN.search(file.name):
             kept.append(file)
         if len(kept) > limits.SET_FILES:
             raise UserError(f"{path} holds more than {limits.SET_FILES:,} files: give the folder of the digits")

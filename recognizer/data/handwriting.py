@@ -4,50 +4,100 @@ Ink is what differs from the paper around it, however the paper is lit: a grey-s
 stroke can be gives the paper (Sternberg's background subtraction). Frames, edges and specks are left out.
 """
 
+import contextlib
+import functools
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
 from recognizer.data import limits
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # Pillow's others may start programs, as EPS does
+# Pillow's others may start programs, as EPS does. HEIF is pillow-heif's.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF")
 SIDE = 400  # pixels: larger images are scaled down to this; a digit needs 20
+FAINT = 0.3  # of the ink's full contrast: less is no stroke
 
 
-def read_image(path):
+def read_image(source, name=None):
     """Returns the digit in an image file of any size and polarity, as uint8 (28, 28) in MNIST's form.
 
-    Raises UserError for a file that is no image, or shows nothing.
+    source, name: as for `read_gray`. Raises UserError for a file that is no image, or shows nothing.
     """
-    found = digit(_gray(path))
+    found = digit(read_gray(source, name=name)[0])
     if found is None:
-        raise UserError(f"{path} shows no digit: it is of one shade")
+        raise UserError(f"{name or source} shows no digit: it is of one shade")
     return found
 
 
-def _gray(path):
-    """Returns an image file's pixels as uint8 (height, width), at most SIDE high and wide, upright and on white."""
-    from PIL import Image, ImageOps
+def read_gray(source, side=SIDE, name=None):
+    """Returns (an image file's pixels, the image's own width and height), upright and on white.
 
-    with refused(f"{path} is not an image that can be read"), warnings.catch_warnings():
+    The pixels are uint8 (height, width), at most `side` high and wide. source: a path, or a binary stream of its bytes,
+    with `name` for error lines. Raises UserError for a file that is no image.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    name = name or source
+    Image.MAX_IMAGE_PIXELS = None  # Pillow counts a JPEG's pixels before they are scaled down; checked below
+    with refused(f"{name} is not an image that can be read"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of a damaged file that can still be read
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than 89 million pixels
-        with Image.open(path, formats=FORMATS) as image:
-            image.draft("L", (SIDE, SIDE))  # JPEG can be read at a smaller size, in less time
-            if math.prod(image.size) > limits.IMAGE_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many: make it smaller")
-            if image.mode == "F" or image.mode.startswith("I"):
+        try:
+            image = Image.open(source, formats=formats())
+        except UnidentifiedImageError as error:
+            raise ValueError(_missing(source)) from error
+        with image:
+            own, deep = image.size, image.mode == "F" or image.mode.startswith("I")
+            image.draft("L", (side, side))  # JPEG can be read at a smaller size, in less time
+            if math.prod(own) > limits.JPEG_PIXELS or math.prod(image.size) > limits.IMAGE_PIXELS // (1 + deep):
+                raise ValueError(f"{own[0]} x {own[1]} pixels are too many: make it smaller")
+            if deep:
                 image = _of_8_bits(image)
             image.thumbnail((2000, 2000))
             image = ImageOps.exif_transpose(image)
             if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+                image = _on_paper(image.convert("RGBA"))
             image = image.convert("L")
-            image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-            return np.asarray(image)
+            if (image.width > image.height) != (own[0] > own[1]):
+                own = own[::-1]  # a camera that was held upright
+            image.thumbnail((side, side), Image.Resampling.BOX)
+            return np.asarray(image), own
+
+
+@functools.cache
+def formats():
+    """Returns those of FORMATS that are installed."""
+    from PIL import Image
+
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _missing(source):
+    """Returns why a file is no image to Pillow: HEIC and AVIF begin with their names."""
+    with open(source, "rb") if isinstance(source, (str, Path)) else contextlib.nullcontext(source) as file:
+        file.seek(0)
+        kind = file.read(12)[4:]
+    if kind == b"ftypavif":
+        return "it is AVIF, which Pillow 11.3 and later can read: save it as JPEG, or pip install -U pillow"
+    if kind.startswith(b"ftyp") and "HEIF" not in formats():
+        return "it is HEIC, or a video: save it as JPEG, or pip install pillow-heif"
+    return "its first bytes are those of no image"
+
+
+def _on_paper(image):
+    """Returns an RGBA image on white, or on black if all that it shows is light: white ink, say."""
+    from PIL import Image
+
+    seen = np.asarray(image.convert("L"))[np.asarray(image)[..., 3] > 127]
+    light = seen.size and np.quantile(seen, 0.02) > 127
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if light else "white"), image)
 
 
 def _of_8_bits(image):
@@ -64,10 +114,15 @@ def digit(gray):
 
     An image of 28x28 pixels, light on dark, is in that form already, and is returned as it is.
     """
-    if gray.shape == (28, 28) and gray.any() and np.median(_border(gray)) < 64:
+    if is_ready(gray):
         return gray
     ink = written(gray)
     return None if ink is None else mnist_form(ink)
+
+
+def is_ready(gray):
+    """Returns whether an image is a digit in MNIST's form already."""
+    return gray.shape == (28, 28) and gray.any() and np.median(_border(gray)) < 64
 
 
 def written(gray):
@@ -76,29 +131,60 @@ def written(gray):
     It is float32, 0 paper to 255 ink, of the part of the image within a frame, and some pixels more where a fine pen's
     strokes are widened.
     """
+    found = inked(gray)
+    if found is None:
+        return None
+    return pen(*main_digit(*found[:2]))
+
+
+def inked(gray, size=None):
+    """Returns (contrast, labels, (top, left)) of an image (height, width), or None if nothing is written on it.
+
+    contrast: by how much each pixel differs from the paper, float32, of the part of the image that begins at
+    (top, left). labels: the connected parts of what is written, from 1. size: pixels that a digit and the paper around
+    it take, if that is not all of the image.
+    """
     from scipy import ndimage
 
-    smooth = ndimage.gaussian_filter(gray.astype(np.float32), min(gray.shape) / 200)
+    size = size or min(gray.shape)
+    smooth = ndimage.gaussian_filter(gray.astype(np.float32), size / 200)
     edge = _border(smooth)
     paper = np.median(edge)
     even = np.mean(np.abs(edge - paper) < 12) > 0.6  # a drawing, a scan: the paper is of one shade
-    if (smooth.mean() > paper) if even else _is_light_on_dark(smooth):
+    if (smooth.mean() > paper) if even else _is_light_on_dark(smooth, size):
         smooth, paper = 255 - smooth, 255 - paper
     framed = _within_frame(smooth)
-    if framed is not None and (ink := written(smooth[framed])) is not None:
-        return ink
+    if framed is not None:
+        inner = min(size, *(part.stop - part.start for part in framed))
+        if (found := inked(smooth[framed], inner)) is not None:
+            contrast, labels, corner = found
+            return contrast, labels, tuple(part.start + at for part, at in zip(framed, corner, strict=True))
     smooth = np.pad(smooth, 2, mode="edge")
-    contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, min(gray.shape) // 3)
+    contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, size // 3)
     noise = np.median(contrast)  # the larger part of an image is paper
-    labels, n = ndimage.label(contrast > max(12, 3 * noise), np.ones((3, 3)))
-    if not n:
-        return None
+    labels, n = labelled(contrast > max(12, 3 * noise))
+    return (contrast, labels, (-2, -2)) if n else None
+
+
+def main_digit(contrast, labels):
+    """Returns (ink, about 0 to 1, where the main digit is, bool) of what `inked` found."""
     kept = _of_the_digit(contrast, labels)
     full = np.quantile(contrast[kept], 0.9)
     # Again without what is faint, which may have joined a shadow's edge to the digit.
-    labels, _ = ndimage.label(kept & (contrast > 0.3 * full), np.ones((3, 3)))
-    kept = _of_the_digit(contrast, labels)
-    return (255 * _widened(np.where(kept, np.minimum(contrast / full, 1), 0), kept)).astype(np.float32)
+    again, _ = labelled(kept & (contrast > FAINT * full))
+    return contrast / full, _of_the_digit(contrast, again)
+
+
+def pen(ink, kept):
+    """Returns ink as float32, 0 to 255, of what is kept: as if written by a pen that is not too fine."""
+    return (255 * _widened(np.where(kept, np.minimum(ink, 1), 0), kept)).astype(np.float32)
+
+
+def labelled(mask):
+    """Returns (labels of the connected parts of a mask, their number); pixels connect by their corners, too."""
+    from scipy import ndimage
+
+    return ndimage.label(mask, np.ones((3, 3)))
 
 
 def _widened(ink, kept):
@@ -121,14 +207,22 @@ def _border(image):
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
-def _is_light_on_dark(image):
+def _is_light_on_dark(image, size):
     """Whether ink is lighter than paper: strokes are thinner than what they enclose, so they are found first."""
+    from scipy import ndimage
+
     found = []
     for part in (24, 16, 12, 8, 5):
-        thin = [_thinner(shade, min(image.shape) // part) for shade in (image, 255 - image)]
+        thin = [_thinner(shade, size // part) for shade in (image, 255 - image)]
         found.append([(np.maximum(contrast - 3 * np.median(contrast), 0) ** 2).sum() for contrast in thin])
     most = np.max(found, axis=1)
     dark, light = found[np.argmax(most >= most.max() / 5)]
+    detail = image - ndimage.gaussian_filter(image, size / 8)
+    skewness = (detail**3).mean() / max(1e-9, (detail**2).mean() ** 1.5)
+    if (
+        abs(skewness) > 2.5
+    ):  # far more paper than ink, as on a page, where the gaps between digits are as thin as strokes
+        return skewness > 0
     return light > dark
 
 
@@ -144,7 +238,7 @@ def _within_frame(image):
     from scipy import ndimage
 
     contrast = _thinner(image, min(image.shape) // 8)
-    labels, _ = ndimage.label(contrast > max(12, 5 * np.median(contrast)), np.ones((3, 3)))
+    labels, _ = labelled(contrast > max(12, 5 * np.median(contrast)))
     for i, box in enumerate(ndimage.find_objects(labels), 1):
         if any(2 * (part.stop - part.start) < size for part, size in zip(box, image.shape, strict=True)):
             continue  # it encloses less than a quarter

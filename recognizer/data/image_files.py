@@ -16,26 +16,51 @@ from pathlib import Path
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
-from recognizer.data import arrays, containers, csv_cache, csv_rows, handwriting
+from recognizer.data import arrays, containers, csv_cache, csv_rows, handwriting, segments
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+SUFFIXES |= {".avif", ".heic", ".heif"}  # where Pillow or pillow-heif can read them
 CLASS = re.compile(r"(?:digit|class|label)?[-_ ]?([0-9])", re.IGNORECASE)  # the folder of a class
 
 
-def read_images(paths):
-    """Returns (file names, uint8 (n, 28, 28)) of image files and folders of them, in order."""
-    files = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-            if not found:
-                raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
-            files += found
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise UserError(f"there is no image at {path}")
-    return files, np.stack([handwriting.read_image(file) for file in files])
+def read_pictures(paths):
+    """Returns (Pictures of image files, lines about those that cannot be read, the names of files that are no images).
+
+    paths: of image files, and of folders and archives, which are searched to their ends. Raises UserError if there is
+    no picture among them.
+    """
+    from rich.progress import track
+
+    found = [_at(Path(path)) for path in paths]
+    files, skipped = ([file for pair in found for file in pair[i]] for i in (0, 1))
+    pictures, faults = [], []
+    few = len(files) < 50 or not sys.stdout.isatty()
+    for file in files if few else track(files, f"Reading {len(files):,} pictures", transient=True):
+        try:
+            pictures.append(segments.read_picture(io.BytesIO(containers.decompressed(file)), _called(file)))
+        except UserError as error:
+            faults.append(str(error))
+    if not pictures:
+        raise UserError(f"none of {len(faults):,} image files can be read: {faults[0]}" if faults[1:] else faults[0])
+    return pictures, faults, [_called(file) for file in skipped]
+
+
+def _at(path):
+    """Returns (the image Files at a path, the other Files there)."""
+    if not path.exists():
+        raise UserError(f"there is no image at {path}")
+    if path.suffix.lower() in SUFFIXES or (kind := containers.kind_of(path)) not in ("folder", "zip", "tar"):
+        return [containers.File(path)], []
+    files = containers.listing(path, kind)
+    images = [file for file in files if Path(file.name).suffix.lower() in SUFFIXES]
+    if not images:
+        raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
+    return images, [file for file in files if file not in images]
+
+
+def _called(file):
+    """Returns the name of an image File in the predictions."""
+    return f"{file.path}" if file.member is None else f"{file.path}/{file.name}"
 
 
 def read_list(data, head, file):
@@ -137,15 +162,11 @@ def _decoded_one(data, name):
     from PIL import Image
 
     stream = io.BytesIO(data)
-    with contextlib.suppress(Exception), Image.open(stream, formats=handwriting.FORMATS) as image:
+    with contextlib.suppress(Exception), Image.open(stream, formats=handwriting.formats()) as image:
         if image.size == (28, 28) and image.mode in ("L", "1", "P", "RGB") and not image.has_transparency_data:
             return np.asarray(image.convert("L")), True
     stream.seek(0)
-    try:
-        return handwriting.read_image(stream), False
-    except UserError as error:
-        told = str(error).replace(str(stream), str(name))
-        raise UserError(re.sub(r"<_io\.BytesIO[^>]*>", "it", told)) from error
+    return handwriting.read_image(stream, name), False
 
 
 def _columns(header, name):

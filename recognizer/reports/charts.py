@@ -6,9 +6,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from recognizer.base.files import whole_file
+from recognizer.data import segments
 from recognizer.runs import metrics
 
 matplotlib.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
@@ -199,6 +201,31 @@ def preview(x, probabilities, title):
     """The first 40 digits with their predictions and probabilities."""
     captions = [f"{row.argmax()} ({row.max():.0%})" for row in probabilities[:40]]
     return digit_grid(x[:40], captions, 8, title)
+
+
+def readings(pairs, title, most=12):
+    """Pictures with a box around each digit and its label above: the first few of pairs (segments.Picture, Digits)."""
+    pairs = pairs[:most]
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    wide = 9 if columns == 1 else 4.3  # inches of a picture
+    high = wide * max(picture.size[1] / picture.size[0] for picture, _ in pairs)
+    figure, axes = new_figure((wide * columns, min(high, 1.2 * wide) * rows + 0.6), rows, columns, squeeze=False)
+    for each in axes.flat:
+        each.set_axis_off()
+    for (picture, digits), each in zip(pairs, axes.flat, strict=False):
+        width, height = picture.size
+        each.imshow(picture.gray, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
+        for digit in digits:
+            left, top, right, bottom = digit.box
+            color = ORANGE if digit.label is None else BLUE
+            each.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, color=color, lw=1))
+            label = "?" if digit.label is None else str(digit.label)
+            frame = dict(boxstyle="square,pad=0.1", facecolor=color, edgecolor="none")
+            each.text(left, top, label, color="white", fontsize=8, ha="left", va="bottom", bbox=frame)
+        each.set_title(f"{Path(picture.name).name[-40:]}: {segments.text(digits)[:40]}", fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
 
 
 def layers(model, title):

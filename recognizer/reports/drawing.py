@@ -1,4 +1,4 @@
-"""A page to draw a digit on: its ten probabilities, what the net sees of the drawing, and where it looks."""
+"""A page to draw digits on: what they are, what the net sees of the drawing, and where it looks."""
 
 import threading
 from pathlib import Path
@@ -7,10 +7,10 @@ import numpy as np
 
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
-from recognizer.data import handwriting
+from recognizer.data import segments
 from recognizer.nn import grad_cam
 
-CANVAS = 280  # pixels
+CANVAS = (560, 280)  # pixels
 
 # The page runs this ten times a second. Gradio starts without a tool, as after "Clear canvas", so this selects the pen.
 # And Gradio sends successive drawings in parallel, so that the older one may be answered last: this sends a drawing
@@ -44,25 +44,32 @@ def drawing_page(name, models, test_shift):
     explained = [grad_cam.grad_cam(model) for model in models]
 
     def predict(sketch):
-        found = handwriting.digit(_gray(sketch))
-        if found is None:
+        found = read(models, _gray(sketch), test_shift)
+        if not found:
             return None, None, None
-        probabilities, heat = look(models, explained, found, test_shift)
-        by_label = {str(label): float(p) for label, p in enumerate(probabilities)}
-        enlarged = [image.repeat(10, axis=0).repeat(10, axis=1) for image in (255 - found, _overlaid(found, heat))]
-        return by_label, *enlarged
+        told = segments.text(found)
+        if len(found) == 1 and told != "?":
+            told = {str(label): float(p) for label, p in enumerate(found[0].probabilities)}
+        seen = [digit.image for digit in found]
+        labels = [int(digit.probabilities.argmax()) for digit in found]
+        heats = [np.mean([heat(*pair) for heat in explained], axis=0) for pair in zip(seen, labels, strict=True)]
+        overlaid = [_overlaid(image, heat) for image, heat in zip(seen, heats, strict=True)]
+        rows = np.concatenate([255 - image for image in seen], axis=1), np.concatenate(overlaid, axis=1)
+        return told, *(row.repeat(10, axis=0).repeat(10, axis=1) for row in rows)
 
-    with gradio.Blocks(title="Draw a digit", analytics_enabled=False) as page:
-        gradio.Markdown(f"# Draw a digit\n`{name}` says which it is, as soon as you lift the pen.")
+    told = "says which it is, as soon as you lift the pen; a question mark stands for digits that touch"
+    with gradio.Blocks(title="Draw digits", analytics_enabled=False) as page:
+        gradio.Markdown(f"# Draw a digit, or a number\n`{name}` {told}.")
         with gradio.Row():
             brush = gradio.Brush(default_size=10, colors=["#000000"], color_mode="fixed")
-            canvas = dict(canvas_size=(CANVAS, CANVAS), fixed_canvas=True, layers=False, transforms=(), brush=brush)
-            room = dict(height=CANVAS + 80, width=CANVAS + 80, min_width=CANVAS + 80, scale=0)  # with the tools
+            canvas = dict(canvas_size=CANVAS, fixed_canvas=True, layers=False, transforms=(), brush=brush)
+            width, height = (side + 80 for side in CANVAS)  # with the tools
+            room = dict(height=height, width=width, min_width=width, scale=0)
             sketch = gradio.Sketchpad(label="Draw here", type="numpy", elem_id="drawing", **canvas, **room)
-            probabilities = gradio.Label(label="Probability of each digit", num_top_classes=10, elem_id="probabilities")
+            probabilities = gradio.Label(label="What it is", num_top_classes=10, elem_id="probabilities")
         with gradio.Row():
             plain = dict(height=320, buttons=[], interactive=False)
-            seen = gradio.Image(label="What the net sees: 28 x 28 pixels, centred", **plain)
+            seen = gradio.Image(label="What the net sees: each digit in 28 x 28 pixels, centred", **plain)
             looked = gradio.Image(label="Where it looked (Grad-CAM): the more, the darker the orange", **plain)
         outputs = [probabilities, seen, looked]
         ask = gradio.Button(visible="hidden", elem_id="ask")
@@ -74,25 +81,30 @@ def drawing_page(name, models, test_shift):
     return page
 
 
-def look(models, explained, image, test_shift=0):
-    """Predicts a digit uint8 (28, 28) by several nets.
+def read(models, gray, test_shift=0):
+    """Returns the segments.Digits that several nets read on a drawing uint8 (height, width)."""
+    picture = segments.picture_of(gray, gray.shape[::-1])
+    if not picture.lines:
+        return []
+    # One by one: JAX compiles for each number of images.
+    probabilities = [mean_probabilities(models, image, test_shift) for image in segments.images([picture])]
+    return segments.digits([picture], probabilities)[0]
 
-    explained: `grad_cam` of each of the models. Returns the mean probabilities (10,), and where the nets looked, as
-    float32 (28, 28).
-    """
+
+def mean_probabilities(models, image, test_shift=0):
+    """Returns the mean probabilities of a digit uint8 (28, 28) by several nets, (10,)."""
     from recognizer.training import inference
 
     padded = np.pad(image, test_shift) / np.float32(255)
     views = [padded[top : top + 28, left : left + 28, None] for top, left in inference.views(test_shift)]
-    probabilities = np.mean([np.asarray(model(np.stack(views), training=False)) for model in models], axis=(0, 1))
-    return probabilities, np.mean([heat(image, int(probabilities.argmax())) for heat in explained], axis=0)
+    return np.mean([np.asarray(model(np.stack(views), training=False)) for model in models], axis=(0, 1))
 
 
 def _gray(sketch):
     """Returns Gradio's sketch as dark on white, uint8 (height, width)."""
     drawn = sketch and sketch["composite"]  # uint8 (height, width, 4)
     if drawn is None:
-        return np.full((CANVAS, CANVAS), 255, np.uint8)
+        return np.full(CANVAS[::-1], 255, np.uint8)
     opacity = drawn[..., 3] / 255
     return (255 - opacity * (255 - drawn[..., :3].mean(axis=-1))).astype(np.uint8)
 

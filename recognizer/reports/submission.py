@@ -5,14 +5,20 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import write_rows
+from recognizer.data import segments
 from recognizer.runs import metrics, run_folder
 
 SUBMISSIONS = Path("submissions")
 WORKING = Path("/kaggle/working")  # the output of a Kaggle notebook, which submits its submission.csv
-STARTS = b"ImageId,", b"file,label,probability"  # of the files that may be overwritten
-COLUMNS = re.compile(rb"[^,\n]*,[^,\n]*\r?\n")  # of other submissions, which may be if a preview lies beside them
+PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns, where pictures show several digits
+FEW = 3  # names of files in a line, and lines about damaged ones
+# How files begin that may be overwritten, and other submissions, which may be if a preview lies beside them.
+OWN = re.compile(rb"ImageId,|file,label,probability|[^,\n]*,(line,number,digit,)?p0,p1,p2,")
+OTHERS = re.compile(rb"[^,\n]*,[^,\n]*\r?\n")
 
 
 def check_out(path):
@@ -24,7 +30,7 @@ def check_out(path):
     if path.exists():
         with open(path, "rb") as file:
             start = file.read(100)
-        if not start.startswith(STARTS) and not (COLUMNS.match(start) and beside(path, "preview.png").exists()):
+        if not OWN.match(start) and not (OTHERS.match(start) and beside(path, "preview.png").exists()):
             raise UserError(f"{path} exists and is not a submission: choose another name, or remove it")
 
 
@@ -45,25 +51,27 @@ def beside(out, what):
     return out.with_name(f"{out.stem}-{what}")
 
 
-def write_all(out, test, files, probabilities, title, with_probabilities):
-    """Writes predictions to `out`, a submission or by file names, and the preview and the probabilities beside it.
+def write_all(out, test, probabilities, title, with_probabilities):
+    """Writes a submission to `out`, and the preview and the probabilities beside it.
 
-    test: Images. files: their names, or None for a submission. probabilities: (n, 10).
+    test: Images. probabilities: (n, 10).
     """
     from recognizer.reports import charts
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    if files is None:
-        write_submission(out, probabilities.argmax(1), test)
-    else:
-        write_labels_of_files(out, files, probabilities)
+    write_submission(out, probabilities.argmax(1), test)
     if with_probabilities:
         (column, _), ids = test.named()
-        numbered = zip(ids, probabilities, strict=True)
-        rows = [{column: i} | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for i, row in numbered]
-        write_rows(beside(out, "probabilities.csv"), rows)
-        print(f"Probabilities: {beside(out, 'probabilities.csv')}")
+        write_probabilities(out, [{column: i} for i in ids], probabilities)
     charts.save(charts.preview(test.x, probabilities, title), beside(out, "preview.png"))
+
+
+def write_probabilities(out, columns, probabilities):
+    """Writes the probabilities of the rows of the CSV `out` beside it. columns: for each a dict of what names it."""
+    pairs = zip(columns, probabilities, strict=True)
+    rows = [named | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for named, row in pairs]
+    write_rows(beside(out, "probabilities.csv"), rows)
+    print(f"Probabilities: {beside(out, 'probabilities.csv')}")
 
 
 def write_submission(path, labels, test):
@@ -72,12 +80,79 @@ def write_submission(path, labels, test):
     write_rows(path, [{first: i, second: label} for i, label in zip(ids, labels, strict=True)])
 
 
-def write_labels_of_files(path, files, probabilities):
-    """Writes, and prints, the label and its probability of each of some image files."""
-    predicted = list(zip(files, probabilities.argmax(1), probabilities.max(1), strict=True))
-    write_rows(path, [{"file": file, "label": label, "probability": f"{p:.4f}"} for file, label, p in predicted])
-    for file, label, p in predicted:
-        print(f"{file}: {label} ({p:.1%})")
+def write_readings(out, pictures, readings, title, with_probabilities):
+    """Writes what was read in pictures to `out`, and the preview and the probabilities beside it; prints it, too.
+
+    pictures: segments.Pictures. readings: for each the segments.Digits in it.
+    """
+    from recognizer.reports import charts
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pairs = list(zip(pictures, readings, strict=True))
+    numbers = [pair for pair in pairs if len(pair[1]) > 1 or pair[1][0].label is None]
+    rows = [_row(picture.name, digit, bool(numbers)) for picture, digits in pairs for digit in digits]
+    write_rows(out, rows)
+    for picture, digits in pairs:
+        print(f"{picture.name}: {_told(digits)}")
+    every = [digit for digits in readings for digit in digits]
+    probabilities = np.stack([digit.probabilities for digit in every])
+    if with_probabilities:
+        names = [{key: row[key] for key in ("file", *PLACE[:3]) if key in row} for row in rows]
+        write_probabilities(out, names, probabilities)
+    if numbers:
+        figure = charts.readings(numbers + [pair for pair in pairs if pair not in numbers], title)
+    else:
+        figure = charts.preview(np.stack([digit.image for digit in every]), probabilities, title)
+    charts.save(figure, beside(out, "preview.png"))
+
+
+def _row(name, digit, with_place):
+    """Returns the row of a segments.Digit in the CSV."""
+    label, p = ("", "") if digit.label is None else (digit.label, f"{digit.probabilities.max():.4f}")
+    row = {"file": name, "label": label, "probability": p}
+    return row | dict(zip(PLACE, (*digit.place, *digit.box), strict=True)) if with_place else row
+
+
+def _told(digits):
+    """Returns the line about what a picture shows: "42 (at least 90.8%)"."""
+    known = [digit.probabilities.max() for digit in digits if digit.label is not None]
+    told = [f"{'at least ' * (len(known) > 1)}{min(known):.1%}"] if known else []
+    if len(known) < len(digits):
+        told.append("? are digits that touch: write them apart")
+    return f"{segments.text(digits)} ({'; '.join(told)})"
+
+
+def print_skipped(skipped):
+    """Prints on stderr which files in folders were no images."""
+    if skipped:
+        files = "a file that is no image" if len(skipped) == 1 else f"{len(skipped):,} files that are no images"
+        print(f"Skipped {files}: {_few(skipped)}", file=sys.stderr)
+
+
+def check_readings(out, pictures, readings, faults):
+    """Raises UserError, after everything else was written, if image files or parts of them could not be read.
+
+    faults: lines about files that are damaged.
+    """
+    pairs = zip(pictures, readings, strict=True)
+    touching = [picture.name for picture, digits in pairs if any(digit.label is None for digit in digits)]
+    told = []
+    if faults[1:]:
+        for line in faults[:FEW]:
+            print(line, file=sys.stderr)
+        told.append(f"{len(faults):,} of {len(faults) + len(pictures):,} image files cannot be read, as said above")
+    else:
+        told += faults
+    if touching:
+        told.append(f"digits touch, and cannot be told apart, in {_few(touching)}")
+    if told:
+        raise UserError(f"{'; '.join(told)}; all else is in {out}")
+
+
+def _few(names):
+    """Returns the first few of some names, and how many more there are, as text."""
+    more = f" and {len(names) - FEW:,} more" * (len(names) > FEW)
+    return f"{', '.join(names[:FEW])}{more}"
 
 
 def write_where_kaggle_expects_it(out, labels, test):

@@ -26,6 +26,12 @@ def photographed(digit, rng, kind):
     top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
     pen = Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
     ink[top : top + side, left : left + side] = np.asarray(pen) / 255
+    return lit(ink, rng, kind, side / 150)
+
+
+def lit(ink, rng, kind, blur):
+    """A photograph of ink, 0 to 1, dark on paper that is unevenly lit: a PIL image."""
+    height, width = ink.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     slope = rng.normal(size=2)
     light = 0.75 + 0.2 * (slope[0] * x + slope[1] * y) / np.abs(slope).sum() - 0.08 * (x**2 + y**2)
@@ -40,7 +46,7 @@ def photographed(digit, rng, kind):
         paper = ImageOps.expand(Image.fromarray(np.uint8(255 * paper.clip(0, 1))), 4, fill=30)
         paper = np.asarray(ImageOps.expand(paper, 9, fill=200)) / 255
     noisy = 255 * paper + rng.normal(0, 4, paper.shape)
-    return Image.fromarray(np.uint8(noisy.clip(0, 255))).filter(ImageFilter.GaussianBlur(side / 150))
+    return Image.fromarray(np.uint8(noisy.clip(0, 255))).filter(ImageFilter.GaussianBlur(blur))
 
 
 KINDS = ["uneven light", "shadow", "light on dark", "table", "frame"]

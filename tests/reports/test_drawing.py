@@ -10,7 +10,9 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image, ImageDraw
 
+from recognizer.data import segments
 from recognizer.nn import grad_cam
 from recognizer.reports import drawing
 
@@ -105,16 +107,44 @@ def test_a_net_looks_where_what_decides_is():
     kernel[4:, 4:, 3] = 1
     net.set_weights([np.full((3, 3, 1, 1), 1 / 9), np.zeros(1), kernel.reshape(49, 10), np.zeros(10)])
     image = np.full((28, 28), 255, np.uint8)
-    probabilities, heat = drawing.look([net], [grad_cam.grad_cam(net)], image)
-    assert probabilities.argmax() == 3
+    assert drawing.mean_probabilities([net], image).argmax() == 3
+    heat = grad_cam.grad_cam(net)(image, 3)
     assert heat.shape == (28, 28)
     assert heat.max() == 1
     assert heat[18:26, 18:26].min() > 0.9
     assert heat[:13].max() == 0
     assert heat[:, :13].max() == 0
-    shifted, _ = drawing.look([net, net], [grad_cam.grad_cam(net)] * 2, image, test_shift=1)
+    shifted = drawing.mean_probabilities([net, net], image, test_shift=1)
     assert shifted.shape == (10,)
     assert shifted.sum() == pytest.approx(1)
+
+
+def drawing_of(*digits):
+    """A drawing of some of STROKES side by side: uint8 (280, 280 and more)."""
+    image = Image.new("L", (max(560, 40 + 200 * len(digits)), 280), 255)
+    for i, (_, strokes) in enumerate(digits):
+        for stroke in strokes:
+            points = [(20 + 200 * i + 240 * x, 20 + 240 * y) for x, y in stroke]
+            ImageDraw.Draw(image).line(points, fill=0, width=10, joint="curve")
+    return np.asarray(image)
+
+
+def test_drawn_digits_and_numbers_are_read(reader):
+    """At least 18 of 20 digits, and 8 of 10 numbers of two to four; what is not drawn is not read."""
+    from recognizer.runs import run_folder
+    from recognizer.training import predicting
+
+    folder = reader / "runs" / "reader"
+    models = list(predicting.saved_models(folder, run_folder.read_config(folder)))
+    alone = [drawing.read(models, drawing_of(digit)) for digit in STROKES]
+    right = [segments.text(found) == str(label) for found, (label, _) in zip(alone, STROKES, strict=True)]
+    assert sum(right) >= 18
+    numbers = [STROKES[i::7][: 2 + i % 3] for i in range(7)] + [STROKES[i::11] for i in range(3)]
+    read = [segments.text(drawing.read(models, drawing_of(*number))).replace(" ", "") for number in numbers]
+    assert (
+        sum(told == "".join(str(label) for label, _ in number) for told, number in zip(read, numbers, strict=True)) >= 8
+    )
+    assert drawing.read(models, np.full((280, 560), 255, np.uint8)) == []
 
 
 @pytest.mark.slow
@@ -140,6 +170,8 @@ def test_digits_drawn_in_a_browser_are_read(reader):
             page.add_init_script(SLOW_UPLOADS)
             page.goto(address)
             read = [drawn(page, strokes) for _, strokes in STROKES]
+            number = [[(x + by, y) for x, y in stroke] for i, by in ((9, -0.5), (4, 0.5)) for stroke in STROKES[i][1]]
+            assert drawn(page, number) == 42
             # A drawing that is still on its way when the canvas is cleared is not answered afterwards.
             page.evaluate("window.slow = true")
             page.mouse.down()

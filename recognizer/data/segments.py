@@ -1,0 +1,462 @@
+"""Finds the digits in a picture apart: several of them, in lines, though strokes are broken or digits touch.
+
+A shape is what is connected, or has small gaps only. It consists of pieces: its connected parts, cut where a thin
+bridge of ink may join two digits. Each run of neighbouring pieces may be a digit, and is a candidate: the nets predict
+all candidates, and their probabilities say which of them the shape is made of.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from recognizer.base.errors import UserError
+from recognizer.data import handwriting
+
+MOST = 300  # shapes of a picture: small print has more
+DETAIL = 50  # pixels: a picture whose digits are lower is read again at a larger scale
+LARGE = 2000  # pixels: that scale's longer side at most
+GAP = 0.2  # of a digit's height: a smaller gap may be within a digit
+WIDE = 1.1  # times its height: what is wider may be several digits,
+WIDEST = 1.5  # and this surely is
+SEAM = 0.95  # the prior of an end of a digit being where it was cut off another
+ALONE = 1.5  # times: a picture of what may be one digit is likelier than one of two that lie as close
+DOUBT = 0.9  # of the probability of a digit: if it is as likely several that touch, it is not read
+SURE = 0.5  # probability: less does not do for what may be several digits
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Candidate:
+    """What may be a digit: pieces first to end - 1 of a shape."""
+
+    image: np.ndarray  # uint8 (28, 28)
+    box: tuple  # left, top, right, bottom: pixels of the picture
+    first: int
+    end: int
+    prior: float = 1.0  # less for what looks unlike one digit, from 0 to 1
+
+    @property
+    def ratio(self):
+        left, top, right, bottom = self.box
+        return (right - left) / max(1, bottom - top)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shape:
+    """A digit, or several with small gaps or none between them."""
+
+    candidates: list  # each piece by itself is the first of those that begin with it
+    first: tuple  # top and bottom of its first body, in pixels of the image
+    last: tuple  # and of its last one
+    seams: frozenset = frozenset()  # the pieces that were cut off the piece before them
+
+    @property
+    def box(self):
+        corners = np.array([candidate.box for candidate in self.candidates])
+        return (*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture and the shapes in it."""
+
+    name: str
+    gray: np.ndarray  # uint8 (height, width)
+    size: tuple  # width and height of the image file
+    lines: list  # of lists of Shapes
+    whole: Candidate | None = None  # all of it, if it may be one digit in several pieces
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Digit:
+    """A digit that was read. Its label is None where digits touch and cannot be told apart."""
+
+    label: int | None
+    probabilities: np.ndarray  # (10,)
+    image: np.ndarray  # uint8 (28, 28)
+    box: tuple  # left, top, right, bottom
+    place: tuple  # the line, the number within it, the digit within that, from 1
+
+
+def read_picture(source, name=None):
+    """Returns the Picture of an image file. Raises UserError if it shows no digit.
+
+    source, name: as for handwriting.read_gray.
+    """
+    name = str(name or source)
+    picture = picture_of(*handwriting.read_gray(source, name=name), name)
+    if not picture.lines:
+        raise UserError(f"{name} shows no digit: it is of one shade")
+    factor = max(picture.size) / max(picture.gray.shape)
+    height = _height(picture.lines) / factor
+    if sum(map(len, picture.lines)) > 1 and height < DETAIL and factor > 1.2:
+        side = min(LARGE, round(max(picture.gray.shape) * 1.5 * DETAIL / height))
+        gray, size = handwriting.read_gray(source, side, name)
+        picture = picture_of(gray, size, name, round(2 * height * max(gray.shape) / max(picture.gray.shape)))
+    return picture
+
+
+def _height(lines):
+    """Returns the usual height of the shapes in lines."""
+    boxes = [candidate.box for line in lines for shape in line for candidate in shape.candidates]
+    return np.median([bottom - top for _, top, _, bottom in boxes])
+
+
+def picture_of(gray, size, name="", room=None):
+    """Returns the Picture of an image uint8 (height, width), a smaller copy of one of `size`: width and height.
+
+    name: for an error's line. room: as `size` of handwriting.inked.
+    """
+    factor = max(size) / max(gray.shape)
+    if handwriting.is_ready(gray):
+        box = tuple(round(factor * side) for side in (0, 0, 28, 28))
+        return Picture(name, gray, size, [[Shape([Candidate(gray, box, 0, 1)], (0, 28), (0, 28))]])
+    found = handwriting.inked(gray, room)
+    if found is None:
+        return Picture(name, gray, size, [])
+    contrast, labels, corner = found
+    ink, main = handwriting.main_digit(contrast, labels)
+    bodies, groups, gaps = _groups(_bodies(ink, main, name))
+    shapes = [_shape(ink, bodies, group, gaps, corner, factor) for group in groups]
+    whole = None
+    if main[bodies > 0].all():  # all that is there lies as close together as the parts of one digit may
+        whole = _candidate(ink, main, corner, factor, prior=_prior_of_all(bodies))
+        if bodies.max() == 1 and whole.ratio <= WIDE:
+            return Picture(name, gray, size, [[Shape([whole], (0, 1), (0, 1))]])
+    return Picture(name, gray, size, _lines(shapes), whole)
+
+
+def _bodies(ink, main, name):
+    """Returns which parts of an image may be digits by themselves: labels from 1. Small parts get the nearest's label.
+
+    main: bool, where the main digit is. name: of the picture, for an error's line.
+    """
+    from scipy import ndimage
+
+    labels, n = handwriting.labelled(ink > handwriting.FAINT)
+    numbers = np.arange(1, n + 1)
+    boxes = _boxes(labels)
+    sides = boxes[:, :, 1] - boxes[:, :, 0]
+    strength, mean = (function(ink, labels, numbers) for function in (ndimage.sum_labels, ndimage.mean))
+    at_edge = ((boxes[:, :, 0] <= 2) | (boxes[:, :, 1] >= np.array(ink.shape) - 2)).any(axis=1)
+    of_main = np.unique(labels[main]) - 1
+    first = of_main[strength[of_main].argmax()]
+    allowed = at_edge <= at_edge[first]
+    height = sides[first, 0]
+    is_body = allowed & (sides[:, 0] >= 0.4 * height) & (sides[:, 0] <= 2.5 * height) & (mean >= 0.5 * mean[first])
+    is_body[first] = True
+    if is_body.sum() > MOST:
+        raise UserError(f"{name} shows more than {MOST} shapes: cut out the part with the digits")
+    owner = np.where(is_body, is_body.cumsum(), 0)
+    bodies = np.append(0, owner)[labels]
+    distance, nearest = ndimage.distance_transform_edt(bodies == 0, return_indices=True)
+    at = [tuple(place) for place in ndimage.minimum_position(distance, labels, numbers)]
+    near = np.array([bodies[nearest[0][place], nearest[1][place]] for place in at])
+    body = np.flatnonzero(is_body)[near - 1]
+    reach = np.minimum(sides[body].max(axis=1), 1.5 * sides[body, 0]) / 4
+    joins = allowed & ([distance[place] for place in at] <= reach) & (strength >= 0.03 * strength[body])
+    return np.append(0, np.where(is_body | joins, near, 0))[labels]
+
+
+def _boxes(labels):
+    """Returns the boxes of what is labelled, int (n, 2, 2): rows and columns, their beginnings and ends."""
+    from scipy import ndimage
+
+    return np.array([[(part.start, part.stop) for part in box] for box in ndimage.find_objects(labels)])
+
+
+def _groups(bodies):
+    """Returns (bodies, groups, gaps). A group is a list of bodies with small gaps between them, from left to right.
+
+    In the bodies that are returned, parts above each other are one if they must be one digit. gaps: {(a, b): the gap
+    between two bodies of a group, as a part of a digit's height}.
+    """
+    boxes = _boxes(bodies)
+    height = np.median(boxes[:, 0, 1] - boxes[:, 0, 0])
+    above, beside = [], {}
+    for a, b, gap in _gaps(bodies):
+        pair = boxes[[a - 1, b - 1]]
+        common = pair[:, :, 1].min(axis=0) - pair[:, :, 0].max(axis=0)  # rows, columns
+        rows, columns = pair[:, :, 1].max(axis=0) - pair[:, :, 0].min(axis=0)
+        least = (pair[:, :, 1] - pair[:, :, 0]).min(axis=0)
+        if common[0] <= 0.3 * least[0]:
+            if common[1] >= 0.4 * least[1] and gap <= (0.15 if rows <= 2.2 * columns else 0.1) * rows:
+                above.append((a, b))
+        elif gap <= GAP * max(height, least[0]):
+            beside[a, b] = gap / max(height, least[0])
+    one = _joined(len(boxes), above)
+    group = _joined(len(boxes), [*above, *beside])
+    merged = np.append(0, one + 1)[bodies]
+    boxes = _boxes(merged)
+    members = [np.unique(one[group == each]) for each in range(group.max() + 1)]
+    groups = [sorted(each + 1, key=lambda body: boxes[body - 1, 1].sum()) for each in members]
+    gaps = {}
+    for (a, b), gap in beside.items():
+        pair = tuple(sorted((one[a - 1] + 1, one[b - 1] + 1)))
+        gaps[pair] = min(gap, gaps.get(pair, GAP))
+    return merged, groups, gaps
+
+
+def _joined(n, pairs):
+    """Returns for each of n bodies, numbered from 1, the number of the group (from 0) that pairs join it to."""
+    from scipy import sparse
+
+    first, second = np.array(pairs, int).reshape(-1, 2).T - 1
+    return sparse.csgraph.connected_components(sparse.coo_array((np.ones(len(first)), (first, second)), (n, n)))[1]
+
+
+def _gaps(bodies):
+    """Returns the pairs of bodies that nothing lies between, and the gaps: [(a, b, pixels), ...]."""
+    from scipy import ndimage
+
+    distance, nearest = ndimage.distance_transform_edt(bodies == 0, return_indices=True)
+    owner = bodies[tuple(nearest)]
+    found = {}
+    for one, other in (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]):
+        meets = owner[one] != owner[other]
+        a, b = np.sort([owner[one][meets], owner[other][meets]], axis=0)
+        for pair, gap in zip(zip(a, b, strict=True), (distance[one] + distance[other])[meets], strict=True):
+            found[pair] = min(gap, found.get(pair, np.inf))
+    return [(*pair, gap) for pair, gap in found.items()]
+
+
+def _shape(ink, bodies, group, gaps, corner, factor):
+    """Returns the Shape of a group of bodies, with its candidates."""
+    bodies = np.where(np.isin(bodies, group), bodies, 0)
+    window = tuple(slice(max(0, begin - 2), end + 2) for begin, end in _boxes((bodies > 0).astype(int))[0])
+    corner = [at + part.start for at, part in zip(corner, window, strict=True)]
+    ink, bodies = ink[window], bodies[window]
+    ink = ink / np.quantile(ink[bodies > 0], 0.9)  # where it is dark, ink has less contrast
+    pieces, joins, seams = [], [], set()  # joins: the gap between each piece and the one before, 0 where it was cut
+    for before, body in zip([None, *group], group, strict=False):
+        some = _pieces(ink, bodies == body)
+        joins += [gaps.get(tuple(sorted((before or body, body))), GAP), *[0.0] * (len(some) - 1)]
+        seams |= set(range(len(pieces) + 1, len(pieces) + len(some)))
+        pieces += some
+    rows = [_boxes((bodies == body).astype(int))[0, 0] for body in group]
+    tallest = max(end - begin for begin, end in rows)
+    heights = [bottom - top for top, bottom, _, _ in map(_box, pieces)]
+    candidates = []
+    for first in range(len(pieces)):
+        for end in range(first + 1, len(pieces) + 1):
+            kept = np.any(pieces[first:end], axis=0)
+            top, bottom, left, right = _box(kept)
+            ratio = (right - left) / (bottom - top)
+            if right - left > WIDEST * tallest and end > first + 1:
+                break
+            if ratio <= WIDEST or end == first + 1:
+                tall = sum(
+                    heights[i] > 0.75 * (bottom - top) for i in range(first, end) if i == first or i not in seams
+                )
+                cut = (first in seams) + (end in seams)
+                prior = _prior(ratio, (bottom - top) / tallest, tall, joins[first + 1 : end], cut)
+                candidates.append(_candidate(ink, kept, corner, factor, first, end, prior))
+    return Shape(candidates, *(tuple(each + corner[0]) for each in (rows[0], rows[-1])), frozenset(seams))
+
+
+def _prior_of_all(bodies):
+    """Returns how likely all bodies are one digit, as `_prior` does."""
+    top, bottom, left, right = _box(bodies > 0)
+    tall = (np.diff(_boxes(bodies)[:, 0]) > 0.75 * (bottom - top)).sum()
+    return ALONE * _prior((right - left) / (bottom - top), 1, tall, [0], 0)
+
+
+def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
+    """Returns the Candidate of what is kept of some ink. corner: of the ink, in pixels of the image."""
+    top, bottom, left, right = _box(kept)
+    box = factor * np.array([left + corner[1], top + corner[0], right + corner[1], bottom + corner[0]])
+    image = handwriting.mnist_form(handwriting.pen(ink, kept))
+    return Candidate(image, tuple(box.round().astype(int).tolist()), first, end, prior)
+
+
+def _prior(ratio, height, tall, gaps, seams):
+    """Returns how likely some pieces are one digit, before a net sees them.
+
+    ratio: of width and height. height: as a part of that of the highest body. tall: how many bodies are nearly as high
+    as all together, which parts of one digit rarely are. gaps: between the pieces. seams: how many of the ends were cut
+    off another piece.
+    """
+    narrow = np.clip(1.9 - ratio, 0.3 if gaps or seams else 0.6, 1)
+    prior = narrow * np.clip(2.5 * height - 0.5, 0.05, 1) * SEAM**seams * (0.3 if tall > 1 else 1)
+    return float(prior * np.prod([max(1 - 4 * gap, 0.05) for gap in gaps]))
+
+
+def _box(kept):
+    rows, columns = (np.flatnonzero(kept.any(axis=axis)) for axis in (1, 0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def _pieces(ink, kept):
+    """Returns the pieces of a body, bool arrays from left to right."""
+    top, bottom, left, right = _box(kept)
+    height = bottom - top
+    pieces, rest = [], kept
+    columns = np.arange(ink.shape[1])
+    for seam in _seams(ink[top:bottom], kept[top:bottom], height) if right - left > 0.5 * height else []:
+        before = np.zeros_like(kept)
+        before[top:bottom] = columns < seam[:, None]
+        piece = rest & before
+        if piece.sum() > 0.05 * kept.sum() and (rest & ~before).sum() > 0.05 * kept.sum():
+            pieces.append(piece)
+            rest = rest & ~before
+    return [*pieces, rest]
+
+
+def _seams(ink, kept, height):
+    """Returns paths from top to bottom that cross little ink, from left to right: for each row the first column right.
+
+    Each stays within a band of columns, and crosses no more ink than a stroke is wide.
+    """
+    from scipy import ndimage
+
+    stroke = 4 * ndimage.distance_transform_edt(kept)[kept].mean()
+    cost = np.where(kept, ink.clip(0, 1), 0) + 1e-3
+    half, step = max(1, round(0.15 * height)), max(1, round(0.05 * height))
+    _, _, left, right = _box(kept)
+    centres = np.arange(left + half, right - half + 1, step)
+    if not len(centres):
+        return []
+    bands = np.pad(cost, ((0, 0), (half, half)))[:, centres[:, None] + np.arange(2 * half + 1)]  # (row, band, column)
+    total, back = bands[0], []
+    for row in bands[1:]:
+        near = np.lib.stride_tricks.sliding_window_view(np.pad(total, ((0, 0), (1, 1)), constant_values=np.inf), 3, 1)
+        back.append(near.argmin(axis=2) - 1)
+        total = row + near.min(axis=2)
+    at = total.argmin(axis=1)
+    crossed = total.min(axis=1)
+    paths = [at]
+    for step_back in reversed(back):
+        paths.append(paths[-1] + step_back[np.arange(len(centres)), paths[-1]])
+    paths = np.array(paths[::-1]).T + centres[:, None] - half  # (band, row)
+    on_ink = kept[np.arange(len(kept)), paths.clip(0, kept.shape[1] - 1)]
+    times = on_ink[:, 0] + (on_ink[:, 1:] & ~on_ink[:, :-1]).sum(axis=1)
+    chosen = []
+    for band in np.argsort(crossed, kind="stable"):
+        apart = all(np.abs(paths[band] - other).mean() >= 0.15 * height for other in chosen)
+        if times[band] == 1 and crossed[band] <= 1.3 * stroke and apart:
+            chosen.append(paths[band])
+    return sorted(chosen, key=np.mean)
+
+
+def _lines(shapes):
+    """Returns shapes as lines, from top to bottom: each goes on, from left to right, with what lies at its height."""
+    lines = []
+    for shape in sorted(shapes, key=lambda shape: shape.box[0]):
+        top, bottom = shape.first
+        overlaps = []
+        for line in lines:
+            before, after = line[-1].last  # of a tilted line, only what is next to it counts
+            overlaps.append((min(bottom, after) - max(top, before)) / min(bottom - top, after - before))
+        if overlaps and max(overlaps) > 0.35:
+            lines[int(np.argmax(overlaps))].append(shape)
+        else:
+            lines.append([shape])
+    return sorted(lines, key=lambda line: np.mean([shape.box[1::2] for shape in line]))
+
+
+def images(pictures):
+    """Returns the images of all candidates in Pictures, uint8 (n, 28, 28): what a net is to predict."""
+    return np.stack([candidate.image for picture in pictures for candidate in _candidates(picture)])
+
+
+def _candidates(picture):
+    own = [candidate for line in picture.lines for shape in line for candidate in shape.candidates]
+    return [*([picture.whole] if picture.whole else []), *own]
+
+
+def digits(pictures, probabilities):
+    """Returns the Digits of each of some Pictures, a list of lists. probabilities: (n, 10), of `images`."""
+    rows = iter(probabilities)
+    return [_digits(picture, rows) for picture in pictures]
+
+
+def _digits(picture, rows):
+    """Returns the Digits in a Picture. rows: an iterator over the probabilities."""
+    whole = picture.whole
+    alone = whole and next(rows)
+    found, space, joint = [], 0.8 * _height(picture.lines), 1
+    for i, line in enumerate(picture.lines, 1):
+        number, digit, right = 1, 0, None
+        for shape in line:
+            left, _, end, _ = shape.box
+            if right is not None and left - right > space:
+                number, digit = number + 1, 0
+            right = end
+            likely, read = _read(shape, [next(rows) for _ in shape.candidates])
+            joint *= likely
+            for known, row, image, box in read:
+                digit += 1
+                found.append(Digit(int(row.argmax()) if known else None, row, image, box, (i, number, digit)))
+    if whole and alone.max() * whole.prior >= joint:
+        ((known, row, image, box),) = _known([(whole, alone)])
+        return [Digit(int(row.argmax()) if known else None, row, image, box, (1, 1, 1))]
+    return found
+
+
+def text(digits):
+    """Returns what Digits say: a space between two numbers, a slash between two lines, "?" for what was not read."""
+    told, before = "", None
+    for digit in digits:
+        if before:
+            told += " / " * (digit.place[0] != before[0]) or " " * (digit.place[1] != before[1])
+        told += "?" if digit.label is None else str(digit.label)
+        before = digit.place
+    return told
+
+
+def _read(shape, rows):
+    """Returns (the greatest joint probability of candidates that make up a shape, the digits that they are).
+
+    A digit is (whether it was read, its probabilities, image, box). Those that were cut apart are read if all are sure.
+    """
+    parts = list(zip(shape.candidates, rows, strict=True))
+    joint, read = _best(parts, 0, max(candidate.end for candidate in shape.candidates))
+    touching = []
+    for candidate, row in read:
+        if candidate.first not in shape.seams:
+            touching.append([])
+        touching[-1].append((candidate, row))
+    return joint, [digit for some in touching for digit in _known(some, parts, shape.seams)]
+
+
+def _best(parts, first, end):
+    """Returns (joint probability, parts) of those that make up pieces first to end - 1 best.
+
+    parts: [(candidate, probabilities), ...], in order of their first pieces.
+    """
+    best = {first: (1.0, [])}
+    for candidate, row in parts:
+        if candidate.first in best and candidate.end <= end:
+            joint, before = best[candidate.first]
+            joint *= max(row.max() * candidate.prior, 1e-9)
+            if joint > best.get(candidate.end, (0, None))[0]:
+                best[candidate.end] = joint, [*before, (candidate, row)]
+    return best.get(end, (0, []))
+
+
+def _known(touching, parts=(), seams=()):
+    """Returns the digits that touching candidates, [(candidate, probabilities), ...], are: as `_read` does.
+
+    parts, seams: of the shape, to see whether one of them is as likely several digits.
+    """
+    lacking = []
+    for candidate, row in touching:
+        lacking.append(row.max() - _needed(candidate.ratio))
+        if any(piece in seams for piece in range(candidate.first + 1, candidate.end)):
+            others = [part for part in parts if part[0] is not candidate]
+            if _best(others, candidate.first, candidate.end)[0] > DOUBT * row.max() * candidate.prior:
+                return [_unknown(touching, len(lacking) - 1)]
+    if min(lacking) >= 0 or (len(touching) == 1 and touching[0][0].ratio <= WIDE):
+        return [(True, row, candidate.image, candidate.box) for candidate, row in touching]
+    return [_unknown(touching, int(np.argmin(lacking)))]
+
+
+def _unknown(touching, i):
+    """Returns what stands for touching candidates which cannot be told apart. i: of the least sure one."""
+    corners = np.array([candidate.box for candidate, _ in touching])
+    box = (*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist())
+    return False, touching[i][1], touching[i][0].image, box
+
+
+def _needed(ratio):
+    """Returns the probability that is needed of what has a ratio of width and height: more where digits may touch."""
+    return min(SURE + max(0, ratio - WIDE), 0.85) if ratio <= WIDEST else 1

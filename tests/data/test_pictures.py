@@ -1,0 +1,198 @@
+"""Numbers in pictures are read digit by digit, whatever kind of file or folder the pictures come in."""
+
+import zipfile
+
+import numbers_written
+import numpy as np
+import pytest
+from conftest import SHARED, assert_one_line_error, script
+from PIL import Image, ImageDraw, features
+from test_handwriting import lit, unseen
+
+from recognizer.base.errors import UserError
+from recognizer.data import handwriting, image_files, segments, sources
+from recognizer.data.arrays import Images
+from recognizer.runs import run_folder
+from recognizer.training import predicting
+
+
+@pytest.fixture(scope="module")
+def read(reader):
+    """A function that reads image files by a good net: it returns segments.text of each."""
+    folder = reader / "runs" / "reader"
+
+    def read(paths):
+        pictures = [segments.read_picture(path) for path in paths]
+        x = Images(segments.images(pictures), None, "")
+        probabilities = predicting.mean_probabilities([folder], [run_folder.read_config(folder)], x)
+        return [segments.text(digits) for digits in segments.digits(pictures, probabilities)]
+
+    return read
+
+
+def drawn(strokes, path, width=10, size=(400, 400)):
+    """Draws strokes, lists of points (x, y) in pixels, dark on white, into an image file."""
+    image = Image.new("L", size, 255)
+    for points in strokes:
+        ImageDraw.Draw(image).line(points, fill=20, width=width, joint="curve")
+    image.save(path)
+    return path
+
+
+@pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
+def test_numbers_of_two_to_six_digits_are_read_in_order(reader):
+    """A net trained for seconds reads 94 % of the digits; of touching ones, four in five are right or refused."""
+    found = numbers_written.readings(reader / "runs" / "reader", sources.load(str(SHARED / "mnist.npz")).test, 60, 7)
+    apart = [(labels, told) for labels, told, touch, _ in found if not touch]
+    right = sum(numbers_written.in_order(*each) for each in apart)
+    assert right >= 0.94 * sum(len(labels) for labels, _ in apart)
+    touching = [(labels, told) for labels, told, touch, _ in found if touch]
+    assert sum(labels == told or None in told for labels, told in touching) >= 0.8 * len(touching)
+
+
+def circle(x, y, radius, start, end):
+    angles = np.radians(np.linspace(start, end, 20))
+    return [(x + radius * np.cos(a), y + radius * np.sin(a)) for a in angles]
+
+
+@pytest.mark.parametrize("gap", [0, 2, 6, 12, 20])
+@pytest.mark.parametrize("label", [3, 4, 5, 7])
+def test_a_digit_whose_strokes_are_apart_is_one(label, gap, read, tmp_path):
+    body = circle(190, 260, 75, -100, 130)
+    strokes = {
+        3: [circle(190, 125, 65, 180, 450), circle(190, 265 + gap, 75, 270, 530)],
+        4: [[(140, 70), (110, 220), (225 - gap, 220)], [(240, 90), (240, 330)]],
+        5: [[(140, 75), (135, 190), *body], [(155 + gap, 75), (280 + gap, 72)]],
+        7: [[(110, 80), (280 - gap // 2, 80)], [(285, 80 + gap), (180, 330)]],
+    }[label]
+    assert read([drawn(strokes, tmp_path / "one.png")]) == [str(label)]
+
+
+def test_two_digits_near_each_other_are_two_and_lines_are_read_from_the_top(read, tmp_path):
+    one = [(60, 60), (60, 140)]
+    seven = [(100, 60), (150, 60), (120, 140)]
+    for gap in (-20, 0, 6, 20):
+        moved = [(x + gap, y) for x, y in seven]
+        assert read([drawn([one, moved], tmp_path / "17.png", 8, (300, 200))]) == ["17"]
+    lower = [[(x, y + 130) for x, y in stroke] for stroke in (one, seven)]
+    far = [(x + 170, y) for x, y in seven]
+    assert read([drawn([one, seven, far, *lower], tmp_path / "lines.png", 8, (400, 350))]) == ["17 7 / 17"]
+
+
+def test_a_page_is_read_at_a_scale_that_suits_its_digits(read, tmp_path):
+    images, rng = unseen(24), np.random.default_rng(3)
+    ink = np.zeros((700, 1200))
+    for i, image in enumerate(images.x):
+        top, left = 60 + 160 * (i // 6), 90 + 60 * (i % 6) + 300 * (i % 6 > 2)
+        ink[top : top + 70, left : left + 70] = np.asarray(Image.fromarray(image).resize((70, 70))) / 255
+    lit(ink, rng, "uneven light", 1).resize((2400, 1400)).save(tmp_path / "page.jpg")
+    (told,) = read([tmp_path / "page.jpg"])
+    lines = told.split(" / ")
+    assert [[len(number) for number in line.split(" ")] for line in lines] == [[3, 3]] * 4
+    digits = "".join(lines).replace(" ", "")
+    assert sum(int(one) == label for one, label in zip(digits, images.y, strict=True)) >= 22
+
+
+def test_a_picture_of_small_print_is_refused_in_a_line(tmp_path):
+    image = Image.new("L", (1000, 1000), 255)
+    for i in range(400):
+        ImageDraw.Draw(image).rectangle(
+            [50 * (i % 20) + 10, 50 * (i // 20) + 10, 50 * (i % 20) + 30, 50 * (i // 20) + 40], 0
+        )
+    image.save(tmp_path / "print.png")
+    with pytest.raises(UserError, match=r"print\.png shows more than 300 shapes: cut out"):
+        segments.read_picture(tmp_path / "print.png")
+
+
+def test_pictures_in_folders_below_folders_and_in_zips_are_read_and_others_named(digits, tmp_path, trained):
+    images, below = tmp_path / "in", tmp_path / "in" / "a" / "b"
+    below.mkdir(parents=True)
+    kinds = ["png", "jfif", "JPG", *["avif"] * features.check("avif")]
+    for i, kind in enumerate(kinds):
+        large = Image.fromarray(255 - digits.test.x[i]).resize((112, 112))
+        large.save(below / f"{i}.{kind}", "JPEG" if kind == "jfif" else None)
+    for name in ("notes.txt", ".DS_Store", "Thumbs.db"):
+        (images / name).write_text("no image")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for file in sorted(images.rglob("*")):
+            archive.write(file, file.relative_to(images))
+        archive.writestr("__MACOSX/a/b/._0.png", b"")
+    for path in (images, tmp_path / "in.zip"):
+        pictures, faults, skipped = image_files.read_pictures([path])
+        assert [picture.name.replace("\\", "/").rpartition("/in")[2] for picture in pictures] == sorted(
+            f"{'.zip' * (path != images)}/a/b/{i}.{kind}" for i, kind in enumerate(kinds)
+        )
+        assert faults == []
+        assert [name.replace("\\", "/").rpartition("/")[2] for name in skipped] == ["notes.txt"]
+    (below / "cut.png").write_bytes((below / "0.png").read_bytes()[:-50])
+    process = script("predict.py", "bag", "--images", images, "--out", tmp_path / "out.csv", cwd=trained)
+    assert process.returncode == 2
+    told = process.stderr.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("Skipped a file that is no image: ")
+    assert told[0].endswith("notes.txt")
+    assert "cut.png is not an image" in told[1]
+    assert told[1].endswith(f"; all else is in {tmp_path / 'out.csv'}")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(kinds)
+    for i in range(9):
+        (below / f"cut{i}.png").write_bytes(b"no image")
+    process = script("predict.py", "bag", "--images", images, "--out", tmp_path / "out.csv", cwd=trained)
+    assert f"10 of {10 + len(kinds)} image files cannot be read" in process.stderr
+    assert max(map(len, process.stderr.splitlines())) < 300
+    process = script("predict.py", "bag", "--images", below / "cut.png", "--out", tmp_path / "none.csv", cwd=trained)
+    assert_one_line_error(process, "cut.png is not an image")
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_several_digits_have_a_row_each_with_its_place(read, reader, tmp_path):
+    one, seven = [(60, 60), (60, 140)], [(100, 60), (150, 60), (120, 140)]
+    drawn([one, seven], tmp_path / "number.png", 8, (300, 200))
+    drawn([seven], tmp_path / "one.png", 8, (200, 200))
+    process = script("predict.py", "reader", "--images", tmp_path, "--out", tmp_path / "out.csv", cwd=reader)
+    assert process.returncode == 0, process.stderr
+    assert f"{tmp_path / 'number.png'}: 17 (at least " in process.stdout
+    header, *rows = [row.split(",") for row in (tmp_path / "out.csv").read_text().splitlines()]
+    assert header == ["file", "label", "probability", "line", "number", "digit", "left", "top", "right", "bottom"]
+    assert [row[1] for row in rows] == ["1", "7", "7"]
+    assert [row[3:6] for row in rows] == [["1", "1", "1"], ["1", "1", "2"], ["1", "1", "1"]]
+    places = [[int(side) for side in row[6:]] for row in rows]
+    np.testing.assert_allclose(places[:2], [[56, 60, 64, 140], [100, 56, 154, 144]], atol=5)
+    with Image.open(tmp_path / "out-preview.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_ink_of_any_shade_on_transparency_is_seen(tmp_path):
+    for shade in ("white", "black", "yellow", "blue"):
+        clear = Image.new("RGBA", (50, 50))
+        clear.paste(shade, (20, 5, 26, 45))
+        clear.save(tmp_path / "clear.png")
+        assert handwriting.read_image(tmp_path / "clear.png")[4:24, 13:15].min() > 250
+    card = Image.new("RGBA", (70, 70))
+    card.paste("white", (10, 10, 60, 60))
+    card.paste("black", (30, 15, 36, 55))
+    card.save(tmp_path / "card.png")
+    assert handwriting.read_image(tmp_path / "card.png")[4:24, 13:15].min() > 250
+
+
+def test_a_photograph_of_108_megapixels_is_scaled_down_and_a_bomb_is_refused(tmp_path):
+    photo = Image.new("L", (12_000, 9_000), 200)
+    photo.paste(30, (5000, 2000, 6000, 7000))
+    photo.save(tmp_path / "photo.jpg")
+    assert handwriting.read_image(tmp_path / "photo.jpg")[5:23, 13:15].min() > 250
+    Image.new("L", (30_000, 30_000)).save(tmp_path / "bomb.jpg")
+    with pytest.raises(UserError, match=r"bomb\.jpg is not an image .*30000 x 30000 pixels are too many"):
+        handwriting.read_image(tmp_path / "bomb.jpg")
+
+
+def test_heic_is_read_or_what_it_needs_is_named(tmp_path, monkeypatch):
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with monkeypatch.context() as without:
+        without.setattr(handwriting, "formats", lambda: ["PNG"])
+        with pytest.raises(UserError, match=r"phone\.heic is not an image .*HEIC.* pip install pillow-heif"):
+            handwriting.read_image(tmp_path / "phone.heic")
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    photo = Image.new("L", (300, 200), 200)
+    photo.paste(30, (140, 20, 160, 180))
+    photo.save(tmp_path / "phone.heic")
+    assert handwriting.read_image(tmp_path / "phone.heic")[5:23, 13:15].min() > 200
