@@ -20,7 +20,7 @@ from recognizer.base.errors import UserError
 from recognizer.data import image_files
 from recognizer.data.arrays import Images
 from recognizer.reports import submission
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
 from recognizer.training import predicting
 
 
@@ -56,7 +56,8 @@ def main(argv=None):
         out = out.with_name(f"{out.stem}-leak.csv")
     submission.check_outputs(out, arguments.probabilities)
 
-    probabilities = predicting.mean_probabilities(folders, configs, test)
+    mean = predicting.mean_probabilities(folders, configs, test)
+    probabilities = metrics.sharpened(mean, predicting.temperature(folders, configs))
     predicted = probabilities.argmax(1)
     submission.write_all(out, test, files, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
     preview = submission.beside(out, "preview.png")

@@ -9,6 +9,7 @@ from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
 from recognizer.data import handwriting
 from recognizer.nn import grad_cam
+from recognizer.runs import metrics
 
 CANVAS = 280  # pixels
 
@@ -37,8 +38,8 @@ def serve(page, port=None, browser=True):
     threading.Event().wait()  # the page is served by a thread that ends with the process
 
 
-def drawing_page(name, models, test_shift):
-    """Returns the page, a gradio.Blocks. name, models, test_shift: a run's name, keras.Models and setting."""
+def drawing_page(name, models, test_shift, temperature):
+    """Returns the page, a gradio.Blocks. The arguments are those of a run."""
     import gradio
 
     explained = [grad_cam.grad_cam(model) for model in models]
@@ -47,7 +48,7 @@ def drawing_page(name, models, test_shift):
         found = handwriting.digit(_gray(sketch))
         if found is None:
             return None, None, None
-        probabilities, heat = look(models, explained, found, test_shift)
+        probabilities, heat = look(models, explained, found, test_shift, temperature)
         by_label = {str(label): float(p) for label, p in enumerate(probabilities)}
         enlarged = [image.repeat(10, axis=0).repeat(10, axis=1) for image in (255 - found, _overlaid(found, heat))]
         return by_label, *enlarged
@@ -74,17 +75,18 @@ def drawing_page(name, models, test_shift):
     return page
 
 
-def look(models, explained, image, test_shift=0):
+def look(models, explained, image, test_shift=0, temperature=1):
     """Predicts a digit uint8 (28, 28) by several nets.
 
-    explained: `grad_cam` of each of the models. Returns the mean probabilities (10,), and where the nets looked, as
-    float32 (28, 28).
+    explained: `grad_cam` of each of the models. Returns the mean probabilities (10,), sharpened, and where the nets
+    looked, as float32 (28, 28).
     """
     from recognizer.training import inference
 
     padded = np.pad(image, test_shift) / np.float32(255)
     views = [padded[top : top + 28, left : left + 28, None] for top, left in inference.views(test_shift)]
     probabilities = np.mean([np.asarray(model(np.stack(views), training=False)) for model in models], axis=(0, 1))
+    probabilities = metrics.sharpened(probabilities[None], temperature)[0]
     return probabilities, np.mean([heat(image, int(probabilities.argmax())) for heat in explained], axis=0)
 
 

@@ -16,7 +16,7 @@ import train
 from recognizer.base.errors import UserError
 from recognizer.base.files import write_arrays
 from recognizer.commands import runs
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import read_test_predictions
 
 FINISHED = """
@@ -52,6 +52,7 @@ def test_a_finished_runs_own_test_set_is_predicted_at_once_as_training_did_and_w
     assert "Already predicted when trained: bag\n" in process.stdout
     arrays = load(folder / "predictions.npz")
     mean = (np.float64(arrays["test_01"]) + arrays["test_02"]) / 2
+    mean = metrics.sharpened(mean, run_folder.temperature(folder))
     rows = at_once[1].decode().splitlines()[1:]
     assert [row.split(",", 1)[1] for row in rows] == [",".join(f"{p:.6f}" for p in row) for row in mean]
     forget(folder)
