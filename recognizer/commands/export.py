@@ -5,8 +5,8 @@
     python -m recognizer export single-1 --format keras         for plain Keras, without this repository
     python -m recognizer export single-1 deotte-1 --format saved_model    both as one, for TensorFlow Serving
 
-Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: ten probabilities, float32 (n, 10), as predict.py
-gives them: the mean of all nets (and of the shifts that the recipe predicts by), sharpened by the run's temperature.
+Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: the probabilities that predict.py gives, float32
+(n, 10): the mean of all nets (and of the shifts that the recipe predicts by), sharpened by the run's temperature.
 All formats but keras need requirements/export.txt.
 """
 

@@ -13,6 +13,7 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, out_of_memory
 from recognizer.base.reasons import reason
 from recognizer.data import sources
+from recognizer.nn import saved_net
 from recognizer.runs import run_folder
 from recognizer.training import predicting
 
@@ -205,9 +206,9 @@ def _mean(tensors):
 
 
 def write(model, path, form):
-    """Exports a keras.Model by Keras, without the messages of TensorFlow and the converters."""
+    """Saves a keras.Model, or exports it by Keras, without the messages of TensorFlow and the converters."""
     if form == "keras":
-        return model.save(path)
+        return saved_net.save(model, path)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), environment.quiet():
         warnings.simplefilter("ignore")
         model.export(path, format=form.replace("saved_model", "tf_saved_model"), verbose=False)

@@ -115,6 +115,8 @@ def test_a_net_looks_where_what_decides_is():
     shifted, _ = drawing.look([net, net], [grad_cam.grad_cam(net)] * 2, image, test_shift=1)
     assert shifted.shape == (10,)
     assert shifted.sum() == pytest.approx(1)
+    sharp, _ = drawing.look([net, net], [grad_cam.grad_cam(net)] * 2, image, test_shift=1, temperature=0.5)
+    np.testing.assert_allclose(sharp, shifted**2 / (shifted**2).sum(), rtol=1e-5)
 
 
 @pytest.mark.slow
