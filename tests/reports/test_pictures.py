@@ -27,7 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = ("curves", "steps", "layers", "spread", "confusion", "mistakes", "calibration", "hardest", "hardest-answers")
 
 # What report.html is filled with, besides the title and the file to send.
-PAGE = "summary figures net_columns nets pictures quiz lines command settings".split()
+PAGE = ("summary", "figures", "net_columns", "nets", "pictures", "quiz", "lines", "command", "settings")
 
 
 def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained):
