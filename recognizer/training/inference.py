@@ -23,6 +23,7 @@ class Predictor:
         self.kind = _architecture(plain), precision, dtypes
         self.model = copies.fast(plain, precision, dtypes)
         self.most = sizes.images_at_once(self.model)
+        self.compiled = {}  # by batch size: a function for any size would round otherwise
 
     def predict(self, x, test_shift=0):
         """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
@@ -35,7 +36,9 @@ class Predictor:
         padded = np.pad(x, ((0, -n % batch_size), (by, by), (by, by)))
         shifted = (padded[:, top : top + size, left : left + size] for top, left in views(by))
         batches = (evaluation_batches(view, batch_size=batch_size) for view in shifted)
+        self.model.predict_function = self.compiled.get(batch_size)
         predicted = [self.model.predict(view, verbose=0)[:n] for view in batches]
+        self.compiled[batch_size] = self.model.predict_function
         return np.mean(predicted, axis=0, dtype=np.float32)  # a last layer may give half precision
 
 
@@ -50,7 +53,7 @@ def predictor_of(plain, precision="float32", dtypes=None, last=None):
         return Predictor(plain, precision, dtypes)
     last.model.set_weights(plain.get_weights())
     if copies.finalize(last.model):  # what is derived from weights is compiled in
-        last.model.make_predict_function(force=True)
+        last.compiled.clear()
     return last
 
 
