@@ -18,6 +18,7 @@ from recognizer.base.files import write_arrays
 from recognizer.commands import runs
 from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import read_test_predictions
+from recognizer.training import predicting
 
 FINISHED = """
 import sys; sys.path.insert(0, sys.argv[1])
@@ -182,7 +183,9 @@ def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeyp
         predict.main([*chosen, "--out", "submissions/set.csv", "--probabilities"])
         found = np.loadtxt(trained / "submissions" / "set-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]
         mean = np.mean([p for name in dict.fromkeys(chosen) for p in every[name]], axis=0)
-        np.testing.assert_allclose(found, mean, atol=1e-5)
-        np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), found.argmax(1))
+        folders = run_folder.find_finished(chosen)
+        temperature = predicting.temperature(folders, [run_folder.read_config(folder) for folder in folders])
+        np.testing.assert_allclose(found, metrics.sharpened(mean, temperature), atol=1e-5)
+        np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), mean.argmax(1))
     for name in ("linear", "codeastar"):
         shutil.rmtree(trained / "runs" / name)
