@@ -20,7 +20,7 @@ from recognizer.base.errors import UserError
 from recognizer.data import image_files, segments
 from recognizer.data.arrays import Images
 from recognizer.reports import submission
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
 from recognizer.training import predicting
 
 
@@ -56,9 +56,11 @@ def main(argv=None):
         out = out.with_name(f"{out.stem}-leak.csv")
     submission.check_outputs(out, arguments.probabilities)
 
-    probabilities = predicting.mean_probabilities(folders, configs, test)
+    mean = predicting.mean_probabilities(folders, configs, test)
+    temperature = predicting.temperature(folders, configs)
     if pictures is not None:
-        return finish_pictures(out, *pictures, probabilities, name, arguments.probabilities)
+        return finish_pictures(out, *pictures, mean, temperature, name, arguments.probabilities)
+    probabilities = metrics.sharpened(mean, temperature)
     predicted = probabilities.argmax(1)
     submission.write_all(out, test, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
     preview = submission.beside(out, "preview.png")
@@ -82,9 +84,9 @@ def images_to_predict(arguments, configs):
     return (pictures, faults), Images(segments.images(pictures), None, "image files")
 
 
-def finish_pictures(out, pictures, faults, probabilities, name, with_probabilities):
+def finish_pictures(out, pictures, faults, probabilities, temperature, name, with_probabilities):
     """Writes and prints the digits in pictures. Raises UserError after that if some could not be read."""
-    readings = segments.digits(pictures, probabilities)
+    readings = segments.digits(pictures, probabilities, lambda raw: metrics.sharpened(raw, temperature))
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
     n = sum(map(len, readings))
     what = f"{n:,} digit{'s' * (n != 1)} in {len(pictures):,} picture{'s' * (len(pictures) != 1)}"

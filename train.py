@@ -127,7 +127,7 @@ def main(argv=None):
         for result in trainer.fit_nets(config, folder, digits, trainers, arguments.verbose):
             print(summary.net_line(result, config["nets"]), flush=True)
         result = gathered.gather(folder, config, digits)
-        pictures = run_pictures.run_pictures(folder, digits)
+        pictures = run_pictures.run_pictures(folder, digits, result)
         page = report_page.write(folder, config, result)
         if config["tensorboard"]:
             run_pictures.to_tensorboard(folder, pictures)

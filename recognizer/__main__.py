@@ -8,7 +8,7 @@
     python -m recognizer plot confusion single-1             a picture of a run
     python -m recognizer plot augmented --recipe grenholm    a picture of digits, as a recipe augments them
     python -m recognizer report single-1                     a run's pictures and report.html, drawn anew
-    python -m recognizer export single-1 --format onnx       a run as one file for use without Keras
+    python -m recognizer export single-1 --format onnx       a run as one file for use elsewhere
     python -m recognizer draw single-1                       a page to draw digits on
 
 It runs in the folder of train.py.

@@ -27,5 +27,6 @@ def main(argv=None):
     from recognizer.training import predicting
 
     config = run_folder.read_config(folder)
-    page = drawing.drawing_page(folder.name, list(predicting.saved_models(folder, config)), config["test_shift"])
+    models, temperature = list(predicting.saved_models(folder, config)), run_folder.temperature(folder)
+    page = drawing.drawing_page(folder.name, models, config["test_shift"], temperature)
     drawing.serve(page, arguments.port, browser=not arguments.no_browser)

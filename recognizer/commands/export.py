@@ -1,11 +1,13 @@
-"""Exports the nets of runs, averaged, as one file for use without Keras, and runs that file to verify it.
+"""Exports the nets of runs, averaged, as one file for use elsewhere, and runs that file to verify it.
 
     python -m recognizer export                                 the newest finished run, as exports/NAME.onnx
     python -m recognizer export single-1 --format litert        for phones: exports/NAME.tflite
+    python -m recognizer export single-1 --format keras         for plain Keras, without this repository
     python -m recognizer export single-1 deotte-1 --format saved_model    both as one, for TensorFlow Serving
 
-Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: ten probabilities, float32 (n, 10), the mean of
-all nets (and of the shifts that the recipe predicts by). Needs requirements/export.txt.
+Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: the probabilities that predict.py gives, float32
+(n, 10): the mean of all nets (and of the shifts that the recipe predicts by), sharpened by the run's temperature.
+All formats but keras need requirements/export.txt.
 """
 
 from pathlib import Path

@@ -33,5 +33,6 @@ def main(argv=None):
             print(f"{error}; pictures that show digits are left as they are", file=sys.stderr)
             digits = None
         result = run_folder.read_result(folder / "result.json", *report_page.NEEDED)
-        for path in [*run_pictures.run_pictures(folder, digits), report_page.write(folder, config, result)]:
+        pictures = run_pictures.run_pictures(folder, digits, result)
+        for path in [*pictures, report_page.write(folder, config, result)]:
             print(path)

@@ -21,6 +21,7 @@ class Setting(NamedTuple):
 
 COUNT = whole(1, 10**6)
 SEED = whole(0, 2**32)
+TEMPERATURES = 0.05, 20  # the least, and more than any
 TEN_NUMBERS = Rule("a list of ten numbers, some above 0", lambda value: _are_weights(value))
 
 SETTINGS = {
@@ -75,6 +76,10 @@ SETTINGS = {
     "update_bn": Setting(0, whole(0, 10**6), by_net=True),
     # Predict an image as the mean over itself and its shifts by so many pixels in four directions.
     "test_shift": Setting(0, whole(0, 28)),
+    # The mean probabilities are sharpened to p ** (1 / temperature), normalised, which changes no label. It is fitted
+    # on the validation rows: this is where the fit starts, and what counts without such rows. Nets trained with
+    # label smoothing are too unsure of themselves, so their recipes have less than 1.
+    "temperature": Setting(1, number(*TEMPERATURES)),
     # Whether the test images are also scored augmented, as the source did.
     "score_augmented": Setting(False, FLAG),
     # Whose work it is, and the figure its author gave.

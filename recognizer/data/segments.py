@@ -363,10 +363,17 @@ def _candidates(picture):
     return [*([picture.whole] if picture.whole else []), *own]
 
 
-def digits(pictures, probabilities):
-    """Returns the Digits of each of some Pictures, a list of lists. probabilities: (n, 10), of `images`."""
-    rows = iter(probabilities)
-    return [_digits(picture, rows) for picture in pictures]
+def digits(pictures, probabilities, shown=np.asarray):
+    """Returns the Digits of each of some Pictures, a list of lists.
+
+    probabilities: (n, 10), of `images`. shown: a function of some of them, which gives those that the Digits have.
+    """
+    rows, found = iter(probabilities), []
+    for picture in pictures:
+        read = _digits(picture, rows)
+        sharp = shown(np.stack([digit.probabilities for digit in read]))
+        found.append([dataclasses.replace(digit, probabilities=row) for digit, row in zip(read, sharp, strict=True)])
+    return found
 
 
 def _digits(picture, rows):

@@ -9,6 +9,7 @@ from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
 from recognizer.data import segments
 from recognizer.nn import grad_cam
+from recognizer.runs import metrics
 
 CANVAS = (560, 280)  # pixels
 
@@ -37,14 +38,14 @@ def serve(page, port=None, browser=True):
     threading.Event().wait()  # the page is served by a thread that ends with the process
 
 
-def drawing_page(name, models, test_shift):
-    """Returns the page, a gradio.Blocks. name, models, test_shift: a run's name, keras.Models and setting."""
+def drawing_page(name, models, test_shift, temperature):
+    """Returns the page, a gradio.Blocks. The arguments are those of a run."""
     import gradio
 
     explained = [grad_cam.grad_cam(model) for model in models]
 
     def predict(sketch):
-        found = read(models, _gray(sketch), test_shift)
+        found = read(models, _gray(sketch), test_shift, temperature)
         if not found:
             return None, None, None
         told = segments.text(found)
@@ -81,14 +82,14 @@ def drawing_page(name, models, test_shift):
     return page
 
 
-def read(models, gray, test_shift=0):
-    """Returns the segments.Digits that several nets read on a drawing uint8 (height, width)."""
+def read(models, gray, test_shift=0, temperature=1):
+    """Returns the segments.Digits, with sharpened probabilities, that several nets read on a drawing uint8 (h, w)."""
     picture = segments.picture_of(gray, gray.shape[::-1])
     if not picture.lines:
         return []
     # One by one: JAX compiles for each number of images.
     probabilities = [mean_probabilities(models, image, test_shift) for image in segments.images([picture])]
-    return segments.digits([picture], probabilities)[0]
+    return segments.digits([picture], probabilities, lambda raw: metrics.sharpened(raw, temperature))[0]
 
 
 def mean_probabilities(models, image, test_shift=0):

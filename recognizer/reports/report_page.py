@@ -13,6 +13,13 @@ from recognizer.runs import compare, metrics, run_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
 START = b'<!DOCTYPE html>\n<html lang="en">\n<!-- made by report.py -->'  # of every page here
+# For someone who has the saved net, but not this repository.
+LINES = """import keras
+import numpy as np
+net = keras.models.load_model("{file}")
+x = np.load("digits.npy").reshape(-1, 28, 28, 1) / 255  # white on black, 0 to 255
+print(net.predict(x).argmax(axis=1))
+"""
 NEEDED = ("nets", "seconds", "parameters", "chosen_on_validation")  # of a run's result.json
 
 
@@ -33,16 +40,19 @@ def write(folder, config, result):
     if note := run_pictures.validation_note(config):
         captions["curves"] += f". Each epoch is validated{note.removeprefix(',')}; the diamond is the saved net"
     columns, cells = _net_table(nets)
+    sent = handed_on(folder, config, result, nets)
     page = render(
         "report.html",
         title=folder.name,
         summary=f"{config['recipe']} ({compare.models(config)}), {result['nets']} net{'s' * (result['nets'] > 1)}, "
         f"on {config['data']['origin']}; {config['created'][:16].replace('T', ' ')} UTC",
-        figures=[*_score_rows(result), *_net_rows(result), *_training_rows(result, nets)],
+        figures=[*_score_rows(result), *_temperature_rows(result), *_net_rows(result), *_training_rows(result, nets)],
         net_columns=columns,
         nets=cells,
         pictures=[(name, caption, drawn[name]) for name, caption in captions.items()],
         quiz=[drawn[name] for name in QUIZ if name in drawn],
+        handed_on=sent,
+        lines=LINES.format(file=Path(sent["send"]).name),
         command=" ".join(config.get("command") or []),
         settings=[(key, json.dumps(value)) for key, value in _ordered(run_folder.flat(config))],
     )
@@ -80,8 +90,34 @@ def _score_rows(result):
         rows.append((f"{part} accuracy", f"{score['accuracy']:.2%}", note))
         rows.append((f"{part} loss", f"{score['loss']:.4f}", "mean cross-entropy"))
         if (error := score.get("calibration_error")) is not None:
-            rows.append((f"{part} calibration error", f"{error:.2%}", "confidence beside accuracy"))
+            raw = score.get("raw_calibration_error")  # None of runs made before probabilities were sharpened
+            note = "" if raw is None else f", on rows that did not fit the temperature; {raw:.2%} without it"
+            rows.append((f"{part} calibration error", f"{error:.2%}", f"confidence beside accuracy{note}"))
     return rows
+
+
+def _temperature_rows(result):
+    """Returns the row (name, figure, note) of the temperature, in a list; it is empty for a run without one."""
+    if "temperature" not in result:
+        return []
+    return [
+        ("Temperature", f"{result['temperature']:.2f}", "probabilities p become p ** (1 / temperature), normalised")
+    ]
+
+
+def handed_on(folder, config, result, nets):
+    """Returns which file to send to someone who has only Keras, as a dict: templates/report.html says what for."""
+    sharpened = result.get("temperature", 1) != 1
+    others = config["nets"] - 1
+    lacks = [f"the other {others} net{'s' * (others > 1)}"] * (others > 0)
+    lacks += [f"the mean over shifts by {config['test_shift']}"] * (config["test_shift"] > 0)
+    exported = bool(lacks)
+    return {
+        "send": f"exports/{folder.name}.keras" if exported else f"{folder.as_posix()}/net-01.keras",
+        "exported": exported,
+        "lacks": " and ".join([*lacks, *["the temperature"] * sharpened]),
+        "own": any(net.get("own_outputs") for net in nets),
+    }
 
 
 def _net_rows(result):

@@ -6,7 +6,7 @@ from recognizer.base.errors import UserError
 from recognizer.base.files import read_rows
 from recognizer.config import members
 from recognizer.reports import charts
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
 
 
@@ -76,16 +76,16 @@ OF_DIGITS = {  # name: function(x, y, probabilities, title), of predicted_digits
 }
 
 
-def run_pictures(folder, digits):
+def run_pictures(folder, digits, result):
     """Draws all pictures of a run whose nets are trained and gathered into its folder, and returns their paths.
 
-    digits: the run's Digits; None leaves the pictures of digits as they are.
+    digits: the run's Digits; None leaves the pictures of digits as they are. result: of gathered.gather.
     """
     config = run_folder.read_config(folder)
     measured = "validation_accuracy", "test_accuracy"
     several = config["nets"] > 1 and any(key in run_folder.net_results(folder, config)[0] for key in measured)
     figures = {name: draw(folder, config) for name, draw in OF_NETS.items() if name != "spread" or several}
-    if digits and (predicted := predicted_digits(folder, config, digits)):
+    if digits and (predicted := predicted_digits(folder, config, digits, result)):
         figures |= {name: draw(*predicted) for name, draw in OF_DIGITS.items()}
     return [charts.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -98,25 +98,31 @@ def run_picture(name, folder, **options):
     config = run_folder.read_config(folder)
     if name in OF_NETS:
         return OF_NETS[name](folder, config)
-    predicted = predicted_digits(folder, config, run_folder.load_data(folder, config))
+    result = run_folder.read_result(folder / "result.json")
+    predicted = predicted_digits(folder, config, run_folder.load_data(folder, config), result)
     if predicted is None:
         raise UserError(f"run {folder.name!r} has neither validation rows nor a labelled test set to draw {name} from")
     return OF_DIGITS[name](*predicted, **options)
 
 
-def predicted_digits(folder, config, digits):
+def predicted_digits(folder, config, digits, result):
     """Returns labelled digits that a run's nets did not train on, and what they predict; None if there are none.
 
     These are its validation rows, each by the nets that did not train on it, or if it has none the test set:
-    (uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title).
+    (uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title). The probabilities are sharpened, if the run has a
+    temperature; those of validation rows, on which it was fitted, are `cross_fitted`.
     """
     train, test, nets = digits.train, digits.test, run_folder.net_numbers(config)
     predictions = read_predictions(folder / "predictions.npz", digits)
     rows, probabilities = out_of_bag(predictions, len(train.y), nets)
     if len(rows):
-        return train.x[rows], train.y[rows], probabilities, f"{folder.name}: validation digits"
+        labels = train.y[rows]
+        if "temperature" in result:
+            probabilities = metrics.cross_fitted(labels, probabilities, config["temperature"])
+        return train.x[rows], labels, probabilities, f"{folder.name}: validation digits"
     if test is not None and test.y is not None:
-        return test.x, test.y, mean_of_test(predictions, nets), f"{folder.name}: test digits"
+        probabilities = metrics.sharpened(mean_of_test(predictions, nets), run_folder.temperature(folder, result))
+        return test.x, test.y, probabilities, f"{folder.name}: test digits"
     return None
 
 

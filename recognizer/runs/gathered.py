@@ -78,18 +78,28 @@ def _means(results):
 
 
 def _ensemble(config, predictions, digits):
-    """Returns the scores of all nets together, on validation rows and on test rows, where there are any."""
-    nets, scores = run_folder.net_numbers(config), {}
+    """Returns the scores of all nets together, where there are validation or test rows, and the temperature.
+
+    The temperature is fitted on the validation rows, so their scores are of `cross_fitted` probabilities. If each net
+    has validation rows of its own, these are the mean of fewer nets than predict a test image.
+    """
+    nets, scores, temperature = run_folder.net_numbers(config), {}, config["temperature"]
     rows, probabilities = out_of_bag(predictions, len(digits.train.y), nets)
     if len(rows):
         kind = {"coverage": len(rows) / len(digits.train.y), "out_of_bag": config["bagging"]}
-        scores["ensemble_validation"] = _score(probabilities, digits.train.y[rows]) | kind
+        labels = digits.train.y[rows]
+        held_out = metrics.cross_fitted(labels, probabilities, temperature)
+        scores["ensemble_validation"] = _score(probabilities, held_out, labels) | kind
+        temperature = metrics.fitted_temperature(labels, probabilities, temperature)
     probabilities = mean_of_test(predictions, nets)
     if probabilities is not None and digits.test and digits.test.y is not None:
-        scores["ensemble_test"] = _score(probabilities, digits.test.y)
-    return scores
+        scores["ensemble_test"] = _score(probabilities, metrics.sharpened(probabilities, temperature), digits.test.y)
+    return scores | {"temperature": temperature}
 
 
-def _score(probabilities, labels):
-    error = metrics.calibration(labels, probabilities)[0]
-    return metrics.score(probabilities, labels) | {"rows": len(labels), "calibration_error": error}
+def _score(raw, sharpened, labels):
+    errors = {
+        "calibration_error": metrics.calibration(labels, sharpened)[0],
+        "raw_calibration_error": metrics.calibration(labels, raw)[0],
+    }
+    return metrics.score(sharpened, labels) | {"rows": len(labels)} | errors

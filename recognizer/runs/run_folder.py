@@ -154,6 +154,17 @@ def read_result(path, *needed):
     return result
 
 
+def temperature(folder, result=None):
+    """Returns the temperature by which a run's mean probabilities are sharpened; 1 if an earlier version made the run.
+
+    result: of gathered.gather; None: that in result.json.
+    """
+    path = folder / "result.json"
+    found = (read_result(path) if result is None else result).get("temperature", 1)
+    schema.SETTINGS["temperature"].rule.check(f"{path}: temperature", found)
+    return found
+
+
 def net_results(folder, config, *needed):
     """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: as of `read_result`."""
     return [read_result(net_file(folder, net, ".json"), *needed) for net in net_numbers(config)]

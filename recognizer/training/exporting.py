@@ -1,4 +1,4 @@
-"""Exports runs: their nets, averaged, as one file for use without Keras, which is run to verify it."""
+"""Exports runs: their nets, averaged and sharpened, as one file for use elsewhere, which is run to verify it."""
 
 import contextlib
 import io
@@ -13,9 +13,11 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, out_of_memory
 from recognizer.base.reasons import reason
 from recognizer.data import sources
+from recognizer.nn import saved_net
 from recognizer.runs import run_folder
+from recognizer.training import predicting
 
-SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": ""}
+SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": "", "keras": ".keras"}
 LARGEST_DIFFERENCE = 1e-4
 MOST_STEPS = 200  # of all recurrent layers that are written without a loop, which takes a second for every ten
 
@@ -32,7 +34,7 @@ def check_out(out, form):
 
 
 def export(folders, out, form, digits=64):
-    """Writes the mean of the nets of runs to `out` (Path) in a format of SUFFIXES, if the file agrees with Keras.
+    """Writes the nets of runs as one to `out` (Path) in a format of SUFFIXES, if the file agrees with Keras.
 
     digits: how many digits it is tried on. Returns the largest difference of a probability from Keras's.
     Raises UserError if the format's packages are missing, if it cannot hold a net, or if the difference is above
@@ -41,9 +43,10 @@ def export(folders, out, form, digits=64):
     environment.import_keras()
     from recognizer.base.backend import TENSORFLOW
 
-    if not TENSORFLOW:
+    if not TENSORFLOW and form != "keras":
         raise UserError("only Keras on TensorFlow exports: install requirements.txt, and unset KERAS_BACKEND")
     nets = saved_nets(folders)
+    temperature = predicting.temperature(folders, [run_folder.read_config(folder) for folder in folders])
     if form == "litert":
         _unroll(nets)
     if form == "onnx":
@@ -52,7 +55,7 @@ def export(folders, out, form, digits=64):
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        difference, fault = tried(mean_of(nets), temporary, form, x)
+        difference, fault = tried(mean_of(nets, temperature), temporary, form, x)
         if fault:
             raise UserError(f"{out} was not kept: {fault}{_where(nets, temporary, form, x)}; try {_instead(form)}")
         os.replace(temporary, out)
@@ -136,8 +139,6 @@ def size(path):
 
 def saved_nets(folders):
     """Returns the nets of runs: a list of (net and run as text, keras.Model, the shift that it predicts by)."""
-    from recognizer.training import predicting
-
     nets = []
     for run, folder in enumerate(folders, 1):
         config = run_folder.read_config(folder)
@@ -169,8 +170,8 @@ def _write_gelu_by_erf(nets):
             layer.activation = gelu
 
 
-def mean_of(nets):
-    """Returns a keras.Model: the mean probabilities of all nets (of `saved_nets`), and of their shifts."""
+def mean_of(nets, temperature=1):
+    """Returns a keras.Model: the mean probabilities of all nets (of `saved_nets`) and their shifts, sharpened."""
     import keras
     from keras.layers import Cropping2D, Input, ZeroPadding2D
 
@@ -184,7 +185,18 @@ def mean_of(nets):
             corners = inference.views(by)
             views = [Cropping2D(((top, 2 * by - top), (left, 2 * by - left)))(padded) for top, left in corners]
         outputs.append(_mean([model(view, training=False) for view in views]))
-    return keras.Model(inputs, _mean(outputs))
+    return keras.Model(inputs, _sharpened(_mean(outputs), temperature))
+
+
+def _sharpened(probabilities, temperature):
+    """Does with a tensor what metrics.sharpened does."""
+    from keras import ops
+
+    if temperature == 1:
+        return probabilities
+    greatest = ops.max(probabilities, axis=1, keepdims=True)
+    powers = ops.power(probabilities / greatest, 1 / temperature)
+    return powers / ops.sum(powers, axis=1, keepdims=True)
 
 
 def _mean(tensors):
@@ -194,7 +206,9 @@ def _mean(tensors):
 
 
 def write(model, path, form):
-    """Exports a keras.Model by Keras, without the messages of TensorFlow and the converters."""
+    """Saves a keras.Model, or exports it by Keras, without the messages of TensorFlow and the converters."""
+    if form == "keras":
+        return saved_net.save(model, path)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), environment.quiet():
         warnings.simplefilter("ignore")
         model.export(path, format=form.replace("saved_model", "tf_saved_model"), verbose=False)
@@ -228,5 +242,11 @@ def run_saved_model(path, x):
     return loaded.serve(x).numpy()
 
 
+def run_keras(path, x):
+    import keras
+
+    return keras.models.load_model(path).predict_on_batch(x)
+
+
 # By format: function(path, x), which returns the probabilities that the file gives.
-RUN = {"onnx": run_onnx, "litert": run_litert, "saved_model": run_saved_model}
+RUN = {"onnx": run_onnx, "litert": run_litert, "saved_model": run_saved_model, "keras": run_keras}

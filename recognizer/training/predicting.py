@@ -29,7 +29,7 @@ def test_set(source, configs):
 
 
 def mean_probabilities(folders, configs, test):
-    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for Images.
+    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for Images, not yet sharpened.
 
     Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
     """
@@ -44,6 +44,17 @@ def mean_probabilities(folders, configs, test):
         for i in range(config["nets"]):
             total += found[i] if found else next(computed)
     return total / sum(config["nets"] for config in configs)
+
+
+def temperature(folders, configs):
+    """Returns the temperature by which the `mean_probabilities` of runs are to be sharpened.
+
+    That of several runs is the geometric mean over their nets: one for all, so that no label changes.
+    """
+    found = [run_folder.temperature(folder) for folder in folders]
+    if len(found) == 1:
+        return found[0]
+    return float(np.exp(np.average(np.log(found), weights=[config["nets"] for config in configs])))
 
 
 def computed_probabilities(runs, x):

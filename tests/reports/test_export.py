@@ -14,7 +14,8 @@ from keras import ops
 from recognizer.base.errors import UserError
 from recognizer.commands import export
 from recognizer.nn.parts import classes, images
-from recognizer.training import exporting
+from recognizer.runs import metrics, run_folder
+from recognizer.training import exporting, predicting
 
 WITHOUT_KERAS = {
     "onnx": """
@@ -37,7 +38,14 @@ import tensorflow as tf
 loaded = tf.saved_model.load(path)
 probabilities = loaded.serve(x).numpy()
 """,
+    "keras": """
+import keras
+probabilities = keras.models.load_model(path).predict(x, verbose=0)
+assert 'recognizer' not in sys.modules
+""",
 }
+
+FREE = {"keras": ".keras", "saved_model": "two.1"}  # the ends of files that need Keras, or TensorFlow, which imports it
 
 
 @pytest.fixture(scope="module")
@@ -55,22 +63,25 @@ def two_nets(made_once):
 
 
 @pytest.mark.parametrize(
-    "form", [pytest.param(form, marks=[pytest.mark.slow] * (form != "onnx")) for form in WITHOUT_KERAS]
+    "form",
+    [pytest.param(form, marks=[pytest.mark.slow] * (form in ("litert", "saved_model"))) for form in WITHOUT_KERAS],
 )
 def test_an_ensemble_is_exported_as_one_file_that_agrees_with_keras(form, two_nets, digits, monkeypatch, capsys):
     monkeypatch.chdir(two_nets)
-    name = {"onnx": "two.1.onnx", "litert": "two.1.tflite", "saved_model": "two.1"}[form]
+    name = f"two.1{exporting.SUFFIXES[form]}"
     export.main(["two.1", "--format", form])
     writing, told = capsys.readouterr().out.splitlines()
     assert writing.startswith(f"Writing exports/{name}, ")
     assert told.startswith(f"exports/{name}: ")
     np.save("x.npy", digits.test.x[..., None] / np.float32(255))
-    code = f"import sys, numpy as np; path, x = sys.argv[1], np.load('x.npy'){WITHOUT_KERAS[form]}"
-    code += "np.save('probabilities.npy', probabilities); assert 'keras' not in sys.modules or path == 'exports/two.1'"
-    subprocess.run([sys.executable, "-c", code, f"exports/{name}"], check=True, timeout=120)
+    code = f"import sys, numpy as np; path, free, x = *sys.argv[1:], np.load('x.npy'){WITHOUT_KERAS[form]}"
+    code += "np.save('probabilities.npy', probabilities); assert 'keras' not in sys.modules or path.endswith(free)"
+    subprocess.run([sys.executable, "-c", code, f"exports/{name}", FREE.get(form, "-")], check=True, timeout=120)
     predictions = load(two_nets / "runs" / "two.1" / "predictions.npz")
     expected = (predictions["test_01"] + predictions["test_02"]) / 2
-    np.testing.assert_allclose(np.load("probabilities.npy"), expected, atol=1e-4)
+    temperature = run_folder.temperature(two_nets / "runs" / "two.1")
+    assert temperature != 1
+    np.testing.assert_allclose(np.load("probabilities.npy"), metrics.sharpened(expected, temperature), atol=1e-4)
     assert [path.name for path in (two_nets / "exports").iterdir() if path.name.startswith(".")] == []
 
 
@@ -203,6 +214,7 @@ def test_a_net_of_any_layers_is_exported_or_a_line_says_what_a_format_cannot_do(
     make, refused = NETS[name]
     keras.backend.clear_session()
     x = digits.test.x[:5, ..., None] / np.float32(255)
+    monkeypatch.setattr(predicting, "temperature", lambda *_: 0.5)
     for form, suffix in exporting.SUFFIXES.items():
         net = make()
         monkeypatch.setattr(exporting, "saved_nets", lambda _, net=net: [("net 1 of run 'a'", net, 0)])
@@ -219,7 +231,8 @@ def test_a_net_of_any_layers_is_exported_or_a_line_says_what_a_format_cannot_do(
             for some in (x, x[:1]):  # of any number
                 found = exporting.RUN[form](out, some)
                 assert found.dtype == np.float32
-                np.testing.assert_allclose(found, net(some, training=False), atol=1e-4)
+                expected = metrics.sharpened(net(some, training=False), 0.5)
+                np.testing.assert_allclose(found, expected, atol=1e-4)
             exporting._remove(out)
 
 
@@ -240,6 +253,7 @@ def test_a_difference_is_said_with_the_net_and_the_layer_where_it_begins(tmp_pat
             layer.scale = 2.0
 
     monkeypatch.setattr(exporting, "saved_nets", nets)
+    monkeypatch.setattr(predicting, "temperature", lambda *_: 1)
     monkeypatch.setattr(exporting, "write", write_wrong)
     with pytest.raises(UserError, match=r"its probabilities are up to .* from layer 'wrong' of net 2 of run 'a' on"):
         exporting.export([], tmp_path / "net.onnx", "onnx")

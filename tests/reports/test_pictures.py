@@ -1,15 +1,17 @@
 """Pictures and reports say what the runs did."""
 
 import csv
+import html
 import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, assert_one_line_error, copied, script
+from conftest import ROOT, TINY, assert_one_line_error, copied, load, script
 from PIL import Image
 
 import recipes
@@ -23,6 +25,9 @@ from recognizer.runs import metrics, run_folder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = ("curves", "steps", "layers", "spread", "confusion", "mistakes", "calibration", "hardest", "hardest-answers")
+
+# What report.html is filled with, besides the title and the file to send.
+PAGE = ("summary", "figures", "net_columns", "nets", "pictures", "quiz", "lines", "command", "settings")
 
 
 def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained):
@@ -379,3 +384,56 @@ def test_tensorboard_finds_curves_learning_rate_graph_and_pictures(tmp_path, mon
     ends = found("")
     assert ends.Tags()["graph"]
     assert {"curves", "confusion", "hardest"} <= set(ends.Tags()["tensors"])
+
+
+def blocks():
+    """The lines for someone who has only Keras: those of a report, and those of README.md, by name."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load_model" in block]
+    return {"report": None} | {f"README {i}": block for i, block in enumerate(found, 1)}
+
+
+@pytest.mark.parametrize("block", blocks().values(), ids=blocks())
+def test_the_lines_for_someone_who_has_only_keras_predict_as_predict_py_does(block, trained, digits, tmp_path):
+    (folder,) = copied(trained, tmp_path, "bag")
+    page = html.unescape((folder / "report.html").read_text())
+    assert "python -m recognizer export bag --format keras" in page
+    assert "net-01.keras</code> alone lacks the other 1 net and the mean over shifts by 1 and the temperature" in page
+    lines = block or re.search(r"<pre><code>(.*?)</code>", page, re.DOTALL)[1]
+    assert lines.count("\n") == 5
+    process = script("export", "bag", "--format", "keras", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    friend = tmp_path / "friend"
+    friend.mkdir()
+    shutil.copy(tmp_path / "exports" / "bag.keras", friend / re.search(r'"(\S+\.keras)"', lines)[1].split("/")[-1])
+    lines = re.sub(r'"[^"]*/(?=[^/"]+\.keras")', '"', lines)
+    np.save(friend / "digits.npy", digits.test.x[:50])
+    hidden = "import sys; sys.modules |= dict(recognizer=None, models=None)\n"  # neither can be imported
+    ran = subprocess.run(
+        [sys.executable, "-c", hidden + lines], cwd=friend, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    predictions = load(folder / "predictions.npz")
+    expected = (predictions["test_01"] + predictions["test_02"])[:50].argmax(1)
+    found = np.array(re.findall(r"\d", ran.stdout.split("[")[-1]), int)
+    assert np.mean(found == expected) >= 0.96  # the run may have computed in half precision
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "Send <code>runs/bag/net-01.keras</code>. It gives the labels of"),
+        ({"test_shift": 2}, "alone lacks the mean over shifts by 2 and the temperature"),
+        ({"nets": 8}, "alone lacks the other 7 nets and the temperature"),
+    ],
+    ids=str,
+)
+def test_a_report_names_the_file_to_send(changes, told):
+    config, result = {"nets": 1, "test_shift": 0} | changes, {"temperature": 0.5}
+    sent = report_page.handed_on(Path("runs/bag"), config, result, [{"own_outputs": None}])
+    page = report_page.render("report.html", **dict.fromkeys(PAGE, ""), title="bag", handed_on=sent)
+    assert told in page
+    assert "layers of models.py" not in page
+    sent = report_page.handed_on(Path("runs/bag"), config, result, [{"own_outputs": [[0.1]]}])
+    page = report_page.render("report.html", **dict.fromkeys(PAGE, ""), title="bag", handed_on=sent)
+    assert "import models" in page

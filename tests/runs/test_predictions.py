@@ -16,8 +16,9 @@ import train
 from recognizer.base.errors import UserError
 from recognizer.base.files import write_arrays
 from recognizer.commands import runs
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import read_test_predictions
+from recognizer.training import predicting
 
 FINISHED = """
 import sys; sys.path.insert(0, sys.argv[1])
@@ -52,6 +53,7 @@ def test_a_finished_runs_own_test_set_is_predicted_at_once_as_training_did_and_w
     assert "Already predicted when trained: bag\n" in process.stdout
     arrays = load(folder / "predictions.npz")
     mean = (np.float64(arrays["test_01"]) + arrays["test_02"]) / 2
+    mean = metrics.sharpened(mean, run_folder.temperature(folder))
     rows = at_once[1].decode().splitlines()[1:]
     assert [row.split(",", 1)[1] for row in rows] == [",".join(f"{p:.6f}" for p in row) for row in mean]
     forget(folder)
@@ -181,7 +183,9 @@ def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeyp
         predict.main([*chosen, "--out", "submissions/set.csv", "--probabilities"])
         found = np.loadtxt(trained / "submissions" / "set-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]
         mean = np.mean([p for name in dict.fromkeys(chosen) for p in every[name]], axis=0)
-        np.testing.assert_allclose(found, mean, atol=1e-5)
-        np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), found.argmax(1))
+        folders = run_folder.find_finished(chosen)
+        temperature = predicting.temperature(folders, [run_folder.read_config(folder) for folder in folders])
+        np.testing.assert_allclose(found, metrics.sharpened(mean, temperature), atol=1e-5)
+        np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), mean.argmax(1))
     for name in ("linear", "codeastar"):
         shutil.rmtree(trained / "runs" / name)

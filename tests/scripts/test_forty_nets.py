@@ -14,6 +14,7 @@ import pytest
 from conftest import load, write_csv
 
 from recognizer.base.files import read_json
+from recognizer.runs import metrics, run_folder
 
 FILE = Path(__file__).with_name("forty_nets.py")
 NETS = [line.split("(")[0].removeprefix("def ") for line in FILE.read_text().splitlines() if line[:10] == "def forty_"]
@@ -127,7 +128,9 @@ def check_life(name, folder, told):
         assert "in float32" in told[name]["train"][1] or "bfloat16" not in told[name]["train"][1]
         assert read_json(folder / "runs" / name / "config.json")["precision"] == "float32"
     table = np.loadtxt(folder / "submissions" / f"{name}-own-probabilities.csv", delimiter=",", skiprows=1)[:, 1:]
-    np.testing.assert_allclose(table, load(folder / "runs" / name / "predictions.npz")["test_01"], atol=1e-6)
+    stored = load(folder / "runs" / name / "predictions.npz")["test_01"]
+    temperature = run_folder.temperature(folder / "runs" / name)
+    np.testing.assert_allclose(table, metrics.sharpened(stored, temperature), atol=1e-6)
     for form in NOT_EXPORTED.keys() & told[name].keys():
         code, _, error = told[name][form]
         operation = NOT_EXPORTED[form].get(name)

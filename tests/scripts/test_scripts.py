@@ -22,7 +22,7 @@ from recognizer.commands import runs
 from recognizer.config import members
 from recognizer.config.overrides import resolve
 from recognizer.reports import submission
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
 
 
 def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figure(trained, digits):
@@ -55,6 +55,7 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     rows = sorted(first | second)
     mean, labels = np.nanmean(judged[:, rows], axis=0), digits.train.y[rows]
     assert part["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == labels))
+    mean = metrics.cross_fitted(labels, mean, 1)
     assert part["loss"] == pytest.approx(-np.log(mean[np.arange(len(rows)), labels]).mean(), rel=1e-5)
     mean = (predictions["test_01"] + predictions["test_02"]) / 2
     assert result["ensemble_test"]["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == digits.test.y))
@@ -72,7 +73,8 @@ def test_predictions_are_the_mean_of_all_nets_and_the_csv_is_valid(trained, digi
     mean = (predictions["test_01"] + predictions["test_02"]) / 2
     np.testing.assert_array_equal(read_submission(trained / "submissions" / "bag.csv"), mean.argmax(1))
     table = np.loadtxt(trained / "submissions" / "bag-probabilities.csv", delimiter=",", skiprows=1)
-    np.testing.assert_allclose(table[:, 1:], mean, atol=1e-5)
+    temperature = run_folder.temperature(trained / "runs" / "bag")
+    np.testing.assert_allclose(table[:, 1:], metrics.sharpened(mean, temperature), atol=1e-5)
     with Image.open(trained / "submissions" / "bag-preview.png") as picture:
         assert min(picture.size) > 500
 
@@ -398,7 +400,8 @@ def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
         write_csv("own.csv", digits.test.x)  # a file of its own: computed, not taken from what training predicted
         predict.main(["bfloat16", "--test", "own.csv", "--probabilities"])
         table = np.loadtxt("submissions/bfloat16-own-probabilities.csv", delimiter=",", skiprows=1)
-        np.testing.assert_allclose(table[:, 1:], b, atol=1e-6)
+        temperature = run_folder.temperature(tmp_path / "runs" / "bfloat16")
+        np.testing.assert_allclose(table[:, 1:], metrics.sharpened(b, temperature), atol=1e-6)
 
 
 ONE_NET = """
