@@ -117,7 +117,9 @@ def test_a_net_looks_where_what_decides_is():
     shifted = drawing.mean_probabilities([net, net], image, test_shift=1)
     assert shifted.shape == (10,)
     assert shifted.sum() == pytest.approx(1)
-    (plain,), (sharp,) = (drawing.read([net], image, 1, temperature) for temperature in (1, 0.5))
+    bar = np.full((60, 60), 255, np.uint8)
+    bar[10:50, 25:35] = 0
+    (plain,), (sharp,) = (drawing.read([net], bar, 1, temperature) for temperature in (1, 0.5))
     np.testing.assert_allclose(sharp.probabilities, plain.probabilities**2 / (plain.probabilities**2).sum(), rtol=1e-5)
 
 
