@@ -1,4 +1,4 @@
-"""Keeps what was read from a CSV or from image files beside it, or in the user's cache folder, while it is the same."""
+"""Keeps what was read from a data file beside it, or in the user's cache folder, while it is the same."""
 
 import contextlib
 import hashlib

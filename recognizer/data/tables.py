@@ -118,12 +118,22 @@ def _likely_labels(values, name):
 
 def read_parquet(files, name):
     """Returns the Images of tables in Parquet, as Hugging Face's: a column of image files' bytes, or 784 of pixels."""
+    contents = list(containers.contents(files))
+    digest = hashlib.sha256(b"".join(contents)).hexdigest()
+    images = arrays.kept_images(csv_cache.read(files[0], digest), name)
+    if images is None:
+        images = _of_parquet(contents, name)
+        csv_cache.write(files[0], digest, images.kept())
+    return images
+
+
+def _of_parquet(contents, name):
+    """Returns the Images in the bytes of some Parquet files."""
     environment.need("pyarrow", "python -m pip install pyarrow (to read Parquet), or save it as CSV")
     import pandas as pd
 
     with containers.reading(name):
-        parts = [pd.read_parquet(io.BytesIO(data), engine="pyarrow") for data in containers.contents(files)]
-        table = pd.concat(parts, ignore_index=True)
+        table = pd.concat([pd.read_parquet(io.BytesIO(data), engine="pyarrow") for data in contents], ignore_index=True)
         columns = [str(column) for column in table.columns]
     label = next((i for i, column in enumerate(columns) if column.lower() in LABELS), None)
     y = None if label is None else table.iloc[:, label].to_numpy()
