@@ -17,6 +17,7 @@ from pathlib import Path
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
+from recognizer.base.words import plural
 from recognizer.data import image_files, segments
 from recognizer.data.arrays import Images
 from recognizer.reports import submission
@@ -89,7 +90,7 @@ def finish_pictures(out, pictures, faults, probabilities, temperature, name, wit
     readings = segments.digits(pictures, probabilities, lambda raw: metrics.sharpened(raw, temperature))
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
     n = sum(map(len, readings))
-    what = f"{n:,} digit{'s' * (n != 1)} in {len(pictures):,} picture{'s' * (len(pictures) != 1)}"
+    what = f"{plural(n, 'digit')} in {plural(len(pictures), 'picture')}"
     print(f"Predicted {what} with {name}; the first of them: {submission.beside(out, 'preview.png')}")
     print(f"Predictions: {out}")
     submission.check_readings(out, pictures, readings, faults)
@@ -99,7 +100,10 @@ def output(arguments, name):
     """The path of the predictions: --out, or by the runs' names and what they predict."""
     suffix = "-images" if arguments.images else ""
     if arguments.test:  # beside the submission of the runs' own test set
-        suffix = f"-{Path(arguments.test).name.split('.')[0]}"
+        path = Path(arguments.test)
+        suffix = f"-{path.name.split('.')[0]}"
+        if suffix == "-test" and path.parent.name:  # as most are called
+            suffix = f"-{path.parent.name}-test"
     return arguments.out or submission.SUBMISSIONS / f"{name}{suffix}.csv"
 
 

@@ -136,7 +136,7 @@ def main(argv=None):
         print(line)
     print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
     print(f"Report: {page}")
-    print(f"Next: python predict.py {folder.name}")
+    print(f"Next: python predict.py {folder.name}{' --test FILE' * (digits.test is None)}")
     if arguments.repeat:
         print(*compare.repeated(run_folder.find(arguments.repeat), folder), sep="\n")
 

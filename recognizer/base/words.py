@@ -44,6 +44,11 @@ def letters(name):
     return str(name).lower().replace("-", "").replace("_", "")
 
 
+def plural(n, noun):
+    """Returns a count as text: '1 net', '1,200 nets'."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
 def duration(seconds):
     """Returns seconds as text: '8 s', '3 min 20 s', '2 h 5 min'."""
     seconds = round(seconds)

@@ -28,6 +28,7 @@ def main(argv=None):
     digits = sources.load(arguments.data)
     for images, what in ((digits.train, "labelled"), (digits.test, "test")):
         if images is not None:
-            print(f"{what}: {len(images.x):,} images of {images.origin}, fingerprint {images.fingerprint()}")
+            without = "" if images.y is not None or what == "labelled" else ", without labels"
+            print(f"{what}: {len(images.x):,} images of {images.origin}{without}, fingerprint {images.fingerprint()}")
     if digits.hint:
         print(digits.hint)

@@ -21,6 +21,7 @@ def parser():
 def main(argv=None):
     arguments = parser().parse_args(argv)
     (folder,) = run_folder.find_finished([arguments.run] if arguments.run else [])
+    print(f"Starting the page for {folder.name} ...", flush=True)
     environment.import_gradio()
     environment.import_keras()
     from recognizer.reports import drawing

@@ -33,4 +33,5 @@ def main(argv=None):
     exporting.check_out(out, arguments.format)
     print(f"Writing {out}, and trying it (up to some minutes) ...", flush=True)
     difference = exporting.export(folders, out, arguments.format)
-    print(f"{out}: {exporting.size(out) / 1e6:.1f} MB; its probabilities are Keras's to {difference:.1e}")
+    within = f"its probabilities agree with Keras's within {max(difference, 1e-7):.1e}"
+    print(f"{out}: {exporting.size(out) / 1e6:.1f} MB; {within}")

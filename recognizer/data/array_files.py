@@ -52,8 +52,17 @@ def gathered(files):
     parts = {}
     for file in files:
         for key, array in _arrays(file).items():
-            parts.setdefault(part_of(f"{file.name}/{key}"), {})[f"{file}, {key!r}" if key else f"{file}"] = array
+            name = f"{file}, {key!r}" if key else f"{file}"
+            parts.setdefault(part_of(f"{file.name}/{key}"), {})[name] = _rows_first(array)
     return parts
+
+
+def _rows_first(array):
+    """Returns an array whose examples are its rows: MATLAB's are often its columns."""
+    if array.ndim == 3 and array.shape[:2] == (28, 28) and array.shape[2] != 28:
+        return np.moveaxis(array, -1, 0)
+    columns = array.ndim == 2 and array.shape[0] in (1, 784) and array.shape[1] not in (1, 10, 784)
+    return array.T if columns else array
 
 
 def images_of(found):
@@ -64,6 +73,9 @@ def images_of(found):
         told = "; ".join(f"{name[-60:]} is {array.dtype} {array.shape}" for name, array in list(found.items())[:2])
         raise UserError(f"{told}, where images, (n, 28, 28) or (n, 784), are needed")
     images, notes = found[x], []
+    files = [name.partition(", '")[0] if name else "" for name in (x, y)]  # without the arrays' names in them
+    if y is not None and files[0] != files[1] and partner(files[0]) != re.split(r"[/\\]", files[1])[-1]:
+        notes.append(f"its labels are those of {files[1]}")
     if re.search(r"emnist[^/\\]*(idx3|ubyte)[^/\\]*$", x, re.IGNORECASE):
         images, notes = images.reshape(-1, 28, 28).swapaxes(1, 2), [arrays.TURNED]
     return arrays.images(x, images, found.get(y), notes=notes)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from recognizer.base.errors import UserError
+from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.data import array_files, containers, csv_rows, image_files, tables
 
 # What the names of a form's files end in. The first form that is in a folder or an archive is read.
@@ -20,14 +20,19 @@ OUT = "np.savez('mnist.npz', "
 CONVERSIONS = {
     "mat": (
         "a MATLAB file",
-        f"import numpy as np, scipy.io as s; m = s.loadmat('FILE'); {OUT}x=m['data'].T, y=m['label'].T)",
+        "import numpy as np, scipy.io as s; m = s.loadmat('FILE'); "
+        f"{OUT}**{{k: v for k, v in m.items() if k[0] != '_'}})",
     ),
-    "h5": ("an HDF5 file", f"import h5py, numpy as np; f = h5py.File('FILE'); {OUT}**{{k: f[k][()] for k in f}})"),
+    "h5": (
+        "an HDF5 file",
+        "import h5py, numpy as np; a = {}; h5py.File('FILE').visititems("
+        f"lambda k, v: a.update({{k.replace('/', '_'): v[()]}} if hasattr(v, 'shape') else {{}})); {OUT}**a)",
+    ),
     "torch": ("a PyTorch file", f"import torch, numpy as np; x, y = torch.load('FILE'); {OUT}x=x, y=y)"),
     "pickle": (
-        "a pickle, which can run code: if you trust its source",
-        "import gzip, pickle, numpy as np; a, b, c = pickle.load(gzip.open('FILE'), encoding='latin1'); "
-        f"{OUT}x_train=a[0], y_train=a[1], x_test=c[0], y_test=c[1])",
+        "a pickle, which can run code; if you trust it",
+        "import gzip, pickle, numpy as np; a = pickle.load(gzip.open('FILE'), encoding='latin1'); "
+        f"{OUT}**a if isinstance(a, dict) else dict(zip('x_train y_train x_test y_test'.split(), (*a[0], *a[-1]))))",
     ),
 }
 
@@ -54,7 +59,8 @@ def read(path, wanted=("train", "test")):
         parts.pop("", None)
     found = {}
     for part, what in parts.items():
-        role = wanted[0] if part in (given, "") else part
+        alone = len(parts) == 1 and Path(path).is_file()  # a file that is named is what it is wanted for
+        role = wanted[0] if alone or part in (given, "") else part
         if role in wanted:
             found[role] = array_files.images_of(what) if arrays else _read(form, what, role, path)
     return found
@@ -140,12 +146,15 @@ def _without_copies(files, form, path):
 
 def refuse_others(path, kind):
     """Raises UserError for a file of a kind that is not read: it says why, and the command that converts it."""
-    name = Path(path).name
+    if Path(path).suffix.lower() in image_files.SUFFIXES:
+        raise UserError(f"{path} is an image: read it by predict.py --images {path}")
     if kind == "packed":
         raise UserError(f"{path} is an archive of another kind than zip or tar: unpack it")
     if kind in CONVERSIONS:
         told, command = CONVERSIONS[kind]
         if not containers.is_gzipped(path):
             command = command.replace("gzip.open('FILE')", "open('FILE', 'rb')").replace("gzip, ", "")
-        command = command.replace("FILE", name)
-        raise UserError(f'{name} is {told}: python -c "{command}"')
+        lines = [
+            f'{name} is {told}: python -c "{command.replace("FILE", name)}"' for name in (str(path), Path(path).name)
+        ]
+        raise UserError(lines[0] if len(lines[0]) <= LONGEST_LINE else lines[1])

@@ -28,15 +28,27 @@ def read_image(source, name=None):
     """
     found = digit(read_gray(source, name=name)[0])
     if found is None:
-        raise UserError(f"{name or source} shows no digit: it is of one shade")
+        raise UserError(f"{name or source} shows no digit: nothing on it is darker or lighter than the paper around it")
     return found
 
 
-def read_gray(source, side=SIDE, name=None):
+def pages(stream):
+    """Returns how many pages an image file has: more than one only if it is a TIFF, as scanners make them.
+
+    stream: of its bytes. A file that cannot be read has one.
+    """
+    from PIL import Image
+
+    with contextlib.suppress(Exception), Image.open(stream, formats=["TIFF"]) as image:
+        return image.n_frames
+    return 1
+
+
+def read_gray(source, side=SIDE, name=None, page=0):
     """Returns (an image file's pixels, the image's own width and height), upright and on white.
 
     The pixels are uint8 (height, width), at most `side` high and wide. source: a path, or a binary stream of its bytes,
-    with `name` for error lines. Raises UserError for a file that is no image.
+    with `name` for error lines. page: which one of a TIFF, from 0. Raises UserError for a file that is no image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -49,6 +61,7 @@ def read_gray(source, side=SIDE, name=None):
         except UnidentifiedImageError as error:
             raise ValueError(_missing(source)) from error
         with image:
+            image.seek(page)
             own, deep = image.size, image.mode == "F" or image.mode.startswith("I")
             image.draft("L", (side, side))  # JPEG can be read at a smaller size, in less time
             if math.prod(own) > limits.JPEG_PIXELS or math.prod(image.size) > limits.IMAGE_PIXELS // (1 + deep):

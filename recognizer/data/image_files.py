@@ -37,11 +37,14 @@ def read_pictures(paths):
     few = len(files) < 50 or not sys.stdout.isatty()
     for file in files if few else track(files, f"Reading {len(files):,} pictures", transient=True):
         try:
-            pictures.append(segments.read_picture(io.BytesIO(containers.decompressed(file)), _called(file)))
+            stream, name = io.BytesIO(containers.decompressed(file)), _called(file)
+            for page in range(handwriting.pages(stream)):
+                pictures.append(segments.read_picture(stream, f"{name}, page {page + 1}" if page else name, page))
         except UserError as error:
             faults.append(str(error))
     if not pictures:
-        raise UserError(f"none of {len(faults):,} image files can be read: {faults[0]}" if faults[1:] else faults[0])
+        told = f"none of {len(faults):,} image files can be read: " * (len(faults) > 1)
+        raise UserError(f"{told}{faults[0]:.230}")
     return pictures, faults, [_called(file) for file in skipped]
 
 
@@ -61,6 +64,12 @@ def _at(path):
 def _called(file):
     """Returns the name of an image File in the predictions."""
     return f"{file.path}" if file.member is None else f"{file.path}/{file.name}"
+
+
+def names_files(data, head):
+    """Whether the first rows of a CSV, its bytes and its csv_rows.Head, name image files."""
+    rows = data[head.start : head.start + 4096].lower()
+    return any(suffix.encode() in rows for suffix in SUFFIXES)
 
 
 def read_list(data, head, file):
@@ -99,7 +108,8 @@ def read_classes(files, root):
         others = sorted({folder for folder, found in zip(folders, classes, strict=True) if not found})
         if others:
             what = csv_rows.few(others)
-            raise UserError(f"{root}: image files in folders {what}: each class needs a folder, named 0 to 9")
+            where = f"in folders {what}" if any(others) else "that are in no folder"
+            raise UserError(f"{root}: image files {where}: each class needs a folder, named 0 to 9")
     y = np.array([found[1] for found in classes]) if any(classes) else None
     names = [file.name.rpartition("/")[2] for file in files]
     ids = np.array(names if len(set(names)) == len(names) else [file.name for file in files])
@@ -146,10 +156,14 @@ def decoded(contents, names):
             parts = pool.map(_decoded, (some[i : i + 64] for i in range(0, len(some), 64)))
             for i, (image, whole) in enumerate(itertools.chain.from_iterable(parts), at):
                 x[i], own[i] = image, whole
-    if not own.any():
-        return x, []
-    x[own], note = arrays.pixels(x[own], "the image files")
-    return x, [note] if note else []
+    notes = []
+    if own.any():
+        x[own], note = arrays.pixels(x[own], "the image files")
+        notes = [note] * bool(note)
+    if others := n - own.sum():
+        told = f"{others:,} of its {n:,} images are not 28x28 grey pixels"
+        notes.append(f"{told}: the one digit in each is brought to MNIST's form (predict.py --images reads several)")
+    return x, notes
 
 
 def _decoded(some):

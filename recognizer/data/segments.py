@@ -77,20 +77,20 @@ class Digit:
     place: tuple  # the line, the number within it, the digit within that, from 1
 
 
-def read_picture(source, name=None):
+def read_picture(source, name=None, page=0):
     """Returns the Picture of an image file. Raises UserError if it shows no digit.
 
-    source, name: as for handwriting.read_gray.
+    source, name, page: as for handwriting.read_gray.
     """
     name = str(name or source)
-    picture = picture_of(*handwriting.read_gray(source, name=name), name)
+    picture = picture_of(*handwriting.read_gray(source, name=name, page=page), name)
     if not picture.lines:
-        raise UserError(f"{name} shows no digit: it is of one shade")
+        raise UserError(f"{name} shows no digit: nothing on it is darker or lighter than the paper around it")
     factor = max(picture.size) / max(picture.gray.shape)
     height = _height(picture.lines) / factor
     if sum(map(len, picture.lines)) > 1 and height < DETAIL and factor > 1.2:
         side = min(LARGE, round(max(picture.gray.shape) * 1.5 * DETAIL / height))
-        gray, size = handwriting.read_gray(source, side, name)
+        gray, size = handwriting.read_gray(source, side, name, page)
         picture = picture_of(gray, size, name, round(2 * height * max(gray.shape) / max(picture.gray.shape)))
     return picture
 

@@ -61,7 +61,7 @@ def load_test(source):
     else:
         test = forms.read(path, wanted=("test",)).get("test")
     if test is None:
-        raise UserError(f"{source} has no test set: give one with --test")
+        raise UserError(f"{source} has no test set: name the file of the images to predict")
     with contextlib.suppress(UserError):  # nothing to train on, perhaps
         if test.ids is not None and test.y is None:
             return _called_alike(test, load(source).train)

@@ -23,11 +23,17 @@ def read_table(file):
         if b"\n" not in data[: limits.HEADER_BYTES]:
             data = data.replace(b"\r", b"\n")  # lines as of old Macs, and of Excel's "CSV (Macintosh)"
         head = csv_rows.read_header(data, file)
-        if head.named and len(head.columns) < 9:
+        if head.named and len(head.columns) < 9 and image_files.names_files(data, head):
             return image_files.read_list(data, head, file)
         images = _read_pixels(data, head, file)
         csv_cache.write(file, digest, images.kept())
     return images
+
+
+def _are_like_labels(values):
+    """Whether each of 0 to 9, and nothing else, is among the values of a column as often as labels are."""
+    counts = np.bincount(values, minlength=10) if values.dtype == np.uint8 else np.zeros(10)
+    return len(counts) == 10 and (counts > 0.03 * len(values)).all()
 
 
 def _is_emnist(file):
@@ -43,6 +49,8 @@ def _read_pixels(data, head, file):
     if unnamed:
         label = _likely_labels(values, file)
         notes = [f"no column is called label: its {'last' if label else 'first'} one is read as the labels"]
+    elif label is None and not head.named and _are_like_labels(values[:, 0]):
+        raise UserError(f"{file}: 784 columns, the first of labels, it seems: 784 of pixels are needed beside it")
     y = None if label is None else values[:, label].copy()
     x = values if label is None else values[:, 1:] if label == 0 else values[:, :-1]
     first, last = head.columns[0] if ids else "", "label" if label is None or unnamed else head.columns[ids + label]

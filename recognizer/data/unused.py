@@ -49,7 +49,7 @@ def _why(path):
     if places.is_half_download(path):
         return "is half a download: let it finish, or download it again"
     if suffix == ".npz":
-        return f"is not {places.DATA / 'mnist.npz'}: use --data {path}"
+        return f"is not Kaggle's: use --data {path}"
     try:
         kind = containers.kind_of(path)
         if kind in ("zip", "tar"):

@@ -91,8 +91,8 @@ def _score_rows(result):
         rows.append((f"{part} loss", f"{score['loss']:.4f}", "mean cross-entropy"))
         if (error := score.get("calibration_error")) is not None:
             raw = score.get("raw_calibration_error")  # None of runs made before probabilities were sharpened
-            note = "" if raw is None else f", on rows that did not fit the temperature; {raw:.2%} without it"
-            rows.append((f"{part} calibration error", f"{error:.2%}", f"confidence beside accuracy{note}"))
+            note = "" if raw is None else f", on rows that the temperature was not fitted to; {raw:.2%} without it"
+            rows.append((f"{part} calibration error", f"{error:.2%}", f"between confidence and accuracy{note}"))
     return rows
 
 
@@ -100,9 +100,8 @@ def _temperature_rows(result):
     """Returns the row (name, figure, note) of the temperature, in a list; it is empty for a run without one."""
     if "temperature" not in result:
         return []
-    return [
-        ("Temperature", f"{result['temperature']:.2f}", "probabilities p become p ** (1 / temperature), normalised")
-    ]
+    told = "probabilities p become p ** (1 / temperature), normalised; the setting of this name is where its fit began"
+    return [("Temperature", f"{result['temperature']:.2f}", told)]
 
 
 def handed_on(folder, config, result, nets):

@@ -15,7 +15,7 @@ from recognizer.runs import metrics, run_folder
 SUBMISSIONS = Path("submissions")
 WORKING = Path("/kaggle/working")  # the output of a Kaggle notebook, which submits its submission.csv
 PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns, where pictures show several digits
-FEW = 3  # names of files in a line, and lines about damaged ones
+FEW = 3  # names of files in a line
 # How files begin that may be overwritten, and other submissions, which may be if a preview lies beside them.
 OWN = re.compile(rb"ImageId,|file,label,probability|[^,\n]*,(line,number,digit,)?p0,p1,p2,")
 OTHERS = re.compile(rb"[^,\n]*,[^,\n]*\r?\n")
@@ -138,7 +138,7 @@ def check_readings(out, pictures, readings, faults):
     touching = [picture.name for picture, digits in pairs if any(digit.label is None for digit in digits)]
     told = []
     if faults[1:]:
-        for line in faults[:FEW]:
+        for line in faults:
             print(line, file=sys.stderr)
         told.append(f"{len(faults):,} of {len(faults) + len(pictures):,} image files cannot be read, as said above")
     else:

@@ -210,7 +210,8 @@ def print_plan(plan):
         epochs = f"{settings['epochs']} epochs" if settings["epochs"] > 1 else "1 epoch"
         size, parameters = settings["batch_size"], trainer.model.count_params()
         passes = steps * size / rows
-        note = f" ({passes:.2g} passes over the rows each)" if abs(passes - 1) > 0.05 else ""
+        count = f"{passes:.2g}" if passes < 10 else f"{passes:,.0f}"
+        note = f" ({count} passes over the rows each)" if abs(passes - 1) > 0.05 else ""
         print(f"        {nets} of {parameters:,} parameters ({settings['model']}), ", end="")
         print(f"{'up to ' * stopping}{epochs} of {steps:,} steps of {size} images{note}")
         if batch_norm.lags(trainer.model.network, steps * settings["epochs"]) and not settings["update_bn"]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from recognizer.base import environment, gpu_advice
 from recognizer.base.errors import UserError, refused
+from recognizer.base.words import plural
 from recognizer.config import members
 from recognizer.data import sources
 from recognizer.runs import run_folder
@@ -22,10 +23,13 @@ def test_set(source, configs):
     data = [config["data"] for config in configs]
     if len({own["fingerprint"] for own in data}) > 1:
         raise UserError("these runs were trained on different data: choose by --test which test set to predict")
-    source = data[0]["source"]
-    if sources.is_gone(source):
+    source, without = data[0]["source"], data[0].get("test_fingerprint", "") is None
+    if not without and sources.is_gone(source):
         raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")
-    return sources.load_test(source)
+    test = None if without else sources.load(source).test
+    if test is None:
+        raise UserError(f"the run's own data, {source}, has no test set: give by --test the images to predict")
+    return test
 
 
 def mean_probabilities(folders, configs, test):
@@ -72,7 +76,7 @@ def computed_probabilities(runs, x):
     gpu_advice.print_advice()
     computed, predictor = [], None
     nets = [(folder, config, net) for folder, config in runs for net in run_folder.net_numbers(config)]
-    what = f"Predicting {len(x):,} images with {len(nets)} net{'s' * (len(nets) > 1)}"
+    what = f"Predicting {plural(len(x), 'image')} with {plural(len(nets), 'net')}"
     if sys.stdout.isatty():
         nets = track(nets, what, transient=True)
     else:

@@ -3,13 +3,18 @@
 import gzip
 import os
 import pickle
+import re
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 from form_files import PIXELS, WRITERS, classes, idx, png, text
 
 from recognizer.base import environment
@@ -107,7 +112,6 @@ REFUSED = {
     "not a number": (lambda x, y, _: npz(x=x * np.nan, y=y), "from nan to nan"),
     "0 to 16": (lambda x, y, _: npz(x=x // 16, y=y), "values up to 15: scale them"),
     "8x8": (lambda x, y, _: npz(x=x[:, ::4, ::4], y=y), "'x' is uint8 (30, 7, 7)"),
-    "(784, n)": (lambda x, y, _: npz(x=x.reshape(-1, 784).T, y=y), "'x' is uint8 (784, 30)"),
     "fewer labels": (lambda x, y, _: npz(x=x, y=y[1:]), "30 images and 29 labels"),
     "two sets": (
         lambda x, y, _: npz(arr_0=x, arr_1=y, arr_2=x, arr_3=y),
@@ -140,6 +144,16 @@ REFUSED = {
         lambda x, y, small: table(b"".join(b"%d," % i + row for i, row in enumerate(rows(small)))),
         "neither the first (0 to 29) nor the last (0 to 0) holds labels, 0 to 9",
     ),
+    "a label and 783 pixels, no header": (
+        lambda x, y, _: table(re.sub(rb",\d+(?=\n)", b"", text(Images(x, np.arange(len(x)) % 10, "")))),
+        "784 columns, the first of labels, it seems",
+    ),
+    "an image": (lambda x, y, _: table(png(x[0]), "a.png"), "a.png is an image: read it by predict.py --images a.png"),
+    "a list of words": (
+        lambda x, y, _: table(b"hello\nworld\n"),
+        "1 columns (1 others), where 784 of pixels are needed",
+    ),
+    "a submission": (lambda x, y, _: table(b"ImageId,Label\n1,2\n"), "where 784 of pixels are needed"),
     "a fraction": (
         lambda x, y, small: table(text(small.train, number="{}.5".format)),
         "column 1: '3.5' is not a whole number from 0 to 255",
@@ -151,10 +165,10 @@ REFUSED = {
     ),
     "a pickle": (
         lambda x, y, _: table(gzip.compress(pickle.dumps(1)), "mnist.pkl.gz"),
-        'a pickle, which can run code: if you trust its source: python -c "import gzip, pickle',
+        'a pickle, which can run code; if you trust it: python -c "import gzip, pickle',
     ),
     "HDF5": (lambda x, y, _: table(b"\x89HDF", "mnist.h5"), 'an HDF5 file: python -c "import h5py'),
-    "MATLAB's": (lambda x, y, _: table(b"MATLAB 5.0", "set/mnist.mat") and "set", "s.loadmat('mnist.mat')"),
+    "MATLAB's": (lambda x, y, _: table(b"MATLAB 5.0", "set/mnist.mat") and "set", "s.loadmat('set/mnist.mat')"),
     "a RAR": (lambda x, y, _: table(b"Rar!", "a.rar"), "unpack it"),
     "nothing": (lambda x, y, _: "set", "set holds no files: needed are CSV, IDX"),
     "IDX cut short": (
@@ -166,6 +180,57 @@ REFUSED = {
         "but has 0 bytes",
     ),
 }
+
+
+def mat(**arrays):
+    scipy.io.savemat("mnist.mat", arrays)
+    return "mnist.mat"
+
+
+def pickled(value, name="mnist.pkl"):
+    return table((gzip.compress if name.endswith(".gz") else bytes)(pickle.dumps(value)), name)
+
+
+def h5(**arrays):
+    with h5py.File("mnist.h5", "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    return "mnist.h5"
+
+
+# Files that are refused with a command, made of both parts.
+CONVERTED = {
+    "mldata's .mat": lambda one, two: mat(data=one.x.reshape(-1, 784).T, label=one.y[None].astype(float)),
+    "X and y in a .mat": lambda one, two: mat(X=one.x.reshape(-1, 784), y=one.y[:, None]),
+    "both parts in a .mat": lambda one, two: mat(trainX=one.x, trainY=one.y, testX=two.x, testY=two.y),
+    "deeplearning.net's pickle": lambda one, two: pickled(
+        tuple((part.x.reshape(-1, 784) / np.float32(255), part.y) for part in (one, two, two)), "mnist.pkl.gz"
+    ),
+    "two parts in a pickle": lambda one, two: pickled(((one.x, one.y), (two.x, two.y))),
+    "a dict in a pickle": lambda one, two: pickled(dict(x_train=one.x, y_train=one.y, x_test=two.x, y_test=two.y)),
+    "HDF5": lambda one, two: h5(x_train=one.x, y_train=one.y, x_test=two.x, y_test=two.y),
+    "groups in HDF5": lambda one, two: h5(**{"train/x": one.x, "train/y": one.y, "test/x": two.x, "test/y": two.y}),
+}
+
+
+@pytest.mark.parametrize("form", CONVERTED)
+def test_the_command_in_a_refusal_converts_the_file(form, digits, tmp_path):
+    small = some(digits, SMALL)
+    with pytest.raises(UserError) as error:
+        sources.load(CONVERTED[form](small.train, small.test))
+    assert len(str(error.value)) < 300
+    command = str(error.value).partition('python -c "')[2].removesuffix('"')
+    subprocess.run([sys.executable, "-c", command], check=True)
+    read = sources.load("mnist.npz")
+    assert read.train.fingerprint() == small.train.fingerprint()
+    assert read.test is None or read.test.fingerprint() == small.test.fingerprint()
+
+
+def test_a_file_that_is_given_as_a_test_set_is_one_whatever_its_arrays_are_called(digits, tmp_path):
+    x = some(digits, SMALL).train.x
+    for names in (["x"], ["x_train"], ["x_train", "y_train"], ["train_images"]):
+        np.savez("a.npz", **{name: x if name[0] != "y" else digits.train.y[: len(x)] for name in names})
+        assert (sources.load_test("a.npz").x == x).all()
 
 
 def rows(small):

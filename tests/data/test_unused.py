@@ -71,7 +71,7 @@ UNUSED = {
         put("data/mnist.pkl.gz", gzip.compress(b"\x80\x04N.")),
         "mnist.pkl.gz is a pickle, which can run code",
     ),
-    "an npz": (put("data/digits.npz", b"PK"), f"digits.npz is not {Path('data/mnist.npz')}: use --data"),
+    "an npz": (put("data/digits.npz", b"PK"), "digits.npz is not Kaggle's: use --data"),
     "a log-in page": (put("data/digits.csv", b"<html>"), "digits.csv is a web page"),
     "an empty file": (put("data/digits.csv", b""), "digits.csv is empty"),
     "another table": (
@@ -86,7 +86,7 @@ UNUSED = {
         put("input/my-digits/train.csv", kaggles("train.csv")),
         "train.csv is not where Kaggle's files are looked for: use --data ",
     ),
-    "MNIST mounted": (put("input/datasets/someone/mnist-numpy/mnist.npz", b"PK"), "mnist.npz: use --data"),
+    "MNIST mounted": (put("input/datasets/someone/mnist-numpy/mnist.npz", b"PK"), "is not Kaggle's: use --data"),
 }
 
 
