@@ -6,6 +6,7 @@ all candidates, and their probabilities say which of them the shape is made of.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -22,6 +23,7 @@ SEAM = 0.95  # the prior of an end of a digit being where it was cut off another
 ALONE = 1.5  # times: a picture of what may be one digit is likelier than one of two that lie as close
 DOUBT = 0.9  # of the probability of a digit: if it is as likely several that touch, it is not read
 SURE = 0.5  # probability: less does not do for what may be several digits
+STROKES = (2.2, 1.35, 1.9, 1.65, 1.9, 1.65, 2.1, 1.6, 1.95, 1.9)  # in a row of a 0 to 9: 3 of 1000 have more in MNIST
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +40,16 @@ class Candidate:
     def ratio(self):
         left, top, right, bottom = self.box
         return (right - left) / max(1, bottom - top)
+
+    @functools.cached_property
+    def strokes(self):
+        """The strokes that a row of the image crosses, on average."""
+        on = np.pad(self.image > 100, ((0, 0), (1, 0)))
+        return (on[:, 1:] & ~on[:, :-1]).sum() / max(1, on.any(axis=1).sum())
+
+    def likely(self, row):
+        """Returns how likely this is one digit. row: the probabilities of a net."""
+        return max(row.max() * self.prior * (0.05 if self.strokes > STROKES[row.argmax()] else 1), 1e-9)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -393,7 +405,7 @@ def _digits(picture, rows):
             for known, row, image, box in read:
                 digit += 1
                 found.append(Digit(int(row.argmax()) if known else None, row, image, box, (i, number, digit)))
-    if whole and alone.max() * whole.prior >= joint:
+    if whole and whole.likely(alone) >= joint:
         ((known, row, image, box),) = _known([(whole, alone)])
         return [Digit(int(row.argmax()) if known else None, row, image, box, (1, 1, 1))]
     return found
@@ -434,7 +446,7 @@ def _best(parts, first, end):
     for candidate, row in parts:
         if candidate.first in best and candidate.end <= end:
             joint, before = best[candidate.first]
-            joint *= max(row.max() * candidate.prior, 1e-9)
+            joint *= candidate.likely(row)
             if joint > best.get(candidate.end, (0, None))[0]:
                 best[candidate.end] = joint, [*before, (candidate, row)]
     return best.get(end, (0, []))
@@ -446,11 +458,13 @@ def _known(touching, parts=(), seams=()):
     parts, seams: of the shape, to see whether one of them is as likely several digits.
     """
     lacking = []
-    for candidate, row in touching:
+    for i, (candidate, row) in enumerate(touching):
+        if candidate.strokes > STROKES[row.argmax()]:
+            return [_unknown(touching, i)]
         lacking.append(row.max() - _needed(candidate.ratio))
         if any(piece in seams for piece in range(candidate.first + 1, candidate.end)):
             others = [part for part in parts if part[0] is not candidate]
-            if _best(others, candidate.first, candidate.end)[0] > DOUBT * row.max() * candidate.prior:
+            if _best(others, candidate.first, candidate.end)[0] > DOUBT * candidate.likely(row):
                 return [_unknown(touching, len(lacking) - 1)]
     if min(lacking) >= 0 or (len(touching) == 1 and touching[0][0].ratio <= WIDE):
         return [(True, row, candidate.image, candidate.box) for candidate, row in touching]
