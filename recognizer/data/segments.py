@@ -26,8 +26,6 @@ SURE = 0.6  # probability: less does not do for what may be several digits
 # Strokes that a row of a 0 to 9 crosses, on average, at most. In MNIST 3 in 1000 cross more; that would be 2.2 of a 0
 # and 1.35 of a 1, but a 0 may be slashed, and a 1 have a long upstroke.
 STROKES = (2.4, 1.6, 1.9, 1.65, 1.9, 1.65, 2.1, 1.6, 1.95, 1.9)
-# Widths of a 0 to 9, times the height, at most: in MNIST about 1 in 100 is as wide.
-WIDTHS = (1.5, 1.05, 1.75, 1.35, 1.35, 1.75, 1.2, 1.35, 1.35, 1.1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,16 +52,11 @@ class Candidate:
 
     def likely(self, row):
         """Returns how likely this is one digit. row: the probabilities of a net."""
-        fit = 0.05 if self.crowded(row) else 0.7 if self.wide(row) else 1
-        return max(row.max() * self.prior * fit, 1e-9)
+        return max(row.max() * self.prior * (0.05 if self.crowded(row) else 1), 1e-9)
 
     def crowded(self, row):
         """Returns whether this has more strokes beside each other than the digit that a net takes it for."""
         return not self.ready and self.strokes > STROKES[row.argmax()]
-
-    def wide(self, row):
-        """Returns whether this is wider than the digit that a net takes it for."""
-        return self.ratio > WIDTHS[row.argmax()]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -473,14 +466,13 @@ def _known(touching, parts=(), seams=()):
     """
     lacking = []
     for i, (candidate, row) in enumerate(touching):
-        across = any(piece in seams for piece in range(candidate.first + 1, candidate.end))
-        if candidate.crowded(row) or (candidate.wide(row) and (across or len(touching) > 1)):
+        if candidate.crowded(row):
             return [_unknown(touching, i)]
         lacking.append(row.max() - _needed(candidate.ratio))
-        if across:
+        if any(piece in seams for piece in range(candidate.first + 1, candidate.end)):
             others = [part for part in parts if part[0] is not candidate]
             if _best(others, candidate.first, candidate.end)[0] > DOUBT * candidate.likely(row):
-                return [_unknown(touching, i)]
+                return [_unknown(touching, len(lacking) - 1)]
     if min(lacking) >= 0 or (len(touching) == 1 and touching[0][0].ratio <= WIDE):
         return [(True, row, candidate.image, candidate.box) for candidate, row in touching]
     return [_unknown(touching, int(np.argmin(lacking)))]
