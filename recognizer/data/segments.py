@@ -472,7 +472,7 @@ def _known(touching, parts=(), seams=()):
         if any(piece in seams for piece in range(candidate.first + 1, candidate.end)):
             others = [part for part in parts if part[0] is not candidate]
             if _best(others, candidate.first, candidate.end)[0] > DOUBT * candidate.likely(row):
-                return [_unknown(touching, len(lacking) - 1)]
+                return [_unknown(touching, i)]
     if min(lacking) >= 0 or (len(touching) == 1 and touching[0][0].ratio <= WIDE):
         return [(True, row, candidate.image, candidate.box) for candidate, row in touching]
     return [_unknown(touching, int(np.argmin(lacking)))]
