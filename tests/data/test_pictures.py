@@ -50,6 +50,42 @@ def test_numbers_of_two_to_six_digits_are_read_in_order(reader):
     assert sum(labels == told or None in told for labels, told in touching) >= 0.8 * len(touching)
 
 
+def joined(left, right):
+    """Returns two digits uint8 (28, 28) beside each other, as ink 0 to 1: the right one just touches the left one."""
+    parts = [np.asarray(Image.fromarray(digit).resize((112, 112))) / 255 for digit in (left, right)]
+    rows = [row for row in zip(*(part > 0.4 for part in parts), strict=True) if row[0].any() and row[1].any()]
+    at = max(np.flatnonzero(one)[-1] - np.flatnonzero(other)[0] for one, other in rows)
+    ink = np.zeros((200, 320))
+    ink[40:152, 40:152] = parts[0]
+    there = ink[40:152, 40 + at : 152 + at]
+    there[:] = np.maximum(there, parts[1])
+    return ink
+
+
+@pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
+def test_few_pairs_that_touch_are_taken_for_one_digit(read, tmp_path):
+    """A net is sure that 88 is an 8, and 41 a 4: of these pairs, only the number of strokes shows that they are two."""
+    images, numbers = unseen(300), ["10", "18", "19", "31", "41", "68", "71", "77", "88", "89"] * 5
+    used = dict.fromkeys(range(10), 0)
+    for i, number in enumerate(numbers):
+        digits = []
+        for label in map(int, number):
+            digits.append(images.x[images.y == label][used[label] % 20])
+            used[label] += 1
+        Image.fromarray(np.uint8(255 - 220 * joined(*digits))).save(tmp_path / f"{i}.png")
+    told = read([tmp_path / f"{i}.png" for i in range(len(numbers))])
+    wrong = [(number, one) for number, one in zip(numbers, told, strict=True) if one != number and "?" not in one]
+    assert len(wrong) <= 0.4 * len(numbers), wrong
+    assert told.count("?") <= 0.6 * len(numbers), told
+
+
+def test_an_image_in_mnists_form_is_one_digit_however_many_strokes_it_has():
+    image = np.zeros((28, 28), np.uint8)
+    image[4:24, 6:22:3] = 255
+    picture = segments.picture_of(image, (28, 28))
+    assert segments.text(segments.digits([picture], np.eye(10)[[7]])[0]) == "7"
+
+
 def circle(x, y, radius, start, end):
     angles = np.radians(np.linspace(start, end, 20))
     return [(x + radius * np.cos(a), y + radius * np.sin(a)) for a in angles]
