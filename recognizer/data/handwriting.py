@@ -96,12 +96,13 @@ def _missing(source):
     """Returns why a file is no image to Pillow: HEIC and AVIF begin with their names."""
     with open(source, "rb") if isinstance(source, (str, Path)) else contextlib.nullcontext(source) as file:
         file.seek(0)
-        kind = file.read(12)[4:]
+        start = file.read(12)
+    kind = start[4:]
     if kind == b"ftypavif":
         return "it is AVIF, which Pillow 11.3 and later can read: save it as JPEG, or pip install -U pillow"
     if kind.startswith(b"ftyp") and "HEIF" not in formats():
         return "it is HEIC, or a video: save it as JPEG, or pip install pillow-heif"
-    return "its first bytes are those of no image"
+    return "its first bytes are those of no image" if start else "it is empty"
 
 
 def _on_paper(image):

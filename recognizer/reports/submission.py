@@ -67,9 +67,12 @@ def write_all(out, test, probabilities, title, with_probabilities):
 
 
 def write_probabilities(out, columns, probabilities):
-    """Writes the probabilities of the rows of the CSV `out` beside it. columns: for each a dict of what names it."""
+    """Writes the probabilities of the rows of the CSV `out` beside it; NaN leaves a cell empty.
+
+    columns: for each row a dict of what names it.
+    """
     pairs = zip(columns, probabilities, strict=True)
-    rows = [named | {f"p{k}": f"{p:.6f}" for k, p in enumerate(row)} for named, row in pairs]
+    rows = [named | {f"p{k}": "" if np.isnan(p) else f"{p:.6f}" for k, p in enumerate(row)} for named, row in pairs]
     write_rows(beside(out, "probabilities.csv"), rows)
     print(f"Probabilities: {beside(out, 'probabilities.csv')}")
 
@@ -98,7 +101,8 @@ def write_readings(out, pictures, readings, title, with_probabilities):
     probabilities = np.stack([digit.probabilities for digit in every])
     if with_probabilities:
         names = [{key: row[key] for key in ("file", *PLACE[:3]) if key in row} for row in rows]
-        write_probabilities(out, names, probabilities)
+        known = np.array([[digit.label is not None] for digit in every])
+        write_probabilities(out, names, np.where(known, probabilities, np.nan))
     if numbers:
         figure = charts.readings(numbers + [pair for pair in pairs if pair not in numbers], title)
     else:
