@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
-from recognizer.data import limits
+from recognizer.data import limits, ruled_lines
 
 # Pillow's others may start programs, as EPS does. HEIF is pillow-heif's.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF")
@@ -165,19 +165,70 @@ def inked(gray, size=None):
     edge = _border(smooth)
     paper = np.median(edge)
     even = np.mean(np.abs(edge - paper) < 12) > 0.6  # a drawing, a scan: the paper is of one shade
+    if even and (found := _inked_sheet(smooth, paper, size)) is not None:
+        return found
     if (smooth.mean() > paper) if even else _is_light_on_dark(smooth, size):
         smooth, paper = 255 - smooth, 255 - paper
     framed = _within_frame(smooth)
-    if framed is not None:
-        inner = min(size, *(part.stop - part.start for part in framed))
-        if (found := inked(smooth[framed], inner)) is not None:
-            contrast, labels, corner = found
-            return contrast, labels, tuple(part.start + at for part, at in zip(framed, corner, strict=True))
+    if framed is not None and (found := _inked_part(smooth, framed, size)) is not None:
+        return found
     smooth = np.pad(smooth, 2, mode="edge")
     contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, size // 3)
     noise = np.median(contrast)  # the larger part of an image is paper
+    contrast = _without_lines(contrast, max(12, 3 * noise))
     labels, n = labelled(contrast > max(12, 3 * noise))
     return (contrast, labels, (-2, -2)) if n else None
+
+
+def _inked_part(image, part, size):
+    """Returns what `inked` finds on a part of an image: slices of rows and columns."""
+    found = inked(image[part], min(size, *(each.stop - each.start for each in part)))
+    if found is None:
+        return None
+    contrast, labels, corner = found
+    return contrast, labels, tuple(each.start + at for each, at in zip(part, corner, strict=True))
+
+
+def _inked_sheet(image, desk, size):
+    """Returns what `inked` finds on a sheet of paper that lies on a desk of one shade; None if there is no sheet."""
+    from PIL import Image, ImageDraw
+    from scipy import ndimage, spatial
+
+    labels, n = labelled(np.abs(image - desk) > 12)
+    seen = (np.append(0, np.bincount(labels.ravel(), minlength=n + 1)[1:]) > 0.002 * image.size)[labels]
+    points = np.argwhere(seen)[:, ::-1]
+    if _border(seen).any() or len(points) < 0.1 * image.size or np.ptp(points, axis=0).min() < 20:
+        return None
+    hull = Image.new("1", image.shape[::-1])
+    ImageDraw.Draw(hull).polygon([tuple(map(int, at)) for at in points[spatial.ConvexHull(points).vertices]], fill=1)
+    hull = np.asarray(hull)
+    part = ndimage.find_objects(hull.astype(int))[0]
+    rim = hull & ~ndimage.binary_erosion(hull, np.ones((3, 3)), 2 + min(hull[part].shape) // 50)
+    if seen[rim].mean() < 0.85 or hull[part].mean() < 0.8:  # a sheet is a rectangle, a digit has bays
+        return None
+    inner = hull & ~rim
+    if not inner.any():
+        return None
+    nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
+    found = _inked_part(image[tuple(nearest)], part, size)
+    if found is None or np.quantile(found[0][found[0] > 12], 0.9) < 0.3 * abs(np.median(image[inner]) - desk):
+        return None  # a stroke of a broad pen, which is not of one shade
+    return found
+
+
+def _without_lines(contrast, least):
+    """Returns contrast with none where lines are ruled. least: contrast of ink."""
+    from scipy import ndimage
+
+    mask = contrast > least
+    if not mask.any():
+        return contrast
+    mask = contrast > max(least, FAINT * np.quantile(contrast[mask], 0.9))
+    lines = ruled_lines.ruled(mask)
+    if lines.any() and not (mask & ~lines).any():
+        return np.zeros_like(contrast)
+    rim = ndimage.binary_dilation(lines, np.ones((3, 3)), 2) & ~mask  # where a line is blurred
+    return np.where(lines | rim, 0, contrast)
 
 
 def main_digit(contrast, labels):
@@ -190,7 +241,12 @@ def main_digit(contrast, labels):
 
 
 def pen(ink, kept):
-    """Returns ink as float32, 0 to 255, of what is kept: as if written by a pen that is not too fine."""
+    """Returns ink as float32, 0 to 255, of what is kept: as if written by a pen that is not too fine.
+
+    Of a shape of more than 500 pixels it returns a smaller copy, which takes seconds less.
+    """
+    every = 1 + max(np.ptp(where) for where in np.nonzero(kept)) // 500
+    ink, kept = ink[::every, ::every], kept[::every, ::every]
     return (255 * _widened(np.where(kept, np.minimum(ink, 1), 0), kept)).astype(np.float32)
 
 
@@ -260,6 +316,8 @@ def _within_frame(image):
         if inside.mean() < 0.7:  # a 0 has less, a box has more
             continue
         holes, _ = ndimage.label(inside)
+        if 2 * np.bincount(holes.ravel())[1:].max() < inside.sum():
+            continue  # several boxes beside each other
         rows, columns = ndimage.find_objects(holes)[np.bincount(holes.ravel())[1:].argmax()]
         edge = 2 + min(inside.shape) // 50
         if min(rows.stop - rows.start, columns.stop - columns.start) < 4 * edge:

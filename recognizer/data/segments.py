@@ -103,14 +103,21 @@ def read_picture(source, name=None, page=0):
     """
     name = str(name or source)
     picture = picture_of(*handwriting.read_gray(source, name=name, page=page), name)
+    if picture.lines:
+        picture = _at_scale(picture, source, page)
     if not picture.lines:
         raise UserError(f"{name} shows no digit: nothing on it is darker or lighter than the paper around it")
+    return picture
+
+
+def _at_scale(picture, source, page):
+    """Returns a picture, read again at a scale that suits its digits if they are small."""
     factor = max(picture.size) / max(picture.gray.shape)
     height = _height(picture.lines) / factor
     if sum(map(len, picture.lines)) > 1 and height < DETAIL and factor > 1.2:
         side = min(LARGE, round(max(picture.gray.shape) * 1.5 * DETAIL / height))
-        gray, size = handwriting.read_gray(source, side, name, page)
-        picture = picture_of(gray, size, name, round(2 * height * max(gray.shape) / max(picture.gray.shape)))
+        gray, size = handwriting.read_gray(source, side, picture.name, page)
+        return picture_of(gray, size, picture.name, round(2 * height * max(gray.shape) / max(picture.gray.shape)))
     return picture
 
 

@@ -232,3 +232,41 @@ def test_heic_is_read_or_what_it_needs_is_named(tmp_path, monkeypatch):
     photo.paste(30, (140, 20, 160, 180))
     photo.save(tmp_path / "phone.heic")
     assert handwriting.read_image(tmp_path / "phone.heic")[5:23, 13:15].min() > 200
+
+
+@pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
+def test_underlines_boxes_and_sheets_on_desks_are_not_read(read, tmp_path):
+    images, files, numbers = unseen(120), [], []
+    for i in range(0, 120, 4):
+        ink = np.zeros((220, 460))
+        for k, digit in enumerate(images.x[i : i + 4]):
+            part = np.asarray(Image.fromarray(digit).resize((84, 84))) / 255
+            ink[68:152, 68 + 80 * k : 152 + 80 * k] = np.maximum(ink[68:152, 68 + 80 * k : 152 + 80 * k], part)
+        kind = i // 4 % 3
+        paper = Image.fromarray(np.uint8(220 - 180 * ink))
+        draw = ImageDraw.Draw(paper)
+        if kind == 0:
+            draw.line([(60, 160), (410, 164)], 40, 3)
+        if kind == 1:
+            for k in range(4):
+                draw.rectangle([71 + 80 * k, 60, 151 + 80 * k, 160], outline=60, width=2)
+        if kind == 2:
+            desk = Image.new("L", (700, 440), [20, 110, 250][i // 12 % 3])
+            desk.paste(paper, (120, 110))
+            paper = desk
+        paper.save(tmp_path / f"{i}.png")
+        files.append(tmp_path / f"{i}.png")
+        numbers.append("".join(map(str, images.y[i : i + 4])))
+    told = [one.replace(" ", "") for one in read(files)]
+    right = [one == number for one, number in zip(told, numbers, strict=True)]
+    assert min(sum(right[kind::3]) for kind in range(3)) >= 7, list(zip(numbers, told, strict=True))
+
+
+def test_empty_boxes_and_a_line_show_no_digit_but_a_one_does(read, tmp_path):
+    box = [(40, 40), (140, 40), (140, 160), (40, 160), (40, 40)]
+    other = [(x + 130, y) for x, y in box]
+    for strokes in ([box], [box, other], [[(20, 100), (380, 106)]]):
+        with pytest.raises(UserError, match="shows no digit"):
+            segments.read_picture(drawn(strokes, tmp_path / "empty.png", 3, (400, 200)))
+    for x, width in ((100, 5), (103, 16)):
+        assert read([drawn([[(100, 10), (x, 190)]], tmp_path / "one.png", width, (200, 200))]) == ["1"]

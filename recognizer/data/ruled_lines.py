@@ -1,0 +1,125 @@
+"""Finds what is ruled, not written: long straight lines, upright or level, as of paper, boxes and underlines."""
+
+import dataclasses
+
+import numpy as np
+
+TILT = 0.08  # a level line rises by less than this, for each pixel across
+LONG = 2  # times the usual height of what else there is: no level stroke of a digit is longer
+THIN = 10  # times as long as wide, at least
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+    """Pixels in a straight line: rows and columns of all of it, and of what lies on nothing else."""
+
+    at: tuple
+    free: tuple
+    length: int
+    width: float
+
+    def ends(self):
+        """Returns the rows and columns of its two ends, the first and the last along its longer side."""
+        along = self.at[np.argmax([np.ptp(each) for each in self.at])]
+        two = [along.argmin(), along.argmax()]
+        return tuple(each[two] for each in self.at)
+
+
+def ruled(mask):
+    """Returns where lines are ruled in a mask of ink, bool (height, width). Where digits cross them there are gaps."""
+    from scipy import ndimage
+
+    none = np.zeros_like(mask)
+    stroke = 2 * np.quantile(ndimage.distance_transform_edt(mask)[mask], 0.9)
+    least = 2 * round(max(7, 2 * stroke)) + 1
+    level = _level(mask, least)
+    upright = [Line(line.at[::-1], line.free[::-1], line.length, line.width) for line in _level(mask.T, least)]
+    edge = ~np.pad(np.ones(np.maximum(np.subtract(mask.shape, 8), 0), bool), 4)[: mask.shape[0], : mask.shape[1]]
+    if min(len(_between(lines, edge)) for lines in (level, upright)) > 1:
+        return none  # squared paper: its lines run along strokes, which would be lost with them
+    # The sides of a box meet at its corners. Digits have loose ends, or are round.
+    sides = _between(upright, _drawn(level, none))
+    corners = none.copy()
+    for side in sides:
+        corners[side.ends()] = True
+    chosen = _between(level, corners)
+    rest = mask & ~_drawn([*sides, *chosen], none)
+    long = [line for line in level if line not in chosen and line.length >= 2 * THIN * line.width]
+    long = [line for line in long if 2 * line.length > max(other.length for other in long)]
+    least = LONG * _usual_height(rest & ~_drawn(long, none))
+    long = [line for line in long if line.length >= least]
+    chosen += long
+    if not chosen:
+        return none
+    width = 1.5 * np.median([line.width for line in chosen]) + 1
+    ends = _drawn(chosen, none)
+    posts = _between([line for line in sides if line.width <= width], ends)
+    lines = _drawn([*chosen, *posts], none, free=True) | (ends & _drawn(posts, none))
+    return lines | _crumbs(mask & ~lines, 2 * width)
+
+
+def _level(mask, least):
+    """Returns the level Lines in a mask that have straight parts of `least` pixels."""
+    from scipy import ndimage
+
+    room = round(TILT * mask.shape[1]) + 1
+    gap = 3  # a faint line is broken; more would join the feet of neighbouring digits
+    closed = ndimage.minimum_filter1d(ndimage.maximum_filter1d(mask.astype(np.uint8), gap), gap)
+    thick = np.pad(ndimage.maximum_filter1d(closed, 3, axis=0), ((room, room), (0, 0)))
+    columns = np.arange(mask.shape[1])
+    straight = np.zeros(thick.shape, bool)
+    for slope in np.linspace(-TILT, TILT, 5):
+        tilted = (np.arange(len(thick))[:, None] + (slope * columns).round().astype(int)) % len(thick), columns
+        straight[tilted] |= ndimage.maximum_filter1d(ndimage.minimum_filter1d(thick[tilted], least), least) > 0
+    runs, _ = ndimage.label(mask, [[0, 1, 0]] * 3)
+    runs = np.bincount(runs.ravel())[runs]
+    labels, _ = ndimage.label(straight[room:-room] & closed.astype(bool), np.ones((3, 3)))
+    labels[~mask] = 0
+    lines = []
+    for i, box in enumerate(ndimage.find_objects(labels), 1):
+        if box is None:
+            continue
+        at = tuple(each + part.start for each, part in zip(np.nonzero(labels[box] == i), box, strict=True))
+        width = np.quantile(runs[at], 0.3)
+        free = runs[at] <= 1.25 * width + 1
+        if (length := np.ptp(at[1]) + 1) >= max(least, THIN * width):
+            lines.append(Line(at, tuple(each[free] for each in at), length, width))
+    return lines
+
+
+def _drawn(lines, image, free=False):
+    """Returns a bool image with lines drawn on it: all of them, or what is free."""
+    image = image.copy()
+    for line in lines:
+        image[line.free if free else line.at] = True
+    return image
+
+
+def _between(lines, others):
+    """Returns those of some lines that have both ends near `others`, bool (height, width)."""
+    from scipy import ndimage
+
+    far = ndimage.distance_transform_edt(~others) if others.any() else np.full(others.shape, np.inf)
+    return [line for line in lines if (far[line.ends()] <= 3 + 2 * line.width).all()]
+
+
+def _crumbs(rest, side):
+    """Returns what is left in parts less than `side` high and wide."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(rest, np.ones((3, 3)))
+    small = [max(part.stop - part.start for part in box) < side for box in ndimage.find_objects(labels)]
+    return np.array([False, *small])[labels]
+
+
+def _usual_height(mask):
+    """Returns the height of the connected part in which half of the ink is, or in higher ones."""
+    from scipy import ndimage
+
+    labels, n = ndimage.label(mask, np.ones((3, 3)))
+    if not n:
+        return 0
+    heights = np.array([rows.stop - rows.start for rows, _ in ndimage.find_objects(labels)])
+    order = heights.argsort()
+    ink = np.bincount(labels.ravel())[1:][order].cumsum()
+    return heights[order][np.searchsorted(ink, ink[-1] / 2)]
