@@ -39,6 +39,7 @@ def drawn(strokes, path, width=10, size=(400, 400)):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
 def test_numbers_of_two_to_six_digits_are_read_in_order(reader):
     """A net trained for seconds reads 94 % of the digits; of touching ones, four in five are right or refused."""
@@ -62,6 +63,7 @@ def joined(left, right):
     return ink
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
 def test_few_pairs_that_touch_are_taken_for_one_digit(read, tmp_path):
     """A net is sure that 88 is an 8, and 41 a 4: of these pairs, only the number of strokes shows that they are two."""
@@ -115,6 +117,7 @@ def test_two_digits_near_each_other_are_two_and_lines_are_read_from_the_top(read
     assert read([drawn([one, seven, far, *lower], tmp_path / "lines.png", 8, (400, 350))]) == ["17 7 / 17"]
 
 
+@pytest.mark.slow
 def test_a_page_is_read_at_a_scale_that_suits_its_digits(read, tmp_path):
     images, rng = unseen(24), np.random.default_rng(3)
     ink = np.zeros((700, 1200))
@@ -234,6 +237,7 @@ def test_heic_is_read_or_what_it_needs_is_named(tmp_path, monkeypatch):
     assert handwriting.read_image(tmp_path / "phone.heic")[5:23, 13:15].min() > 200
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
 def test_underlines_boxes_and_sheets_on_desks_are_not_read(read, tmp_path):
     images, files, numbers = unseen(120), [], []
@@ -262,6 +266,7 @@ def test_underlines_boxes_and_sheets_on_desks_are_not_read(read, tmp_path):
     assert min(sum(right[kind::3]) for kind in range(3)) >= 7, list(zip(numbers, told, strict=True))
 
 
+@pytest.mark.slow
 def test_empty_boxes_and_a_line_show_no_digit_but_a_one_does(read, tmp_path):
     box = [(40, 40), (140, 40), (140, 160), (40, 160), (40, 40)]
     other = [(x + 130, y) for x, y in box]

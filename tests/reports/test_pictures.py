@@ -393,6 +393,7 @@ def blocks():
     return {"report": None} | {f"README {i}": block for i, block in enumerate(found, 1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks().values(), ids=blocks())
 def test_the_lines_for_someone_who_has_only_keras_predict_as_predict_py_does(block, trained, digits, tmp_path):
     (folder,) = copied(trained, tmp_path, "bag")

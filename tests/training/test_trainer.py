@@ -293,6 +293,7 @@ print("warm", trainer.steps_per_execution)
 """
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_measured_at_several_steps_a_call_under_jax():
     pytest.importorskip("jax")
     command = [sys.executable, "-c", WARM_UP, str(ROOT)]
