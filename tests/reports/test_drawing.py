@@ -164,6 +164,7 @@ def test_digits_drawn_in_a_browser_are_read(reader):
     heard = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     server = subprocess.Popen(command, cwd=reader, env=environment, **pipes, **heard)
     try:
+        assert server.stdout.readline() == "Starting the page for reader ...\n"
         address = server.stdout.readline().split()[2].rstrip(",")
         assert address.startswith("http://127.0.0.1:")
         with playwright.sync_playwright() as p:
