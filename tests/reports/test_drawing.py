@@ -80,7 +80,7 @@ def drawn(page, strokes):
             page.mouse.move(*point)
         page.mouse.up()
         page.wait_for_selector("#probabilities .output-class")
-    page.wait_for_timeout(700)  # for the answer to the last stroke
+    page.wait_for_timeout(700 * len(strokes))  # for the answer to the last stroke
     return int(page.locator("#probabilities .output-class").first.inner_text())
 
 
