@@ -77,7 +77,8 @@ def images_of(found):
     if y is not None and files[0] != files[1] and partner(files[0]) != re.split(r"[/\\]", files[1])[-1]:
         notes.append(f"its labels are those of {files[1]}")
     if re.search(r"emnist[^/\\]*(idx3|ubyte)[^/\\]*$", x, re.IGNORECASE):
-        images, notes = images.reshape(-1, 28, 28).swapaxes(1, 2), [arrays.TURNED]
+        images = images.reshape(-1, 28, 28).swapaxes(1, 2)
+        notes.append(arrays.TURNED)
     return arrays.images(x, images, found.get(y), notes=notes)
 
 

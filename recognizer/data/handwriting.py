@@ -257,6 +257,13 @@ def labelled(mask):
     return ndimage.label(mask, np.ones((3, 3)))
 
 
+def boxes_of(labels):
+    """Returns the boxes of what is labelled, int (n, 2, 2): rows and columns, their beginnings and ends."""
+    from scipy import ndimage
+
+    return np.array([[(part.start, part.stop) for part in box] for box in ndimage.find_objects(labels)])
+
+
 def _widened(ink, kept):
     """Returns ink, 0 to 1, with the strokes of a fine pen widened: MNIST's are at least two pixels wide when scaled.
 
@@ -335,7 +342,7 @@ def _of_the_digit(contrast, labels):
 
     numbers = np.arange(1, labels.max() + 1)
     strength = ndimage.sum_labels(contrast, labels, numbers)
-    boxes = np.array([[(s.start, s.stop) for s in box] for box in ndimage.find_objects(labels)])  # (n, 2, 2)
+    boxes = boxes_of(labels)
     size = np.array(labels.shape)
     sides = (boxes[:, :, 1] - boxes[:, :, 0]).max(axis=1)
     at_edge = ((boxes[:, :, 0] <= 2) | (boxes[:, :, 1] >= size - 2)).any(axis=1)

@@ -55,10 +55,12 @@ def _at(path):
     if path.suffix.lower() in SUFFIXES or (kind := containers.kind_of(path)) not in ("folder", "zip", "tar"):
         return [containers.File(path)], []
     files = containers.listing(path, kind)
-    images = [file for file in files if Path(file.name).suffix.lower() in SUFFIXES]
+    images, others = [], []
+    for file in files:
+        (images if Path(file.name).suffix.lower() in SUFFIXES else others).append(file)
     if not images:
         raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
-    return images, [file for file in files if file not in images]
+    return images, others
 
 
 def _called(file):

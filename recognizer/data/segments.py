@@ -160,7 +160,7 @@ def _bodies(ink, main, name):
 
     labels, n = handwriting.labelled(ink > handwriting.FAINT)
     numbers = np.arange(1, n + 1)
-    boxes = _boxes(labels)
+    boxes = handwriting.boxes_of(labels)
     sides = boxes[:, :, 1] - boxes[:, :, 0]
     strength, mean = (function(ink, labels, numbers) for function in (ndimage.sum_labels, ndimage.mean))
     at_edge = ((boxes[:, :, 0] <= 2) | (boxes[:, :, 1] >= np.array(ink.shape) - 2)).any(axis=1)
@@ -183,20 +183,13 @@ def _bodies(ink, main, name):
     return np.append(0, np.where(is_body | joins, near, 0))[labels]
 
 
-def _boxes(labels):
-    """Returns the boxes of what is labelled, int (n, 2, 2): rows and columns, their beginnings and ends."""
-    from scipy import ndimage
-
-    return np.array([[(part.start, part.stop) for part in box] for box in ndimage.find_objects(labels)])
-
-
 def _groups(bodies):
     """Returns (bodies, groups, gaps). A group is a list of bodies with small gaps between them, from left to right.
 
     In the bodies that are returned, parts above each other are one if they must be one digit. gaps: {(a, b): the gap
     between two bodies of a group, as a part of a digit's height}.
     """
-    boxes = _boxes(bodies)
+    boxes = handwriting.boxes_of(bodies)
     height = np.median(boxes[:, 0, 1] - boxes[:, 0, 0])
     above, beside = [], {}
     for a, b, gap in _gaps(bodies):
@@ -212,7 +205,7 @@ def _groups(bodies):
     one = _joined(len(boxes), above)
     group = _joined(len(boxes), [*above, *beside])
     merged = np.append(0, one + 1)[bodies]
-    boxes = _boxes(merged)
+    boxes = handwriting.boxes_of(merged)
     members = [np.unique(one[group == each]) for each in range(group.max() + 1)]
     groups = [sorted(each + 1, key=lambda body: boxes[body - 1, 1].sum()) for each in members]
     gaps = {}
@@ -248,7 +241,9 @@ def _gaps(bodies):
 def _shape(ink, bodies, group, gaps, corner, factor):
     """Returns the Shape of a group of bodies, with its candidates."""
     bodies = np.where(np.isin(bodies, group), bodies, 0)
-    window = tuple(slice(max(0, begin - 2), end + 2) for begin, end in _boxes((bodies > 0).astype(int))[0])
+    window = tuple(
+        slice(max(0, begin - 2), end + 2) for begin, end in handwriting.boxes_of((bodies > 0).astype(int))[0]
+    )
     corner = [at + part.start for at, part in zip(corner, window, strict=True)]
     ink, bodies = ink[window], bodies[window]
     ink = ink / np.quantile(ink[bodies > 0], 0.9)  # where it is dark, ink has less contrast
@@ -258,7 +253,7 @@ def _shape(ink, bodies, group, gaps, corner, factor):
         joins += [gaps.get(tuple(sorted((before or body, body))), GAP), *[0.0] * (len(some) - 1)]
         seams |= set(range(len(pieces) + 1, len(pieces) + len(some)))
         pieces += some
-    rows = [_boxes((bodies == body).astype(int))[0, 0] for body in group]
+    rows = [handwriting.boxes_of((bodies == body).astype(int))[0, 0] for body in group]
     tallest = max(end - begin for begin, end in rows)
     heights = [bottom - top for top, bottom, _, _ in map(_box, pieces)]
     candidates = []
@@ -282,7 +277,7 @@ def _shape(ink, bodies, group, gaps, corner, factor):
 def _prior_of_all(bodies):
     """Returns how likely all bodies are one digit, as `_prior` does."""
     top, bottom, left, right = _box(bodies > 0)
-    tall = (np.diff(_boxes(bodies)[:, 0]) > 0.75 * (bottom - top)).sum()
+    tall = (np.diff(handwriting.boxes_of(bodies)[:, 0]) > 0.75 * (bottom - top)).sum()
     return ALONE * _prior((right - left) / (bottom - top), 1, tall, [0], 0)
 
 

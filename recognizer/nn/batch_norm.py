@@ -25,9 +25,9 @@ def update_bn(model, batches):
     Like torch.optim.swa_utils.update_bn. Called with unaugmented images, which match test images; the statistics of
     training are those of augmented ones. A layer that a net calls more than once takes the mean over all its calls.
     """
-    if not is_in(model):
-        return
     averages = [_Average(layer) for layer in _normalizations(model)]
+    if not averages:
+        return
     overflows = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
     for batch in batches:
         before = [average.state() for average in averages] if overflows else []

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from recognizer.base.files import write_bytes
-from recognizer.base.words import duration
+from recognizer.base.words import duration, plural
 from recognizer.config import schema
 from recognizer.reports import run_pictures
 from recognizer.reports.captions import CAPTIONS, QUIZ
@@ -44,7 +44,7 @@ def write(folder, config, result):
     page = render(
         "report.html",
         title=folder.name,
-        summary=f"{config['recipe']} ({compare.models(config)}), {result['nets']} net{'s' * (result['nets'] > 1)}, "
+        summary=f"{config['recipe']} ({compare.models(config)}), {plural(result['nets'], 'net')}, "
         f"on {config['data']['origin']}; {config['created'][:16].replace('T', ' ')} UTC",
         figures=[*_score_rows(result), *_temperature_rows(result), *_net_rows(result), *_training_rows(result, nets)],
         net_columns=columns,
@@ -108,7 +108,7 @@ def handed_on(folder, config, result, nets):
     """Returns which file to send to someone who has only Keras, as a dict: templates/report.html says what for."""
     sharpened = result.get("temperature", 1) != 1
     others = config["nets"] - 1
-    lacks = [f"the other {others} net{'s' * (others > 1)}"] * (others > 0)
+    lacks = [f"the other {plural(others, 'net')}"] * (others > 0)
     lacks += [f"the mean over shifts by {config['test_shift']}"] * (config["test_shift"] > 0)
     exported = bool(lacks)
     return {

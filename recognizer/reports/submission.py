@@ -92,8 +92,8 @@ def write_readings(out, pictures, readings, title, with_probabilities):
 
     out.parent.mkdir(parents=True, exist_ok=True)
     pairs = list(zip(pictures, readings, strict=True))
-    numbers = [pair for pair in pairs if len(pair[1]) > 1 or pair[1][0].label is None]
-    rows = [_row(picture.name, digit, bool(numbers)) for picture, digits in pairs for digit in digits]
+    numbers = any(map(_is_number, readings))
+    rows = [_row(picture.name, digit, numbers) for picture, digits in pairs for digit in digits]
     write_rows(out, rows)
     for picture, digits in pairs:
         print(f"{picture.name}: {_told(digits)}")
@@ -104,10 +104,15 @@ def write_readings(out, pictures, readings, title, with_probabilities):
         known = np.array([[digit.label is not None] for digit in every])
         write_probabilities(out, names, np.where(known, probabilities, np.nan))
     if numbers:
-        figure = charts.readings(numbers + [pair for pair in pairs if pair not in numbers], title)
+        figure = charts.readings(sorted(pairs, key=lambda pair: not _is_number(pair[1])), title)
     else:
         figure = charts.preview(np.stack([digit.image for digit in every]), probabilities, title)
     charts.save(figure, beside(out, "preview.png"))
+
+
+def _is_number(digits):
+    """Whether what was read in a picture is more than one digit, or digits that touch."""
+    return len(digits) > 1 or digits[0].label is None
 
 
 def _row(name, digit, with_place):
