@@ -6,11 +6,13 @@
     python benchmarks/accuracy.py plot                                      accuracy.png: accuracy and training time
     python benchmarks/accuracy.py committees RUN FILE.npz ...               accuracy of all committees of their nets
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
+    python benchmarks/accuracy.py cv single --data data/tuning.npz          each row predicted by nets without it
+    python benchmarks/accuracy.py compare single-0 narrow-0 a-0+b-0    recipes on these rows; + is a committee
 
-`run` passes options that it does not know to train.py. It resumes an interrupted run, and does not repeat a finished
-one. The file is written again after each net, so that a long ensemble loses at most one net. NAME-DATA-SEED.npz beside
-it holds the nets' probabilities of the labelled test images: `committees` takes such a file in place of a run, so that
-the nets of a committee may be of several runs and machines.
+`run` and `cv` pass options that they do not know to train.py. They resume an interrupted run, and do not repeat a
+finished one. `run` writes the file again after each net, so that a long ensemble loses at most one net.
+NAME-DATA-SEED.npz beside it holds the nets' probabilities of the labelled test images: `committees` takes such a file
+in place of a run, so that the nets of a committee may be of several runs and machines.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+from cross_validation import compared, cross_validate, fitted_loss
 from shared import HERE, machine, script, table, without_folders
 
 from recognizer.base import cli
@@ -60,6 +63,15 @@ def parser():
     command.add_argument("out")
     command.add_argument("--first", type=int, default=40_000, help="row of MNIST, to validate on (default: 40000)")
     command.add_argument("--last", type=int, default=60_000, help="the one after the last (default: 60000)")
+    help_of_cv = "cross-validate a recipe, and keep what it predicts; other options are train.py's"
+    command = commands.add_parser("cv", help=help_of_cv, allow_abbrev=False)
+    command.add_argument("recipe")
+    command.add_argument("--data", required=True)
+    command.add_argument("--name", help="what the predictions are kept under (default: RECIPE)")
+    command.add_argument("--seed", type=int, default=0, help="of the folds and of all runs (default: 0)")
+    command.add_argument("--folds", type=int, default=10)
+    command = commands.add_parser("compare", help="compare cross-validated recipes with the first of them")
+    command.add_argument("names", nargs="+", metavar="NAME-SEED[+NAME-SEED]")
     return p
 
 
@@ -67,7 +79,7 @@ def main():
     p = parser()
     arguments, rest = p.parse_known_args()
     own = {"--seed", "--run", "--resume"} & {part.split("=")[0] for part in rest}
-    if own or (rest and arguments.command != "run"):
+    if own or (rest and arguments.command not in ("run", "cv")):
         p.error(f"cannot be given here: {' '.join(sorted(own) or rest)}")
     if arguments.command == "run":
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
@@ -78,6 +90,12 @@ def main():
         print(plot())
     elif arguments.command == "committees":
         print("\n".join(committees(arguments.runs)))
+    elif arguments.command == "cv":
+        name = arguments.name or arguments.recipe
+        where = arguments.data, name, arguments.seed, arguments.folds
+        cross_validate(arguments.recipe, *where, rest, train)
+    elif arguments.command == "compare":
+        print("\n".join(compared(arguments.names)))
     else:
         split_by_writers(arguments.mnist, arguments.tuning, arguments.out, arguments.first, arguments.last)
 
@@ -239,16 +257,6 @@ def predicted(name):
             yield arrays[key], digits.train.y[arrays[f"validation_rows_{net}"]]
         elif part == "test" and f"validation_{net}" not in arrays:
             yield arrays[key], digits.test.y
-
-
-def fitted_loss(probabilities, labels):
-    """Returns the sum of the rows' cross-entropies at the temperature that minimizes it."""
-    logarithms = np.log(np.clip(probabilities, 1e-9, 1))
-    best = math.inf
-    for sharpness in np.geomspace(0.5, 8, 17):
-        p = np.exp(logarithms * sharpness)
-        best = min(best, -np.log(np.clip(p[np.arange(len(p)), labels] / p.sum(1), 1e-9, 1)).sum())
-    return best
 
 
 def split_by_writers(mnist, tuning, out, first, last):

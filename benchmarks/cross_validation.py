@@ -1,0 +1,154 @@
+"""Predicts each labelled row by nets that did not train on it, and compares recipes on the same rows.
+
+Each of the folds is a run of train.py: its rows are the run's test set, which train.py predicts once, after training.
+results/cv/NAME-SEED.npz holds the probabilities of all rows, and NAME-SEED.json what trained them.
+"""
+
+import math
+
+import numpy as np
+import scipy.stats
+from shared import HERE, machine, table
+from sklearn.model_selection import StratifiedKFold
+
+from recognizer.base.errors import UserError
+from recognizer.base.files import read_json, write_json
+from recognizer.data import sources
+from recognizer.runs import run_folder
+from recognizer.runs.predictions import read_predictions
+
+KEPT = HERE / "results" / "cv"
+
+
+def split(labels, folds, seed):
+    """Returns the rows of each fold: a list of arrays. The same seed gives the same folds for every recipe."""
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return [rows for _, rows in splitter.split(labels, labels)]
+
+
+def write_fold(images, rows, path):
+    """Writes an mnist.npz whose test set is some rows, and whose training set is the others."""
+    others = np.setdiff1d(np.arange(len(images.x)), rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = dict(x_train=images.x[others], y_train=images.y[others], x_test=images.x[rows], y_test=images.y[rows])
+    np.savez(path, **parts)
+
+
+def cross_validate(recipe, data, name, seed, folds, options, train):
+    """Trains a recipe on each fold, or on those that are left. options: train.py's; train: accuracy.train.
+
+    A finished fold is written at once, and the run's folder may then be deleted.
+    """
+    images = sources.load(data).train
+    parts = split(images.y, folds, seed)
+    kept = KEPT / f"{name}-{seed}.json"
+    new = [recipe, "--seed", seed, "--validation-split", 0, *options]
+    record = {"name": name, "seed": seed, "options": " ".join(map(str, new)), "folds": folds, "runs": []}
+    record["data"] = images.fingerprint()
+    if kept.is_file():
+        before = read_json(kept)
+        if any(before[key] != record[key] for key in ("options", "folds", "data")):
+            raise UserError(
+                f"{kept} is of {before['options']!r}, {before['folds']} folds: give this one another --name"
+            )
+        record = before
+    for fold in range(len(record["runs"]), folds):
+        folder = run_folder.named(f"cv-{name}-{seed}-{fold}")
+        path = folder.parent / f"cv-{seed}-{folds}-{fold}.npz"
+        write_fold(images, parts[fold], path)
+        if not run_folder.is_finished(folder):
+            train(folder, [*new, "--data", path], lambda: None)
+        keep(kept, record, folder, parts[fold], images)
+        right = record["runs"][-1]["accuracy"]
+        print(f"{name}, seed {seed}, fold {fold + 1}/{folds}: {right:.3%} of {len(parts[fold]):,}", flush=True)
+        path.unlink()
+
+
+def keep(kept, record, folder, rows, images):
+    """Adds a finished fold to what is kept."""
+    result, config = read_json(folder / "result.json"), read_json(folder / "config.json")
+    digits = sources.load(config["data"]["source"])
+    arrays = read_predictions(folder / "predictions.npz", digits)
+    nets = np.stack([arrays[key] for key in sorted(arrays) if key.startswith("test_")])
+    found = load(kept) if record["runs"] else np.full((len(nets), len(images.x), 10), np.nan, np.float16)
+    found[:, rows] = nets
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(kept.with_suffix(".npz"), probabilities=found, labels=images.y.astype(np.uint8))
+    accuracy = float(np.mean(nets.mean(0).argmax(1) == images.y[rows]))
+    record["runs"].append({"accuracy": accuracy, "seconds": round(result["seconds"]), "machine": machine()})
+    record["commit"] = config["commit"]
+    write_json(kept, record)
+
+
+def load(kept):
+    """Returns the probabilities of a recipe's nets, float16 (nets, rows, 10)."""
+    with np.load(kept.with_suffix(".npz")) as arrays:
+        return arrays["probabilities"]
+
+
+COLUMNS = ["recipe", "nets", "errors", "accuracy", "log-likelihood", "only the first's; only its own", "p", "Holm"]
+
+
+def compared(names):
+    """Returns the lines of a Markdown table of recipes that predicted the same rows, each by its NAME-SEED.
+
+    Several names joined by + are a committee. The log-likelihood, at the temperature that maximizes it, is that of the
+    rows which at least one of them predicts correctly. p: of McNemar's exact test against the first.
+    """
+    found = [committee(name) for name in names]
+    labels = found[0][2]
+    if not all(np.array_equal(labels, other) for _, _, other in found):
+        raise UserError("these recipes predicted other rows: cross-validate them on the same --data")
+    done = np.all([np.isfinite(p).all(1) for p, _, _ in found], axis=0)  # a fold may be left to train
+    labels, means = labels[done], [p[done] for p, _, _ in found]
+    wrong = [p.argmax(1) != labels for p in means]
+    legible = ~np.all(wrong, axis=0)
+    tests = [mcnemar(wrong[0], other) for other in wrong[1:]]
+    adjusted, rows = holm([p for _, _, p in tests]), []
+    for i, name in enumerate(names):
+        cells = [f"`{name}`", found[i][1], wrong[i].sum(), f"{1 - wrong[i].mean():.3%}"]
+        cells.append(f"{fitted_loss(means[i][legible], labels[legible]):.1f}")
+        if i:
+            only_first, only_this, p = tests[i - 1]
+            cells += [f"{only_first}; {only_this}", f"{p:.3f}", f"{adjusted[i - 1]:.3f}"]
+        rows.append(cells + [""] * (len(COLUMNS) - len(cells)))
+    return [f"{len(labels):,} rows, {np.sum(~legible)} of them wrong by all of these", "", *table(COLUMNS, rows)]
+
+
+def committee(name):
+    """Returns (mean probabilities (m, 10), NaN in the rows left to predict; the number of nets; the labels (m,))."""
+    nets, labels = [], None
+    for part in name.split("+"):
+        path = KEPT / f"{part}.npz"
+        if not path.is_file():
+            raise UserError(f"there is no {path}: cross-validate the recipe first")
+        with np.load(path) as arrays:
+            nets += list(arrays["probabilities"].astype(np.float32))
+            labels = arrays["labels"]
+    return np.mean(nets, axis=0), len(nets), labels
+
+
+def mcnemar(first, second):
+    """Returns (rows that only the first has wrong, only the second, the two-sided p of McNemar's exact test)."""
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
+    n = only_first + only_second
+    return only_first, only_second, scipy.stats.binomtest(only_first, n).pvalue if n else 1.0
+
+
+def holm(values):
+    """Returns p values corrected for their number, by Holm's method."""
+    order, found, least = np.argsort(values), np.empty(len(values)), 0
+    for rank, i in enumerate(order):
+        least = max(least, min(1, (len(values) - rank) * values[i]))
+        found[i] = least
+    return list(found)
+
+
+def fitted_loss(probabilities, labels):
+    """Returns the sum of the rows' cross-entropies at the temperature that minimizes it."""
+    logarithms = np.log(np.clip(probabilities, 1e-9, 1))
+    best = math.inf
+    for sharpness in np.geomspace(0.5, 8, 17):
+        p = np.exp(logarithms * sharpness)
+        best = min(best, -np.log(np.clip(p[np.arange(len(p)), labels] / p.sum(1), 1e-9, 1)).sum())
+    return best
