@@ -6,13 +6,15 @@
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
 # GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 where there is an NVIDIA driver.
 
-PYTHON ?= python3
+# The first of these that TensorFlow has wheels for.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(FITS)' 2> /dev/null && echo $$p && break; done),python3)
 RECIPE ?= single
 DATA ?= auto
 # Where Linux and WSL2 have an NVIDIA driver (recognizer/base/machine.py has the same list); on ARM TensorFlow has no GPU support.
 DRIVERS := /proc/driver/nvidia /usr/lib/wsl/lib/libcuda.so.1
 GPU ?= $(if $(and $(filter x86_64,$(shell uname -m)),$(wildcard $(DRIVERS))),1,0)
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 RUN ?= single-1
 
@@ -57,12 +59,12 @@ lint: .venv/installed-dev
 floors: .venv/installed-dev
 	$(BIN)/python docs/floors.py
 
-.venv/bin/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python 3.11 to 3.13 is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *v))'
+$(BIN)/python:
+	@$(PYTHON) -c '$(FITS)' || { echo "Python 3.11 to 3.13 is needed, and $$($(PYTHON) --version) is not: make PYTHON=python3.12 ..., or let uv fetch one: uv venv --seed --python 3.12 .venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # half of one would look whole the next time
 
 # Made once, and again only when the requirements change, or GPU.
-$(INSTALLED): requirements.txt $(REQUIREMENTS) | .venv/bin/python
+$(INSTALLED): requirements.txt $(REQUIREMENTS) | $(BIN)/python
 	$(BIN)/python $(PIP_INSTALL) $(REQUIREMENTS)
 	@touch $@
 

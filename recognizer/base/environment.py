@@ -14,6 +14,7 @@ import warnings
 from recognizer.base.errors import UserError
 
 INSTALL = "python -m pip install -r requirements.txt (or requirements/jax.txt)"
+NEWEST_PYTHON = (3, 13)  # that TensorFlow has wheels for
 BACKENDS = ("tensorflow", "jax")
 OLDEST_KERAS = "3.12"
 # These compute wrong matrix products on a CPU by XNNPACK (512 x 512 float32, for example).
@@ -75,12 +76,21 @@ def import_keras(deterministic=False):
                 if deterministic:
                     tf.config.experimental.enable_op_determinism()
     except ImportError as error:
-        raise UserError(f"Keras cannot be imported ({error}): {INSTALL}") from error
+        raise UserError(f"Keras cannot be imported ({error}): {how_to_install()}") from error
     if Version(keras.__version__) < Version(OLDEST_KERAS):
         raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={OLDEST_KERAS}'")
     _check_backend(keras.backend.backend())  # Keras's own settings, ~/.keras/keras.json, can name one too
     if keras.backend.backend() == "tensorflow":
         _compile_once()
+
+
+def how_to_install():
+    """Returns what installs Keras for the Python that runs this."""
+    if sys.version_info[:2] <= NEWEST_PYTHON:
+        return INSTALL
+    newest, here = (".".join(map(str, version[:2])) for version in (NEWEST_PYTHON, sys.version_info))
+    told = f"TensorFlow has no wheels for Python {here}: use {newest} (uv venv --seed --python {newest} .venv)"
+    return f"{told}, or JAX (python -m pip install -r requirements/jax.txt)"
 
 
 def _check_backend(name):

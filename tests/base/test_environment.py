@@ -79,3 +79,18 @@ def test_a_backend_that_is_not_supported_is_one_line(backend, tmp_path):
     process = script("train.py", "--data", "digits", cwd=tmp_path, KERAS_BACKEND=backend)
     assert_one_line_error(process, repr(backend), "TensorFlow or JAX", "KERAS_BACKEND=tensorflow")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ((3, 11, 9), "pip install -r requirements.txt (or requirements/jax.txt)"),
+        ((3, 13, 0), "pip install -r requirements.txt (or requirements/jax.txt)"),
+        ((3, 14, 1), "TensorFlow has no wheels for Python 3.14: use 3.13 (uv venv --seed --python 3.13 .venv), or JAX"),
+        ((3, 15, 0), "TensorFlow has no wheels for Python 3.15: use 3.13"),
+    ],
+    ids=str,
+)
+def test_a_python_that_is_too_new_for_tensorflow_is_told_which_to_use(version, told, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", version)
+    assert told in environment.how_to_install()
