@@ -188,6 +188,9 @@ def _bodies(ink, main, name):
     first = of_main[strength[of_main].argmax()]
     allowed = at_edge <= at_edge[first]
     height = sides[first, 0]
+    heights = np.sort(sides[allowed & (sides[:, 0] >= 0.15 * height) & (mean >= 0.5 * mean[first]), 0])
+    if height > HIGHEST * heights[len(heights) // 2]:  # the main part is no digit
+        height = heights[len(heights) // 2]
     is_body = allowed & (sides[:, 0] >= 0.4 * height) & (mean >= 0.5 * mean[first])
     is_body[first] = True
     if is_body.sum() > MOST:
