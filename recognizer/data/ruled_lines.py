@@ -55,7 +55,7 @@ def ruled(mask):
     ends = _drawn(chosen, none)
     posts = _between([line for line in sides if line.width <= width], ends)
     lines = _drawn([*chosen, *posts], none, free=True) | (ends & _drawn(posts, none))
-    return lines | _crumbs(mask & ~lines, 2 * width)
+    return lines | _crumbs(mask & ~lines, min(2 * width, min(mask.shape) / 6))  # beside a thick edge, digits are small
 
 
 def _level(mask, least):

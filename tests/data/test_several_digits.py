@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, features
 from test_handwriting import lit, unseen
 
 from recognizer.base.errors import UserError
-from recognizer.data import handwriting, image_files, segments, sources
+from recognizer.data import handwriting, image_files, ruled_lines, segments, sources
 from recognizer.data.arrays import Images
 from recognizer.runs import run_folder
 from recognizer.training import predicting
@@ -111,6 +111,16 @@ def test_what_is_as_large_as_a_digit_but_is_none_is_not_left_out(more, tmp_path)
     assert "?" in told_by([*ONES, more], tmp_path / "more.png")
 
 
+def test_digits_beside_the_thick_edge_of_a_table_are_not_taken_for_its_remains():
+    mask = np.zeros((105, 320), bool)
+    mask[88:102] = True
+    for x in (70, 140, 210, 280):
+        mask[30:68, x : x + 7] = True
+    lines = ruled_lines.ruled(mask)
+    assert lines[95].all()
+    assert not lines[:80].any()
+
+
 def test_an_unsure_digit_is_read_alone_but_not_in_a_number(tmp_path):
     assert told_by(ONES[:1], tmp_path / "one.png", 0.6) == "1"
     assert told_by(ONES, tmp_path / "two.png", 0.6).replace(" ", "") == "??"
@@ -118,7 +128,7 @@ def test_an_unsure_digit_is_read_alone_but_not_in_a_number(tmp_path):
 
 def test_a_row_of_boxes_is_no_sheet_of_paper(tmp_path):
     boxes = [[(x, 100), (x + 90, 100), (x + 90, 230), (x, 230), (x, 100)] for x in (40, 142, 244)]
-    ones = [[(x + 45, 125), (x + 45, end)] for x, end in ((40, 205), (142, 205), (244, 232))]  # the last one meets a line
+    ones = [[(x + 45, 125), (x + 45, end)] for x, end in ((40, 205), (142, 205), (244, 232))]  # the last meets a line
     image = Image.new("L", (374, 330), 250)
     for points in boxes:
         ImageDraw.Draw(image).line(points, fill=20, width=4)
