@@ -23,8 +23,8 @@ WIDEST = 1.5  # and this surely is
 SEAM = 0.9  # the prior of an end of a digit being where it was cut off another
 ALONE = 1.5  # times: a picture of what may be one digit is likelier than one of two that lie as close
 DOUBT = 0.9  # of the probability of a digit: if it is as likely several that touch, it is not read
-SURE = 0.7  # probability: a digit of several is not read if it has less,
-SURE_CUT = 0.8  # nor one that was cut off another, if it has less than this
+SURE = 0.5  # probability: a digit of several is not read if it has less,
+SURE_CUT = 0.85  # nor one that was cut off another, if it has less than this
 # Strokes that a row of a 0 to 9 crosses, on average: MNIST's mean, its standard deviation (of a 1, a little more), and
 # the most, which 3 in 1000 exceed. That would be 2.2 for a 0 and 1.35 for a 1, but a 0 may be slashed, and a 1 have a
 # long upstroke.
@@ -517,4 +517,4 @@ def _unknown(touching, i):
 
 def _needed(ratio, least):
     """Returns the probability that is needed of what has a ratio of width and height: more where digits may touch."""
-    return min(least + max(0, ratio - WIDE), 0.85) if ratio <= WIDEST else 1
+    return min(least + max(0, ratio - WIDE), SURE_CUT) if ratio <= WIDEST else 1

@@ -42,11 +42,11 @@ def drawn(strokes, path, width=10, size=(400, 400)):
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
 def test_numbers_of_two_to_six_digits_are_read_in_order(reader):
-    """A net trained for seconds reads 94 % of the digits; of touching ones, four in five are right or refused."""
+    """A net trained for seconds reads 93 % of the digits, and refuses unclear ones; of touching ones, four in five are right or refused."""
     found = numbers_written.readings(reader / "runs" / "reader", sources.load(str(SHARED / "mnist.npz")).test, 60, 7)
     apart = [(labels, told) for labels, told, touch, _ in found if not touch]
     right = sum(numbers_written.in_order(*each) for each in apart)
-    assert right >= 0.94 * sum(len(labels) for labels, _ in apart)
+    assert right >= 0.93 * sum(len(labels) for labels, _ in apart)
     touching = [(labels, told) for labels, told, touch, _ in found if touch]
     assert sum(labels == told or None in told for labels, told in touching) >= 0.8 * len(touching)
 
@@ -122,8 +122,8 @@ def test_digits_beside_the_thick_edge_of_a_table_are_not_taken_for_its_remains()
 
 
 def test_an_unsure_digit_is_read_alone_but_not_in_a_number(tmp_path):
-    assert told_by(ONES[:1], tmp_path / "one.png", 0.6) == "1"
-    assert told_by(ONES, tmp_path / "two.png", 0.6).replace(" ", "") == "??"
+    assert told_by(ONES[:1], tmp_path / "one.png", 0.45) == "1"
+    assert told_by(ONES, tmp_path / "two.png", 0.45).replace(" ", "") == "??"
 
 
 def test_a_row_of_boxes_is_no_sheet_of_paper(tmp_path):
