@@ -42,7 +42,7 @@ def drawn(strokes, path, width=10, size=(400, 400)):
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
 def test_numbers_of_two_to_six_digits_are_read_in_order(reader):
-    """A net trained for seconds reads 93 % of the digits, and refuses unclear ones; of touching ones, four in five are right or refused."""
+    """A net trained for seconds reads 93 % of the digits; of touching ones, four in five are right or refused."""
     found = numbers_written.readings(reader / "runs" / "reader", sources.load(str(SHARED / "mnist.npz")).test, 60, 7)
     apart = [(labels, told) for labels, told, touch, _ in found if not touch]
     right = sum(numbers_written.in_order(*each) for each in apart)
