@@ -207,8 +207,8 @@ def _inked_sheet(image, desk, size):
     if seen[rim].mean() < 0.85 or hull[part].mean() < 0.8:  # a sheet is a rectangle, a digit has bays
         return None
     inner = hull & ~rim
-    if not inner.any():
-        return None
+    if not inner.any() or abs(np.median(image[inner]) - desk) < 5:
+        return None  # what lies around paper of the desk's shade is a frame, or a row of boxes
     nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
     found = _inked_part(image[tuple(nearest)], part, size)
     if found is None or np.quantile(found[0][found[0] > 12], 0.9) < 0.3 * abs(np.median(image[inner]) - desk):

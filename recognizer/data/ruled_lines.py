@@ -46,7 +46,7 @@ def ruled(mask):
     rest = mask & ~_drawn([*sides, *chosen], none)
     long = [line for line in level if line not in chosen and line.length >= 2 * THIN * line.width]
     long = [line for line in long if 2 * line.length > max(other.length for other in long)]
-    least = LONG * _usual_height(rest & ~_drawn(long, none))
+    least = LONG * usual_height(ndimage.label(rest & ~_drawn(long, none), np.ones((3, 3)))[0])
     long = [line for line in long if line.length >= least]
     chosen += long
     if not chosen:
@@ -55,7 +55,7 @@ def ruled(mask):
     ends = _drawn(chosen, none)
     posts = _between([line for line in sides if line.width <= width], ends)
     lines = _drawn([*chosen, *posts], none, free=True) | (ends & _drawn(posts, none))
-    return lines | _crumbs(mask & ~lines, 2 * width)
+    return lines | _crumbs(mask & ~lines, min(2 * width, min(mask.shape) / 6))  # beside a thick edge, digits are small
 
 
 def _level(mask, least):
@@ -112,12 +112,11 @@ def _crumbs(rest, side):
     return np.array([False, *small])[labels]
 
 
-def _usual_height(mask):
-    """Returns the height of the connected part in which half of the ink is, or in higher ones."""
+def usual_height(labels):
+    """Returns the height of the part in which half of the ink is, or in higher ones. labels: of the parts, from 1."""
     from scipy import ndimage
 
-    labels, n = ndimage.label(mask, np.ones((3, 3)))
-    if not n:
+    if not labels.any():
         return 0
     heights = np.array([rows.stop - rows.start for rows, _ in ndimage.find_objects(labels)])
     order = heights.argsort()

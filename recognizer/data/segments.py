@@ -11,21 +11,35 @@ import functools
 import numpy as np
 
 from recognizer.base.errors import UserError
-from recognizer.data import handwriting
+from recognizer.data import handwriting, ruled_lines
 
 MOST = 300  # shapes of a picture: small print has more
 DETAIL = 50  # pixels: a picture whose digits are lower is read again at a larger scale
 LARGE = 2000  # pixels: that scale's longer side at most
 GAP = 0.2  # of a digit's height: a smaller gap may be within a digit
+LOWEST, HIGHEST = 0.4, 2.5  # times the usual height: what is lower or higher is no digit
 WIDE = 1.1  # times its height: what is wider may be several digits,
 WIDEST = 1.5  # and this surely is
-SEAM = 0.95  # the prior of an end of a digit being where it was cut off another
+SEAM = 0.9  # the prior of an end of a digit being where it was cut off another
 ALONE = 1.5  # times: a picture of what may be one digit is likelier than one of two that lie as close
 DOUBT = 0.9  # of the probability of a digit: if it is as likely several that touch, it is not read
-SURE = 0.6  # probability: less does not do for what may be several digits
-# Strokes that a row of a 0 to 9 crosses, on average, at most. In MNIST 3 in 1000 cross more; that would be 2.2 of a 0
-# and 1.35 of a 1, but a 0 may be slashed, and a 1 have a long upstroke.
-STROKES = (2.4, 1.6, 1.9, 1.65, 1.9, 1.65, 2.1, 1.6, 1.95, 1.9)
+SURE = 0.5  # probability: a digit of several is not read if it has less,
+SURE_CUT = 0.85  # nor one that was cut off another, if it has less than this
+# Strokes that a row of a 0 to 9 crosses, on average: MNIST's mean, its standard deviation (of a 1, a little more), and
+# the most, which 3 in 1000 exceed. That would be 2.2 for a 0 and 1.35 for a 1, but a 0 may be slashed, and a 1 have a
+# long upstroke.
+STROKES = (
+    (1.67, 0.14, 2.4),
+    (1.01, 0.05, 1.6),
+    (1.31, 0.18, 1.9),
+    (1.21, 0.13, 1.65),
+    (1.43, 0.13, 1.9),
+    (1.19, 0.13, 1.65),
+    (1.40, 0.21, 2.1),
+    (1.15, 0.13, 1.6),
+    (1.52, 0.16, 1.95),
+    (1.35, 0.15, 1.9),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +52,7 @@ class Candidate:
     end: int
     prior: float = 1.0  # less for what looks unlike one digit, from 0 to 1
     ready: bool = False  # it was in MNIST's form: it is one digit
+    odd: bool = False  # it is much lower or higher than the other digits
 
     @property
     def ratio(self):
@@ -52,11 +67,13 @@ class Candidate:
 
     def likely(self, row):
         """Returns how likely this is one digit. row: the probabilities of a net."""
-        return max(row.max() * self.prior * (0.05 if self.crowded(row) else 1), 1e-9)
+        mean, deviation, _ = STROKES[row.argmax()]
+        unusual = max(0, ((self.strokes - mean) / deviation) ** 2 - 4)
+        return max(row.max() * self.prior * max(np.exp(-0.1 * unusual), 0.2) * (0.05 if self.unlike(row) else 1), 1e-9)
 
-    def crowded(self, row):
-        """Returns whether this has more strokes beside each other than the digit that a net takes it for."""
-        return not self.ready and self.strokes > STROKES[row.argmax()]
+    def unlike(self, row):
+        """Returns whether this is odd, or has more strokes beside each other than the digit that a net takes it for."""
+        return self.odd or (not self.ready and self.strokes > STROKES[row.argmax()][2])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,7 +104,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Digit:
-    """A digit that was read. Its label is None where digits touch and cannot be told apart."""
+    """A digit that was read. Its label is None where it cannot be read: digits touch, or none is likely enough."""
 
     label: int | None
     probabilities: np.ndarray  # (10,)
@@ -142,7 +159,8 @@ def picture_of(gray, size, name="", room=None):
     contrast, labels, corner = found
     ink, main = handwriting.main_digit(contrast, labels)
     bodies, groups, gaps = _groups(_bodies(ink, main, name))
-    shapes = [_shape(ink, bodies, group, gaps, corner, factor) for group in groups]
+    usual = ruled_lines.usual_height(bodies)
+    shapes = [_shape(ink, bodies, group, gaps, corner, factor, usual) for group in groups]
     whole = None
     if main[bodies > 0].all():  # all that is there lies as close together as the parts of one digit may
         whole = _candidate(ink, main, corner, factor, prior=_prior_of_all(bodies))
@@ -154,6 +172,8 @@ def picture_of(gray, size, name="", room=None):
 def _bodies(ink, main, name):
     """Returns which parts of an image may be digits by themselves: labels from 1. Small parts get the nearest's label.
 
+    What is small, but too far from the nearest, and what is too high for a digit have labels of their own, too: nothing
+    as large as a digit is left out, unless it is at the image's edge.
     main: bool, where the main digit is. name: of the picture, for an error's line.
     """
     from scipy import ndimage
@@ -168,7 +188,10 @@ def _bodies(ink, main, name):
     first = of_main[strength[of_main].argmax()]
     allowed = at_edge <= at_edge[first]
     height = sides[first, 0]
-    is_body = allowed & (sides[:, 0] >= 0.4 * height) & (sides[:, 0] <= 2.5 * height) & (mean >= 0.5 * mean[first])
+    heights = np.sort(sides[allowed & (sides[:, 0] >= 0.15 * height) & (mean >= 0.5 * mean[first]), 0])
+    if height > HIGHEST * heights[len(heights) // 2]:  # the main part is no digit
+        height = heights[len(heights) // 2]
+    is_body = allowed & (sides[:, 0] >= 0.4 * height) & (mean >= 0.5 * mean[first])
     is_body[first] = True
     if is_body.sum() > MOST:
         raise UserError(f"{name} shows more than {MOST} shapes: cut out the part with the digits")
@@ -180,7 +203,8 @@ def _bodies(ink, main, name):
     body = np.flatnonzero(is_body)[near - 1]
     reach = np.minimum(sides[body].max(axis=1), 1.5 * sides[body, 0]) / 4
     joins = allowed & ([distance[place] for place in at] <= reach) & (strength >= 0.03 * strength[body])
-    return np.append(0, np.where(is_body | joins, near, 0))[labels]
+    is_stray = allowed & ~is_body & ~joins & (sides.max(axis=1) >= 0.4 * height) & (sides.min(axis=1) >= 0.15 * height)
+    return np.append(0, np.where(is_body | joins, near, is_stray * (is_body.sum() + is_stray.cumsum())))[labels]
 
 
 def _groups(bodies):
@@ -238,8 +262,8 @@ def _gaps(bodies):
     return [(*pair, gap) for pair, gap in found.items()]
 
 
-def _shape(ink, bodies, group, gaps, corner, factor):
-    """Returns the Shape of a group of bodies, with its candidates."""
+def _shape(ink, bodies, group, gaps, corner, factor, usual):
+    """Returns the Shape of a group of bodies, with its candidates. usual: the height of a digit."""
     bodies = np.where(np.isin(bodies, group), bodies, 0)
     window = tuple(
         slice(max(0, begin - 2), end + 2) for begin, end in handwriting.boxes_of((bodies > 0).astype(int))[0]
@@ -270,7 +294,9 @@ def _shape(ink, bodies, group, gaps, corner, factor):
                 )
                 cut = (first in seams) + (end in seams)
                 prior = _prior(ratio, (bottom - top) / tallest, tall, joins[first + 1 : end], cut)
-                candidates.append(_candidate(ink, kept, corner, factor, first, end, prior))
+                found = _candidate(ink, kept, corner, factor, first, end, prior)
+                odd = not LOWEST * usual <= bottom - top <= HIGHEST * usual
+                candidates.append(dataclasses.replace(found, odd=odd))
     return Shape(candidates, *(tuple(each + corner[0]) for each in (rows[0], rows[-1])), frozenset(seams))
 
 
@@ -417,7 +443,9 @@ def _digits(picture, rows):
     if whole and whole.likely(alone) >= joint:
         ((known, row, image, box),) = _known([(whole, alone)])
         return [Digit(int(row.argmax()) if known else None, row, image, box, (1, 1, 1))]
-    return found
+    if len(found) == 1:
+        return found
+    return [each if each.probabilities.max() >= SURE else dataclasses.replace(each, label=None) for each in found]
 
 
 def text(digits):
@@ -468,9 +496,9 @@ def _known(touching, parts=(), seams=()):
     """
     lacking = []
     for i, (candidate, row) in enumerate(touching):
-        if candidate.crowded(row):
+        if candidate.unlike(row):
             return [_unknown(touching, i)]
-        lacking.append(row.max() - _needed(candidate.ratio))
+        lacking.append(row.max() - _needed(candidate.ratio, SURE_CUT if len(touching) > 1 else SURE))
         if any(piece in seams for piece in range(candidate.first + 1, candidate.end)):
             others = [part for part in parts if part[0] is not candidate]
             if _best(others, candidate.first, candidate.end)[0] > DOUBT * candidate.likely(row):
@@ -487,6 +515,6 @@ def _unknown(touching, i):
     return False, touching[i][1], touching[i][0].image, box
 
 
-def _needed(ratio):
+def _needed(ratio, least):
     """Returns the probability that is needed of what has a ratio of width and height: more where digits may touch."""
-    return min(SURE + max(0, ratio - WIDE), 0.85) if ratio <= WIDEST else 1
+    return min(least + max(0, ratio - WIDE), SURE_CUT) if ratio <= WIDEST else 1

@@ -58,7 +58,7 @@ def drawing_page(name, models, test_shift, temperature):
         rows = np.concatenate([255 - image for image in seen], axis=1), np.concatenate(overlaid, axis=1)
         return told, *(row.repeat(10, axis=0).repeat(10, axis=1) for row in rows)
 
-    told = "says which it is, as soon as you lift the pen; a question mark stands for digits that touch"
+    told = "says which it is, as soon as you lift the pen; a question mark stands for what cannot be read"
     with gradio.Blocks(title="Draw digits", analytics_enabled=False) as page:
         gradio.Markdown(f"# Draw a digit, or a number\n`{name}` {told}.")
         with gradio.Row():

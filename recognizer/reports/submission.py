@@ -127,7 +127,7 @@ def _told(digits):
     known = [digit.probabilities.max() for digit in digits if digit.label is not None]
     told = [f"{'at least ' * (len(known) > 1)}{min(known):.1%}"] if known else []
     if len(known) < len(digits):
-        told.append("? are digits that touch: write them apart")
+        told.append("? were not read: digits that touch, or are unclear")
     return f"{segments.text(digits)} ({'; '.join(told)})"
 
 
