@@ -17,6 +17,7 @@ GPU ?= $(if $(and $(filter x86_64,$(shell uname -m)),$(wildcard $(DRIVERS))),1,0
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 RUN ?= single-1
+SLOW ?= slow
 
 ifeq ($(filter 0 1,$(GPU)),)
 $(error GPU must be 0 or 1, not "$(GPU)")
@@ -38,8 +39,8 @@ submission: $(INSTALLED)
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-slow-test: .venv/installed-dev .venv-kaggle/installed
-	$(BIN)/python -m pytest -n 2 -m slow
+slow-test: .venv/installed-dev .venv/installed-cluster .venv-kaggle/installed
+	$(BIN)/python -m pytest -n 2 -m "$(SLOW)"
 
 # PyTorch's wheels bring cuDNN for CUDA 13 in files of the same names as TensorFlow's: with GPU=1 it is left out.
 bench: $(if $(filter 1,$(GPU)),$(INSTALLED),.venv/installed-bench)
@@ -70,6 +71,10 @@ $(INSTALLED): requirements.txt $(REQUIREMENTS) | $(BIN)/python
 
 .venv/installed-dev: requirements/dev.txt requirements/export.txt requirements/draw.txt $(INSTALLED)
 	$(BIN)/python $(PIP_INSTALL) requirements/dev.txt
+	@touch $@
+
+.venv/installed-cluster: requirements/cluster.txt $(INSTALLED)
+	$(BIN)/python $(PIP_INSTALL) requirements/cluster.txt
 	@touch $@
 
 .venv/installed-bench: requirements/bench.txt $(INSTALLED)

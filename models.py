@@ -195,6 +195,30 @@ def deotte(dropout=0.4, momentum=0.99):
 
 
 @architecture
+def stages(
+    filters=(32, 64), kernels=(5,), strides=False, padding="valid", dense=128, dropout=0.0, bn=False, dense_bn=False
+):
+    """The nets of Chris Deotte's "How to choose CNN Architecture MNIST", Kaggle; by default 184,586 parameters.
+
+    A stage has a convolution for each of `kernels`, with a number of `filters`, and halves the image by pooling, or by
+    a convolution with strides. bn, dense_bn: batch normalisation after each convolution, and after the dense layer;
+    dense: that layer's units, 0 for none. dropout: after each stage and the dense layer.
+    """
+    layers = [images()]
+    for n in filters:
+        convolutions = [Conv2D(n, size, padding=padding, activation="relu") for size in kernels]
+        if strides:
+            convolutions.append(Conv2D(n, 5, strides=2, padding="same", activation="relu"))
+        for convolution in convolutions:
+            layers += [convolution, *[BatchNormalization()] * bn]
+        layers += [*[MaxPooling2D(padding="same")] * (not strides), Dropout(dropout)]
+    layers.append(Flatten())
+    if dense:
+        layers += [Dense(dense, activation="relu"), *[BatchNormalization()] * dense_bn, Dropout(dropout)]
+    return keras.Sequential([*layers, classes()])
+
+
+@architecture
 def quick(momentum=0.9):
     """The net of tuomaso/train_mnist_fast (GitHub), with batch normalisation and fewer filters: 213,898 parameters."""
     return keras.Sequential(

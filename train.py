@@ -7,12 +7,15 @@
     python train.py --early-stopping 3           stop when validation accuracy has not risen for 3 epochs
     python train.py --model mine                 your own function in models.py
     python train.py --model mine --check         try it without a run: summary, parameters, seconds a step
+    python train.py ensemble --jobs 2            two nets at once, each on half of the cores, or on a GPU
     python train.py --resume                     go on with the newest unfinished run
     python train.py --repeat single-1            that run again, and what is different then
     python train.py --list                       every recipe and architecture
 
 Then: python predict.py
 """
+
+import functools
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
@@ -60,7 +63,7 @@ def _add_training(group):
     )
     group.add_argument(
         "--augment-engine",
-        choices=("batch", "keras"),
+        choices=cli.ENGINES,
         help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",
     )
     group.add_argument(
@@ -76,7 +79,7 @@ def _add_arithmetic(group):
     group.add_argument("--seed", type=int, metavar="S", help="all randomness follows from it (default: 0)")
     group.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=cli.PRECISIONS,
         help="of the layers' arithmetic; auto (default): bfloat16 where the processor computes it natively, float16 on "
         "GPUs that have only that (T4, V100), else float32",
     )
@@ -91,6 +94,7 @@ def _add_arithmetic(group):
 def _add_run(group):
     group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ..., or MODEL-1)")
     group.add_argument("--resume", action="store_true", help="go on with run NAME, or with the newest unfinished one")
+    cli.add_where(group, "nets")
     group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
     group.add_argument(
         "--verbose",
@@ -111,20 +115,20 @@ def main(argv=None):
         return list_all()
     if arguments.check and not (arguments.resume or arguments.repeat):
         return check(arguments)
-    config, folder, digits, trainers = resumed(arguments) if arguments.resume else started(arguments)
+    cli.check_where(arguments)
+    config, folder, digits, fit_nets = resumed(arguments) if arguments.resume else started(arguments)
 
     from recognizer.base import machine
     from recognizer.config import members
     from recognizer.reports import report_page, run_pictures
     from recognizer.runs import compare, gathered, run_folder, summary
-    from recognizer.training import trainer
 
     precisions = dict.fromkeys(settings["precision"] for settings in members.kinds(config))
     print(f"Run:    {folder}, {machine.where()}, {', '.join(precisions)}")
-    go_on = f"stopped; go on with: python train.py --run {folder.name} --resume"
+    go_on = f"stopped; go on with: python train.py --run {folder.name} --resume{cli.where_text(arguments)}"
     with cli.stopping(go_on), run_folder.locked(folder):
-        run_folder.record_source(folder, config)
-        for result in trainer.fit_nets(config, folder, digits, trainers, arguments.verbose):
+        run_folder.record_changes(folder, config)
+        for result in fit_nets(config, folder, digits, verbose=arguments.verbose):
             print(summary.net_line(result, config["nets"]), flush=True)
         result = gathered.gather(folder, config, digits)
         pictures = run_pictures.run_pictures(folder, digits, result)
@@ -142,7 +146,7 @@ def main(argv=None):
 
 
 def started(arguments):
-    """Makes a new run; returns (config, folder, digits, Trainers)."""
+    """Makes a new run; returns (config, folder, digits, the function that trains its nets)."""
     from recognizer.runs import run_folder
     from recognizer.training import plan
 
@@ -155,20 +159,41 @@ def started(arguments):
     if arguments.run and run_folder.named(arguments.run).exists():
         raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
     prepared = plan.prepared(config, source)
-    return config, plan.create(prepared, arguments.run, name), prepared.digits, prepared.trainers
+    fit_nets = how_to_fit(arguments, config, prepared.digits, prepared.trainers)
+    return config, plan.create(prepared, arguments.run, name), prepared.digits, fit_nets
 
 
 def resumed(arguments):
-    """Returns (config, folder, digits, None) of the run to go on with."""
+    """Returns (config, folder, digits, the function that trains its nets) of the run to go on with."""
     from recognizer.training import plan
 
     refuse_others(arguments, "resume", "goes on with")
-    return *plan.resumed(arguments.run, arguments.data), None
+    config, folder, digits = plan.resumed(arguments.run, arguments.data)
+    return config, folder, digits, how_to_fit(arguments, config, digits)
+
+
+def how_to_fit(arguments, config, digits, trainers=None):
+    """Returns the function that trains a run's nets: one after another, so many at once, or by Ray.
+
+    It completes the config. trainers: those that `plan.prepared` has made.
+    """
+    from recognizer.parallel import cluster, processes
+    from recognizer.training import trainer
+
+    if arguments.ray:
+        joined = cluster.joined(arguments.ray, config, config["nets"], arguments.cpus, arguments.gpus)
+        return functools.partial(cluster.fit_nets, cluster=joined)
+    jobs = processes.fastest(config, digits) if arguments.jobs == "auto" else arguments.jobs or 1
+    jobs = min(jobs, config["nets"])
+    processes.choose_threads(config, jobs)
+    if jobs == 1:
+        return functools.partial(trainer.fit_nets, trainers=trainers)
+    return functools.partial(processes.fit_nets, jobs=jobs)
 
 
 def refuse_others(arguments, option, does):
     """Raises UserError if arguments other than those that go with --resume and --repeat are given."""
-    allowed = ("run", "data", "debug", "verbose", option)
+    allowed = ("run", "data", "debug", "verbose", "jobs", "ray", "cpus", "gpus", option)
     given = [
         key for key, value in vars(arguments).items() if value is not None and value is not False and key not in allowed
     ]

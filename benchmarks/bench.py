@@ -409,6 +409,69 @@ def fifteen_nets(arguments, nets=15):
     }
 
 
+SHORT = {
+    "ensemble": ("--epochs", 1, "--set", "steps_per_epoch=150"),
+    "deotte": ("--nets", 4, "--epochs", 1, "--set", "steps_per_epoch=150"),
+}
+SIDE_BY_SIDE = {
+    "--jobs 1": (),
+    "--jobs 2": ("--jobs", 2),
+    "--jobs auto": ("--jobs", "auto"),
+    "--ray local": ("--ray", "local"),
+}
+
+
+def parallel(arguments):
+    """Nets side by side: short runs of `train.py`, from the shell to the report."""
+    found = []
+    for recipe, options in SHORT.items():
+        ways = {
+            name: way for name, way in SIDE_BY_SIDE.items() if "--ray" not in way or importlib.util.find_spec("ray")
+        }
+        seconds, memory = ({name: [] for name in ways} for _ in range(2))
+        for _ in range(arguments.rounds):
+            for name, way in ways.items():
+                took, most = whole_run([recipe, *options, "--data", arguments.data, *way])
+                seconds[name].append(took)
+                memory[name].append(most / 2**20)
+        title = shlex.join(["train.py", recipe, *map(str, options)])
+        timed = timing_table(f"`{title}`", seconds, unit="seconds", digits=1)
+        timed["columns"] += ["peak MB of all processes"]
+        for cells, peaks in zip(timed["rows"], memory.values(), strict=True):
+            cells.append(f"{np.median(peaks):,.0f}")
+        found.append(timed)
+    return found
+
+
+def whole_run(options):
+    """Trains a run in a folder of its own; returns (seconds, the peak memory of its processes in bytes)."""
+    with tempfile.TemporaryDirectory() as folder:
+        start, peak = time.perf_counter(), 0
+        process = subprocess.Popen(script("train.py", *options), cwd=folder, stdout=subprocess.DEVNULL)
+        while process.poll() is None:
+            peak = max(peak, sum(map(proportional, [process.pid, *descendants(process.pid)])))
+            time.sleep(0.2)
+        if process.returncode:
+            raise RuntimeError(f"{shlex.join(process.args)} ended with exit code {process.returncode}")
+        return time.perf_counter() - start, peak
+
+
+def descendants(pid):
+    """Returns the ids of the processes below one."""
+    with contextlib.suppress(OSError):
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return [one for child in children for one in (child, *descendants(child))]
+    return []
+
+
+def proportional(pid):
+    """Bytes of memory that a process holds now, of what several share its part; 0 where the system does not tell."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return 0
+
+
 def resident(pid):
     """Bytes of memory that a process holds now; 0 where the system does not tell."""
     with contextlib.suppress(OSError, ValueError):
@@ -445,6 +508,7 @@ PARTS = {
     "loading": loading,
     "start-up": start_up,
     "scaling": scaling,
+    "parallel": parallel,
     "safety": safety,
     "quick": quick,
     "kernels": kernels,

@@ -10,6 +10,7 @@
     python -m recognizer report single-1                     a run's pictures and report.html, drawn anew
     python -m recognizer export single-1 --format onnx       a run as one file for use elsewhere
     python -m recognizer draw single-1                       a page to draw digits on
+    python -m recognizer sweep grenholm --grid batch_size=16,32 --seeds 3   many runs: grids, seeds, a search
 
 It runs in the folder of train.py.
 """
@@ -20,7 +21,7 @@ import importlib
 from recognizer.base import cli
 from recognizer.base.words import choose
 
-COMMANDS = ("data", "runs", "plot", "report", "export", "draw")
+COMMANDS = ("data", "runs", "plot", "report", "export", "draw", "sweep")
 
 
 def parser():

@@ -22,6 +22,8 @@ from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
 from recognizer.base.words import choose
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+ENGINES = ("batch", "keras")
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
 
@@ -55,6 +57,47 @@ class Parser(argparse.ArgumentParser):
             except UserError as error:
                 message = str(error)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def add_where(group, what):
+    """Adds --jobs and the options of Ray to a group of a parser's arguments. what: "nets" or "trials"."""
+    group.add_argument(
+        "--jobs",
+        type=number_of_jobs,
+        metavar="N",
+        help=f"train N {what} at once, each in a process with its share of the cores, or with a GPU; auto: as many as "
+        "is fastest here",
+    )
+    address = "train on Ray (requirements/cluster.txt): local (started here), auto (the cluster that this machine "
+    group.add_argument("--ray", metavar="ADDRESS", help=f"{address}belongs to), or ray://HOST:PORT")
+    group.add_argument(
+        "--cpus", type=float, metavar="C", help=f"with --ray: CPU cores to reserve for each of the {what}"
+    )
+    group.add_argument("--gpus", type=float, metavar="G", help=f"with --ray: GPUs for each of the {what}, e.g. 0.25")
+
+
+def check_where(arguments):
+    """Raises UserError if the options of `add_where` do not go together."""
+    if arguments.ray and arguments.jobs:
+        raise UserError(
+            "--jobs trains on this machine and --ray on a cluster: give one of them (--ray local is here, too)"
+        )
+    for key in ("cpus", "gpus"):
+        if getattr(arguments, key) is not None and not arguments.ray:
+            raise UserError(f"--{key} is for --ray: add --ray ADDRESS, or give --jobs N")
+
+
+def where_text(arguments):
+    """Returns the options of `add_where` that were given, as they are typed: " --jobs 2"; "" without any."""
+    given = [(key, getattr(arguments, key)) for key in ("jobs", "ray", "cpus", "gpus")]
+    return "".join(f" --{key} {value}" for key, value in given if value is not None)
+
+
+def number_of_jobs(text):
+    """Returns the value of --jobs: a number from 1 on, or "auto"."""
+    if text != "auto" and not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"a number from 1 on, or auto, not {text!r}")
+    return text if text == "auto" else int(text)
 
 
 STOP_WITHIN = 4  # seconds

@@ -17,31 +17,70 @@ INSTALL = "python -m pip install -r requirements.txt (or requirements/jax.txt)"
 NEWEST_PYTHON = (3, 13)  # that TensorFlow has wheels for
 BACKENDS = ("tensorflow", "jax")
 OLDEST_KERAS = "3.12"
+# What the user has set of the variables that the scripts choose for each process.
+GIVEN = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "TF_NUM_INTRAOP_THREADS", "NPROC")}
 # These compute wrong matrix products on a CPU by XNNPACK (512 x 512 float32, for example).
 WRONG_JAXLIB = ("0.7.2", "0.8.0", "0.8.1")
 
 
+def for_workers():
+    """Returns the environment variables for a process that this one starts, {name: value or None}.
+
+    They are as the user has set them, so that it chooses its own.
+    """
+    return dict(GIVEN)
+
+
+def set_variables(values):
+    """Sets environment variables, {name: value}, before Keras is imported; None removes one."""
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
 def choose_threads(config):
-    """Lets TensorFlow use fewer threads per operation for small batches and for replicas. Call it before import_keras.
+    """Limits the threads that TensorFlow and XLA use for a net. Call it before import_keras.
 
     An operation on 16 digits is too short to share: on two cores the net `grenholm` trains 1.4 times as fast with one
-    thread per operation. Each replica computes its operations on one thread.
+    thread per operation. Each replica computes its operations on one thread. JAX has one pool of threads for all.
 
-    config: a run's settings, of which it reads `replicas` and `batch_size`.
+    config: a run's settings, of which it reads `replicas`, `batch_size` and `threads`, those of a net for all its
+    operations (without it: the cores that this process may use).
     """
-    _limit_threads(max(config["replicas"], 2 if config["batch_size"] < 32 else 1))
+    threads = config.get("threads") or _cores()
+    _limit("NPROC", threads)
+    _limit("TF_NUM_INTRAOP_THREADS", threads // _shares(config))
 
 
-def _limit_threads(shares=1):
-    """Limits TensorFlow's threads per operation to the cores that this process may use, divided by `shares`.
+def recorded_threads(config, jobs=1):
+    """Returns the `threads` to record of a run that trains so many nets at once: its share of the cores.
 
-    TensorFlow respects taskset, but in a container it starts a thread for each core of the whole machine.
+    If the user has set TF_NUM_INTRAOP_THREADS, they are those that lead to it.
     """
+    given = GIVEN["TF_NUM_INTRAOP_THREADS"] or ""
+    return int(given) * _shares(config) if given.isdecimal() and int(given) else max(1, _cores() // jobs)
+
+
+def _shares(config):
+    """Returns by how many an operation's threads are divided."""
+    return max(config["replicas"], 2 if config["batch_size"] < 32 else 1)
+
+
+def _cores():
+    """Returns how many cores this process may use."""
     from joblib import cpu_count
 
-    threads = max(1, cpu_count() // shares)
-    if threads < (os.cpu_count() or 1):
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    return cpu_count()
+
+
+def _limit(variable, most):
+    """Sets a variable to `most` threads unless that is every core of the machine, which is the default.
+
+    In a container TensorFlow would start one for each core of the whole machine.
+    """
+    if max(1, most) < (os.cpu_count() or 1):
+        os.environ.setdefault(variable, str(max(1, most)))
 
 
 def import_keras(deterministic=False):
@@ -60,7 +99,8 @@ def import_keras(deterministic=False):
         logging.getLogger("tensorflow").setLevel(logging.CRITICAL)  # TensorFlow raises its errors as well
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    _limit_threads()
+    for variable in ("TF_NUM_INTRAOP_THREADS", "NPROC"):
+        _limit(variable, _cores())
     _add_xla_flags(deterministic)
     try:
         with quiet():
@@ -151,3 +191,10 @@ def need(package, install=INSTALL):
     """Raises UserError if a package is not installed. install: the command that installs it."""
     if not installed(package):
         raise UserError(f"{package} is not installed: {install}")
+
+
+def import_ray():
+    """Imports Ray and returns it. Nothing is sent to its makers. Raises UserError if it is not installed."""
+    need("ray", "python -m pip install -r requirements/cluster.txt")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    return importlib.import_module("ray")

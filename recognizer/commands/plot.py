@@ -7,6 +7,8 @@
     python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; or a run's: layers RUN
     python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
+    python -m recognizer plot lr --recipe quick               loss by a rising learning rate: which rate suits a net
+    python -m recognizer plot lr --model mine                 the same for your own function in models.py
     python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
     python -m recognizer plot samples                         eight digits of each class
     python -m recognizer plot centres                         where the digits lie, and which augmentation covers that
@@ -18,8 +20,8 @@ from pathlib import Path
 
 import recipes
 from recognizer.base import cli, environment, rules
-from recognizer.base.errors import UserError
-from recognizer.config import members
+from recognizer.base.errors import UserError, enough_memory
+from recognizer.config import members, schedules, schema
 from recognizer.config.overrides import parse_override, resolve
 from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import run_folder
@@ -55,9 +57,15 @@ def parser():
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="a recipe instead")
     add_recipe(layers)
+    rates = add("lr", "the training loss by a rising learning rate, and the rate at which it falls fastest", _lr)
+    add_recipe(rates)
+    rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
+    rates.add_argument("--seed", type=int, default=0, metavar="S", help="as in train.py (default: 0)")
     for name, what in OF_DIGITS.items():
-        picture = add(name, what, _of_digits)
-        picture.add_argument("--data", default="auto", metavar="SOURCE", help="whose digits (default: auto)")
+        add(name, what, _of_digits)
+    for name in (*OF_DIGITS, "lr"):
+        which = "whose digits (default: auto)"
+        pictures.choices[name].add_argument("--data", default="auto", metavar="SOURCE", help=which)
     pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help="which row (default: 1)")
     for name in ("samples", "augmented"):
         pictures.choices[name].add_argument("--seed", type=int, default=0, metavar="S", help="draws other digits")
@@ -69,15 +77,15 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     if arguments.out and arguments.out.suffix.lower() != ".png":
         raise UserError(f"--out must name a .png file, not {arguments.out}")
-    figure, path = arguments.draw(arguments)
+    figure, path, *told = arguments.draw(arguments)
     from recognizer.reports import charts
 
     path = arguments.out or path
     path.parent.mkdir(parents=True, exist_ok=True)
-    print(charts.save(figure, path))
+    print(charts.save(figure, path), *told, sep=": ")
 
 
-# Each returns a figure, and where it is written unless --out says otherwise.
+# Each returns a figure, where it is written unless --out says otherwise, and perhaps a line on what it shows.
 
 
 def _of_run(arguments):
@@ -131,7 +139,26 @@ def _of_digits(arguments):
     return draw[arguments.picture](), Path(f"{arguments.picture}.png")
 
 
-def _recipe(arguments):
-    """Returns the recipe's name and its settings."""
+def _lr(arguments):
+    name, config = _recipe(arguments, [("model_config", {}), ("model", arguments.model)] if arguments.model else [])
+    schema.SEED.check("--seed", arguments.seed)
+    from recognizer.training import plan
+
+    with enough_memory("close other programs that use this machine's memory or its GPU's, or --set batch_size"):
+        trainer = plan.for_rate_test(config, arguments.seed, arguments.data)
+        from recognizer.reports import charts
+        from recognizer.training import lr_finder
+
+        rates, losses = lr_finder.losses_by_rate(trainer)
+    settings, peak = trainer.settings, schedules.peak(trainer.settings["schedule"])
+    marked = lr_finder.suggestions(rates, losses)
+    found = ", ".join(f"{what} at {rate:.2g}" for what, rate in marked.items()) or "the loss does not fall"
+    title = f"{name}: {settings['model']}, {settings['optimizer']}, {settings['batch_size']} images a step"
+    figure = charts.losses_by_rate(rates, losses, lr_finder.smooth(losses), marked | {"the recipe's peak": peak}, title)
+    return figure, Path("lr.png"), f"{found}; the recipe's peak is {peak:g}"
+
+
+def _recipe(arguments, overrides=()):
+    """Returns the recipe's name and its settings, with `overrides` before those of --set."""
     name = arguments.recipe or "single"
-    return name, resolve(name, map(parse_override, arguments.set or []))
+    return name, resolve(name, [*overrides, *map(parse_override, arguments.set or [])])

@@ -46,10 +46,7 @@ def config_from_arguments(arguments):
     options = ("model", "nets", "epochs", "batch_size", "weights", "early_stopping", "validation_split")
     given = [(key, getattr(arguments, key)) for key in options if getattr(arguments, key) is not None]
     given += map(parse_override, arguments.set or [])
-    overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # {} for every net
-    if dict(given).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(given):
-        overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
-    config = {"recipe": name} | _with_learning_rate(name, overrides, arguments.learning_rate)
+    config = configured(name, given, arguments.learning_rate)
     rate = [] if arguments.learning_rate is None else [RATES[0]]
     print(*_replaced(_filled(name), config, {*dict(given), *rate}), sep="", end="")
     for key, setting in schema.RUN_SETTINGS.items():
@@ -59,28 +56,40 @@ def config_from_arguments(arguments):
     return config, arguments.data or "auto", name if arguments.recipe else hyphens(arguments.model or name)
 
 
-def _with_learning_rate(name, overrides, rate):
+def configured(name, given, rate=None, recipe=None):
+    """Returns recipe `name` with changed settings, as a config without schema.RUN_SETTINGS.
+
+    given, recipe: as of `resolve`. rate: the learning rate; None: the recipe's own.
+    """
+    overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # {} for every net
+    if dict(given).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(given):
+        overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
+    return {"recipe": name} | _with_learning_rate(name, overrides, rate, recipe)
+
+
+def _with_learning_rate(name, overrides, rate, recipe):
     """Resolves a recipe with the learning rate `rate` (None: its own): the schedule's peak, or where it begins."""
     if rate is None:
-        return resolve(name, overrides)
-    config = resolve(name, [*overrides, ("schedule.learning_rate", rate)])
+        return resolve(name, overrides, recipe)
+    config = resolve(name, [*overrides, ("schedule.learning_rate", rate)], recipe)
     if config["schedule"].get("warmup_target") is not None:  # the peak; the warm-up begins at learning_rate
-        config = resolve(name, [*overrides, ("schedule.warmup_target", rate)])
+        config = resolve(name, [*overrides, ("schedule.warmup_target", rate)], recipe)
     return config
 
 
-def resolve(name, overrides=()):
+def resolve(name, overrides=(), recipe=None):
     """Returns recipe `name` with every setting filled in, as a dict of its own.
 
     overrides: (key, value) pairs; a key may reach into a setting by a dot, "schedule.decay". Whole settings are set
     before parts of them, and a schedule's name before its settings.
     A key that some of the recipe's `members` have as well is set for every net: theirs are no longer used.
     Names of recipes, nets and schedules may have `_` for `-`.
+    recipe: its entry in recipes.py, if that may have been edited since; None: as it is now.
     Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting of which some
     members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
     """
-    name = recipe_name(name)
-    config, overrides = _filled(name), list(earlier.renamed(overrides))
+    name = recipe_name(name) if recipe is None else name
+    config, overrides = _filled(name, recipe), list(earlier.renamed(overrides))
     keys = dict(overrides).keys()
     _give_way(name, config, keys)
     schema.override_all(config, overrides, schema.DEFAULTS.keys() - schema.DESCRIPTIONS)
@@ -96,9 +105,9 @@ def resolve(name, overrides=()):
     return config
 
 
-def _filled(name):
-    """Returns recipe `name` with every setting filled in, and Keras's names as a config has them; not checked."""
-    config = copy.deepcopy(schema.DEFAULTS | all_recipes()[name])
+def _filled(name, recipe=None):
+    """Returns a recipe with every setting filled in, and Keras's names as a config has them; not checked."""
+    config = copy.deepcopy(schema.DEFAULTS | (recipe or all_recipes()[name]))
     for key in ("schedule", "optimizer", "loss"):
         schema.override(config, key, config[key], schema.DEFAULTS)
     return config
@@ -170,12 +179,21 @@ def parse_override(text):
     Raises UserError if there is no "=", and for an infinite number or NaN.
     """
     key, equals, value = text.partition("=")
-    key = "schedule.learning_rate" if key == "learning_rate" else key
     if not equals or not key:
         raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}")
+    return full_key(key), parse_value(value)
+
+
+def full_key(key):
+    """Returns the name of a setting that may be given as `learning_rate`, the schedule's."""
+    return "schedule.learning_rate" if key == "learning_rate" else key
+
+
+def parse_value(value):
+    """Returns the value of a text, as `parse_override` reads it."""
     if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise UserError(f"a setting must be a finite number, not {value}")
     for read in (json.loads, lambda text: json.loads(json.dumps(ast.literal_eval(text)))):  # tuples become lists
         with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            return key, read(value)
-    return key, value
+            return read(value)
+    return value

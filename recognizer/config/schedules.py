@@ -189,6 +189,12 @@ def monitored(schedule):
     return parameter and schedule.get("monitor", parameter.default)
 
 
+def peak(schedule):
+    """Returns the highest learning rate that a config's schedule names."""
+    rates = [schedule.get("learning_rate", 0), schedule.get("warmup_target") or 0, *schedule.get("values", [])]
+    return max(*rates, *(rate for _, rate in schedule.get("learning_rates", [])))
+
+
 def override(schedule, key, value):
     """Returns a config's schedule with setting `key` set, or, if `key` is "", replaced by `value`.
 

@@ -109,6 +109,24 @@ def steps(logs, title):
     return figure
 
 
+def losses_by_rate(rates, losses, smoothed, marked, title):
+    """Loss by a rising learning rate, as it is and smoothed, with some rates marked.
+
+    marked: {what a rate is: the rate}, the recipe's own last.
+    """
+    figure, axes = new_figure((7, 4), grid=True)
+    axes.plot(rates, losses, color=ORANGE, lw=0.6, alpha=0.5, zorder=1, label="of a step")
+    axes.plot(rates, smoothed, color=ORANGE, lw=1.4, label="smoothed")
+    for (label, rate), line in zip(reversed(marked.items()), ("--", ":", "-"), strict=False):
+        color = GREY if line == "--" else BLUE
+        axes.axvline(rate, color=color, ls=line, lw=1.2, zorder=1, label=f"{label}: {rate:.2g}")
+    low, high = losses.min(), smoothed[: smoothed.argmin() + 1].max()  # a diverging loss would flatten the rest
+    axes.set(xscale="log", xlabel="learning rate (log scale)", ylabel="training loss", title=title)
+    axes.set(xlim=(rates[0], max(rates[-1], *marked.values())), ylim=(low - (high - low) / 20, high + (high - low) / 2))
+    axes.legend(frameon=False)
+    return figure
+
+
 def window(values):
     """How many values a running mean is taken over: a fiftieth of them."""
     return max(1, len(values) // 50)

@@ -14,7 +14,7 @@ def _text(value, form):
 
 def formatted(table):
     """Returns the table, without the settings that differ, with its numbers as people write them."""
-    shown = table[COLUMNS].drop(columns=["low", "high", "biased", "test", "finished", "created"])
+    shown = table[COLUMNS].drop(columns=["low", "high", "biased", "test", "finished", "pruned", "created"])
     for column in ("parameters", "seconds", "images/s"):
         shown[column] = table[column].apply(_text, form=",.0f")
     shown["validation"] = table["validation"].apply(_text, form=".2%")
@@ -23,7 +23,8 @@ def formatted(table):
         for low, high, biased in zip(table["low"], table["high"], table["biased"], strict=True)
     ]
     shown["test"] = table["test"].apply(_text, form=".2%")
-    shown["started"] = table["created"].where(table["finished"], table["created"] + " (unfinished)")
+    unfinished = np.where(table["pruned"], " (pruned)", " (unfinished)")
+    shown["started"] = table["created"] + np.where(table["finished"], "", unfinished)
     return shown
 
 

@@ -14,8 +14,17 @@ from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import identical, mean_of_test, out_of_bag, read_predictions
 
 COLUMNS = ["run", "recipe", "model", "data", "nets", "parameters", "epochs", "seconds", "images/s"]
-COLUMNS += ["validation", "low", "high", "biased", "test", "finished", "created"]
-RECORDED = ("created", "versions", "commit", "command", "data", "source", "reported")  # in config.json, not settings
+COLUMNS += ["validation", "low", "high", "biased", "test", "finished", "pruned", "created"]
+RECORDED = (
+    "created",
+    "versions",
+    "commit",
+    "command",
+    "sweep",
+    "data",
+    "source",
+    "reported",
+)  # in config.json, not settings
 
 
 def table(folders):
@@ -55,6 +64,7 @@ def _keys(settings):
 def _row(folder, config):
     row = {"run": folder.name, "recipe": config["recipe"], "model": models(config), "data": config["data"]["origin"]}
     row |= {"nets": config["nets"], "epochs": config["epochs"], "finished": run_folder.is_finished(folder)}
+    row["pruned"] = run_folder.is_pruned(folder)
     row["created"] = config["created"][:16].replace("T", " ")
     paths = sorted(folder.glob("net-*.json"))
     if done := [run_folder.read_result(path, "parameters", "seconds", "images_per_second") for path in paths]:

@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from recognizer.base.files import write_arrays, write_json, write_rows
+from recognizer.base.files import remove_temporaries, write_arrays, write_json, write_rows
 from recognizer.runs import checkpoints, metrics, run_folder
 from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
 
@@ -35,6 +35,7 @@ def finish(folder, config, result):
     for net in run_folder.net_numbers(config):
         run_folder.net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)
         checkpoints.remove(folder, net)
+    remove_temporaries(folder)  # of a process that was killed while it wrote
     write_json(folder / "result.json", result)
 
 

@@ -12,6 +12,7 @@
     predictions.npz     of net 1 validation_rows_01 (rows of the labelled data, from 0), and validation_01 and test_01
                         (float32 probabilities), and so on
     result.json         the run's result; exists once all nets are finished
+    pruned.json         of a trial of a sweep that was ended early: the epoch, and its validation accuracy
     *.png, report.html  the pictures, and the report that shows them
 
 An unfinished net also has net-01.checkpoint-0.npz and -1.npz, and net-01.predictions.npz until the run is finished.
@@ -39,6 +40,7 @@ from recognizer.data import sources
 
 RUNS = Path("runs")
 ABANDONED = 3600  # seconds after which a half-made folder is of a process that died
+FREED = 2  # seconds within which the lock of a process that was killed, and of those it started, is free
 
 # Making and locking a run
 
@@ -90,22 +92,22 @@ def _write_new(folder, config, seen, architectures):
 
 
 @contextlib.contextmanager
-def locked(folder):
+def locked(folder, what="run"):
     """Locks a run for this process inside the block. Raises UserError if another process has locked it.
 
     The lock file is never replaced or removed; the operating system frees the lock however the process ends. Temporary
-    files that a dead process left in the folder are removed.
+    files that a dead process left in the folder are removed. what: what the folder is of, for that line.
     """
     environment.need("filelock")
     import filelock
 
     if not folder.is_dir():  # filelock would create it
         raise UserError(f"{folder} no longer exists")
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    lock = filelock.FileLock(folder / ".lock", timeout=FREED)
     try:
         acquired = lock.acquire()
     except filelock.Timeout:
-        raise UserError(f"run {folder.name!r} is being trained by another process") from None
+        raise UserError(f"{what} {folder.name!r} is being trained by another process") from None
     except (OSError, NotImplementedError) as error:
         raise UserError(f"{lock.lock_file} cannot be locked ({reason(error)})") from error
     with acquired:
@@ -113,11 +115,12 @@ def locked(folder):
         yield
 
 
-def record_source(folder, config):
-    """Updates config.json if the run's data has moved. The run must be locked."""
+def record_changes(folder, config):
+    """Updates config.json if the run's data has moved, or if its threads were not recorded. The run must be locked."""
     written = read_json(folder / "config.json")
-    if written["data"] != config["data"]:
-        write_json(folder / "config.json", written | {"data": config["data"]})
+    changed = {key: config[key] for key in ("data", "threads") if key in config}
+    if written != written | changed:
+        write_json(folder / "config.json", written | changed)
 
 
 # Reading a run, which may come from a stranger
@@ -137,7 +140,8 @@ def read_config(folder):
     try:
         schema.check_values(config, schema.RECORDED | schema.RUN_SETTINGS)
         schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
-        schema.COUNT.check("steps_per_call", config.get("steps_per_call", 1))
+        for key in ("steps_per_call", "threads"):
+            schema.COUNT.check(key, config.get(key, 1))
         config["schedule"] = schedules.canonical(config["schedule"])
         config |= {key: keras_classes.canonical(key, config[key]) for key in ("optimizer", "loss")}
         checks.check(config)
@@ -168,6 +172,13 @@ def temperature(folder, result=None):
 def net_results(folder, config, *needed):
     """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: as of `read_result`."""
     return [read_result(net_file(folder, net, ".json"), *needed) for net in net_numbers(config)]
+
+
+def unfinished_nets(folder, config):
+    """Returns (the numbers of a run's nets that are not finished, the results of the others)."""
+    left = [net for net in net_numbers(config) if not net_file(folder, net, ".json").is_file()]
+    paths = [net_file(folder, net, ".json") for net in net_numbers(config) if net not in left]
+    return left, [read_result(path, "net", "seconds", "images_per_second") for path in paths]
 
 
 def read_architectures(folder):
@@ -245,7 +256,7 @@ def named(name):
     """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an unusable name."""
     name = str(name).removeprefix(f"{RUNS}/").strip("/")
     if not re.fullmatch(r"[\w][\w.+-]*", name):
-        raise UserError(f"{name!r} is not a name for a run: use letters, digits, '-', '_', '.' and '+'")
+        raise UserError(f"{name!r} is not a name: use letters, digits, '-', '_', '.' and '+'")
     return RUNS / name
 
 
@@ -289,18 +300,25 @@ def all_runs():
 def newest(finished):
     """Returns the folder of the run that was finished last, or of the unfinished run that was started last.
 
-    A damaged run is skipped with a warning on stderr. Raises UserError if there is none.
+    A damaged run is skipped with a warning on stderr. Trials of a sweep are skipped, too: it continues as a whole, and
+    its trials are named to predict by them. Raises UserError if there is none.
     """
-    found = {}
+    found, trials = {}, False
     for folder in all_runs():
         if is_finished(folder) == finished:
             try:
-                created = read_config(folder)["created"]
-                found[folder] = (folder / "result.json").stat().st_mtime if finished else created
+                config = read_config(folder)
+                if config.get("sweep"):
+                    trials = True
+                else:
+                    found[folder] = (folder / "result.json").stat().st_mtime if finished else config["created"]
             except UserError as error:
                 print(f"{error}: skipped", file=sys.stderr)
     if not found:
         what = "finished" if finished else "unfinished"
+        if trials:
+            do = "name one of `python -m recognizer runs`" if finished else "python -m recognizer sweep --resume"
+            raise UserError(f"in {RUNS}/ only trials of sweeps are {what}: {do}")
         raise UserError(f"there is no {what} run in {RUNS}/: python train.py makes one")
     return max(found, key=found.get)
 
@@ -310,7 +328,14 @@ def is_finished(folder):
     return (folder / "result.json").is_file()
 
 
+def is_pruned(folder):
+    """Whether a trial of a sweep was ended early, since others were better by then."""
+    return (folder / "pruned.json").is_file() and not is_finished(folder)
+
+
 def check_finished(folder):
     """Raises UserError if a run is not finished."""
+    if is_pruned(folder):
+        raise UserError(f"run {folder.name!r} was ended early by its sweep, since others were better by then")
     if not is_finished(folder):
         raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")

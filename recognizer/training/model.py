@@ -288,6 +288,27 @@ class TrainingModel(keras.Model):
             self.fit(batches, steps_per_epoch=calls * several, shuffle=False, verbose=0, callbacks=[clock])
         return max(min(np.diff(clock.times)) / several, 1e-6)
 
+    def steps_per_second(self, batches, seconds):
+        """Trains for so many seconds on an epoch's batches, again and again; returns the steps a second."""
+        pace = _Pace(seconds)
+        self.fit(batches, epochs=10**6, shuffle=False, verbose=0, callbacks=[pace])
+        return pace.steps / pace.seconds
+
+
+class _Pace(keras.callbacks.Callback):
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.started = limit, time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.before = epoch * self.params["steps"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        float(logs["loss"])  # waits for JAX
+        self.steps, self.seconds = self.before + batch + 1, time.perf_counter() - self.started
+        if self.seconds > self.limit:
+            self.model.stop_training = True
+
 
 class _Clock(keras.callbacks.Callback):
     def __init__(self):

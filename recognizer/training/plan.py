@@ -1,7 +1,9 @@
 """A run before it is trained: its data and settings completed, its nets tried, recorded, and its folder made."""
 
+import copy
 import dataclasses
 import datetime
+import json
 import sys
 import textwrap
 
@@ -10,7 +12,7 @@ import numpy as np
 from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import LONGEST_LINE, UserError, enough_memory
 from recognizer.base.words import duration
-from recognizer.config import members, schema
+from recognizer.config import checks, members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
 from recognizer.runs import run_folder
@@ -34,14 +36,15 @@ class Plan:
     trainers: list
 
 
-def prepared(config, source):
+def prepared(config, source, digits=None):
     """Loads the data, completes the settings by it, tries a net of each kind, and prints the plan; returns the Plan.
 
+    digits: those of the source, if they are loaded already.
     Raises UserError for data, settings or nets that cannot be used, or if memory runs out.
     """
     environment.choose_threads(config)
     with enough_memory(smaller_batches(config)):
-        digits = sources.load(source)
+        digits = digits or sources.load(source)
         print_data(digits)
         environment.import_keras(config["deterministic"])
         gpu_advice.print_advice()
@@ -53,6 +56,32 @@ def prepared(config, source):
         plan = Plan(config, digits, hashes, tried(config, digits, chosen))
         print_plan(plan)
         return plan
+
+
+def for_rate_test(config, seed, source):
+    """Loads the data, and tries net 1 of a recipe for lr_finder, by a seed; returns its Trainer.
+
+    config: every setting of a recipe. Raises UserError like `prepared`.
+    """
+    run = {key: setting.default for key, setting in schema.RUN_SETTINGS.items()} | {"seed": seed}
+    config = run | members.member(config, 1) | {"nets": 1, "members": []}
+    environment.choose_threads(config)
+    digits = sources.load(source)
+    print_data(digits)
+    environment.import_keras()
+    from augment import Augmentation
+    from recognizer.training import lr_finder
+
+    config |= lr_finder.SETTINGS
+    if Augmentation(**config["augmentation"]).keras_only:
+        config["augment_engine"] = "keras"
+    chosen = config["precision"] != "auto"
+    complete(config, digits)
+    (trainer,) = tried(config, digits, chosen)
+    steps, size = trainer.batches.steps, config["batch_size"]
+    print(f"Rates:  {steps} steps of {size} images, ", end="")
+    print(f"at most about {duration(steps * trainer.model.step_seconds)}, by the first steps", flush=True)
+    return trainer
 
 
 def complete(config, digits):
@@ -126,8 +155,40 @@ def _tried(settings, digits, net, chosen):
     return trainer
 
 
-def create(plan, name, numbered):
-    """Records where a run is made, and makes its folder; returns it. name: None to number the runs of `numbered`."""
+def check(config, digits, seen):
+    """Raises UserError if a config's augmentation or one of its architectures cannot be used; it trains nothing.
+
+    seen: a dict to which edits.record of each net that is built is added by its `architecture_key`, so that it is not
+    built again for the next config. Returns whether an epoch's validation is meaningless, since batch-norm statistics
+    are recomputed only at the end.
+    """
+    from augment import Augmentation
+    from recognizer.nn import batch_norm, edits, flip_classes
+    from recognizer.training import trial
+
+    config, late = copy.deepcopy(config), False
+    complete(config, digits)
+    for settings in members.kinds(config):
+        Augmentation(**settings["augmentation"]).engine(settings["augment_engine"])
+        flip_classes.checked(settings)
+        if (key := architecture_key(settings)) not in seen:
+            network = trial.own_net(settings)
+            seen[key] = edits.record(network, trial.some_digits(digits.train, settings["joint_flips"]))
+            seen[key]["batch_norm"] = batch_norm.is_in(network)
+        late |= bool(settings["update_bn"]) and not checks.recalibrates(settings) and seen[key]["batch_norm"]
+    return late
+
+
+def architecture_key(settings):
+    """Returns what identifies the architecture of a net, as text. settings: one of members.kinds."""
+    return json.dumps([settings[key] for key in ("model", "model_config", "joint_flips")])
+
+
+def create(plan, name, numbered, command=None, commit=None):
+    """Records where a run is made, and makes its folder; returns it. name: None to number the runs of `numbered`.
+
+    command: the command line to record, a list; None: train.py's. commit: the repository's, if this is only a copy.
+    """
     digits = plan.digits
     plan.config |= {
         "data": {
@@ -139,25 +200,27 @@ def create(plan, name, numbered):
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(),
         "versions": machine.versions(),
-        "commit": machine.commit(),
-        "command": ["train.py", *sys.argv[1:]],
+        "commit": commit or machine.commit(),
+        "command": command or ["train.py", *sys.argv[1:]],
     }
     architectures = [trainer.architecture for trainer in plan.trainers]
     return run_folder.create(name, numbered, plan.config, plan.hashes, architectures)
 
 
-def resumed(name, source):
+def resumed(name, source, digits=None):
     """Returns (config, folder, digits) of the run to go on with. name: None for the newest unfinished run.
 
-    source: where its data is now, or None for where it was.
+    source: where its data is now, or None for where it was. digits: as of `prepared`.
     """
     folder = run_folder.find(name) if name else run_folder.newest(finished=False)
     if run_folder.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
+    if run_folder.is_pruned(folder):
+        run_folder.check_finished(folder)
     with run_folder.locked(folder):  # a run that another process trains is refused at once
         config = run_folder.read_config(folder)
     environment.choose_threads(config)
-    digits = sources.load(source or config["data"]["source"])
+    digits = digits or sources.load(source or config["data"]["source"])
     run_folder.check_data(folder, config, digits)
     config["data"]["source"] = digits.source
     config.setdefault("steps_per_call", 1)  # of runs that are older than this setting
@@ -172,7 +235,7 @@ def resumed(name, source):
 def recorded(name):
     """Returns (settings, data source) of the run to be repeated."""
     config = run_folder.read_config(run_folder.find(name))
-    keys = ("recipe", *schema.DEFAULTS, *schema.RUN_SETTINGS, "steps_per_call")
+    keys = ("recipe", *schema.DEFAULTS, *schema.RUN_SETTINGS, "steps_per_call", "threads")
     return {key: config[key] for key in keys if key in config}, config["data"]["source"]
 
 

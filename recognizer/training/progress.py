@@ -32,7 +32,7 @@ class Progress(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.total = self.params["epochs"] * self.steps
         if self.verbose == 1:
-            self.bar, self.task = _bar(self.total)
+            self.bar, self.task = bar(self.total)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.epoch_started = epoch, time.perf_counter()
@@ -79,11 +79,43 @@ class Progress(keras.callbacks.Callback):
         return duration((now - self.started) / max(1, done - self.first) * left)
 
 
-def _bar(total):
+class Reports(Progress):
+    """Sends the progress of a net to the process that shows that of all nets.
+
+    Arguments:
+        send: a function of (steps that are done, the net's steps in all, the line of an epoch that has ended or None).
+        ask: a function of an epoch's number and validation accuracy, which may raise an error to end the training; None
+            to ask nothing. It is called after each epoch but the last, if that accuracy is of the net as it is saved.
+    """
+
+    EVERY = 0.5  # seconds
+
+    def __init__(self, send, net, nets, steps, schedule, verbose, *others, ask=None):
+        super().__init__(net, nets, steps, schedule, 0, *others)
+        self.send, self.ask, self.sent = send, ask, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.perf_counter() > self.sent + self.EVERY:
+            self._send(self.epoch * self.steps + min(batch + 1, self.steps))
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        took = duration(time.perf_counter() - self.epoch_started)
+        self._send((epoch + 1) * self.steps, f"{self._where()}  {self._metrics(logs)}  {took}")
+        last = epoch + 1 == self.params["epochs"] or self.model.stop_training
+        if self.ask and self.show_validation and not last:
+            self.ask(epoch + 1, float(logs["val_accuracy"]))
+
+    def _send(self, done, line=None):
+        self.send((done, self.total, line))
+        self.sent = time.perf_counter()
+
+
+def bar(total):
     """Returns (a rich.progress.Progress on the terminal, its task)."""
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[told]}")
-    bar = Progress(*columns, transient=True)
-    bar.start()
-    return bar, bar.add_task("", total=total, told="")
+    shown = Progress(*columns, transient=True)
+    shown.start()
+    return shown, shown.add_task("", total=total, told="")

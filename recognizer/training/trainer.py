@@ -35,6 +35,7 @@ class Trainer:
     Arguments:
         settings: one of members.kinds.
         digits: arrays.Digits.
+        progress: Progress, or what makes another one of the same arguments.
 
     Raises UserError if the setting joint_flips is not valid.
 
@@ -46,9 +47,9 @@ class Trainer:
         architecture: edits.record of the nets' architecture, from trial.try_net.
     """
 
-    def __init__(self, settings, digits):
+    def __init__(self, settings, digits, progress=Progress):
         flip_classes.checked(settings)
-        self.settings, self.digits = settings, digits
+        self.settings, self.digits, self.progress = settings, digits, progress
         self.net = self.model = self.predictor = self.architecture = None
 
     def fit(self, net, folder, nets=1, verbose=None):
@@ -117,7 +118,7 @@ class Trainer:
         checkpoint = Checkpoint(folder, self.net, schedule, log, best)
         checkpoint.restore(self.model)
         step_log.restore(checkpoint.epoch)
-        progress = Progress(self.net, nets, steps, schedule, verbose, settings, not self.validates_late)
+        progress = self.progress(self.net, nets, steps, schedule, verbose, settings, not self.validates_late)
         used = [callbacks.Epochs(self.batches), best, callbacks.FiniteLoss(), schedule, step_log, log]
         used = [callback for callback in (*used, checkpoint, progress) if callback]
         if checks.recalibrates(settings):
@@ -139,6 +140,10 @@ class Trainer:
         finally:
             progress.close()
         return log, best
+
+    def images_per_second(self, seconds):
+        """Returns the images a second of the net at hand in training for so many seconds, which change it."""
+        return self.settings["batch_size"] * self.model.steps_per_second(self.batches.data, seconds)
 
     def _watched(self):
         """Returns the batches of the validation rows that each epoch is measured on, or None."""

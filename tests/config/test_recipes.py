@@ -45,3 +45,21 @@ def test_an_epoch_takes_the_next_part_of_endless_passes():
     whole = resolve("linear") | {"seed": 3}
     assert batches.images_per_epoch(whole, 1000) == 1000
     assert (batches.steps_per_epoch(whole, 1000), batches.steps_per_epoch(resolve("deotte"), 1000)) == (16, 15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters"),
+    [
+        ({"filters": [24], "padding": "same", "dense": 256}, 1_207_674),
+        ({"filters": [24, 48, 64], "padding": "same", "dense": 256}, 371_306),
+        ({}, 184_586),
+        ({"dense": 0}, 62_346),
+        ({"kernels": [3, 3]}, 197_482),
+        ({"strides": True}, 312_682),
+        ({"kernels": [3, 3], "strides": True, "bn": True, "dense_bn": True}, 327_242),
+    ],
+)
+def test_the_nets_of_the_study_of_architectures_have_the_sources_parameters(arguments, parameters):
+    from recognizer.nn import building
+
+    assert building.build("stages", arguments=arguments).count_params() == parameters

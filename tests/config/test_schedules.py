@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, load
 
+import recipes
 from recognizer.base.errors import UserError
 from recognizer.config import schedules
 from recognizer.config.overrides import resolve
@@ -169,6 +170,29 @@ def test_cosine_with_a_learning_rate_alone_falls_from_it_to_nothing_over_the_tra
     assert given[500] == pytest.approx(0.25)
     assert np.all(np.diff(given) < 0)
     assert 0 < given[-1] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "peak"),
+    [
+        *((name, [], None) for name in recipes.RECIPES),
+        ("single", [("schedule", "cosine")], 6e-3),
+        (
+            "single",
+            [("schedule", {"name": "cosine", "learning_rate": 0, "warmup_target": 0.3, "warmup_epochs": 1})],
+            0.3,
+        ),
+        ("linear", [("schedule", {"name": "PiecewiseConstantDecay", "boundaries": [2], "values": [0.01, 0.2]})], 0.2),
+        ("linear", [("schedule.learning_rate", 0)], 0),
+    ],
+)
+def test_the_peak_of_a_schedule_is_the_highest_rate_of_its_steps(name, changes, peak):
+    config = resolve(name, changes)
+    rates = schedules.make(config, 200)
+    highest = max(rates(epoch, None, {})[0].max() for epoch in range(config["epochs"]))
+    found = schedules.peak(config["schedule"])
+    assert found == pytest.approx(float(highest), rel=0.01)
+    assert peak in (None, found)
 
 
 def test_a_schedule_chosen_by_its_name_keeps_the_settings_that_it_has_too():

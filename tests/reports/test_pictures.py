@@ -302,6 +302,11 @@ def test_a_confusion_matrix_in_percent_is_of_each_label():
         (["mistakes", "moved"], "the data of run 'moved' is no longer at gone.npz"),
         (["layers", "bag", "--recipe", "single"], "a run or a recipe"),
         (["layers", "--recipe", "sigle"], "did you mean 'single'"),
+        (["lr", "--recipe", "sigle"], "no recipe 'sigle'; did you mean 'single'?"),
+        (["lr", "--model", "lnear", "--data", "digits"], "no architecture 'lnear'; did you mean 'linear'?"),
+        (["lr", "--set", "optimzer=sgd"], "no setting 'optimzer'; did you mean 'optimizer'?"),
+        (["lr", "--seed", "-1"], "--seed must be a whole number of 0 or more"),
+        (["lr", "--out", "x.svg"], "must name a .png file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,17 @@ def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensor
     whole, resumed = (load(tmp_path / "runs" / name / "predictions.npz") for name in ("r", "broken"))
     for key in whole:
         np.testing.assert_array_equal(whole[key], resumed[key])
+
+
+@pytest.mark.slow
+def test_the_learning_rate_finder_is_exact_under_jax_too(tmp_path, no_tensorflow):
+    for out in ("a.png", "b.png"):
+        options = ["--recipe", "codeastar", "--set", "weights=averaged", "--data", "digits", "--out", out]
+        process = script("plot", "lr", *options, cwd=tmp_path, **no_tensorflow)
+        assert process.returncode == 0, process.stderr
+        rate = float(re.search(r"steepest at (\S+), lowest", process.stdout)[1])
+        assert 1e-4 < rate < 1e-2
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.slow

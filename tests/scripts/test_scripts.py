@@ -478,9 +478,9 @@ import importlib, sys; sys.path.insert(0, sys.argv[1])
 script = importlib.import_module(sys.argv[2])
 try: script.main(["--help"])
 except SystemExit: pass
-assert not {"keras", "tensorflow", "matplotlib", "pandas", "sklearn", "gradio", "kaggle"} & set(sys.modules)
+assert not {"keras", "tensorflow", "matplotlib", "pandas", "sklearn", "gradio", "kaggle", "optuna"} & set(sys.modules)
 """
-COMMANDS = ["data", "runs", "plot", "report", "export", "draw"]
+COMMANDS = ["data", "runs", "plot", "report", "export", "draw", "sweep"]
 
 
 @pytest.mark.parametrize("name", ["train", "predict", "recognizer", *COMMANDS])

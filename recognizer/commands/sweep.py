@@ -1,0 +1,74 @@
+"""Trains a recipe many times: over grids of settings, by several seeds, or in search of good settings.
+
+    python -m recognizer sweep grenholm --grid batch_size=16,32,64 --seeds 3     each value with three seeds
+    python -m recognizer sweep grenholm --grid batch_size=16,64 --grid learning_rate=.001,.003    all pairs of them
+    python -m recognizer sweep grenholm --seeds 20                               how much the seed alone changes
+    python -m recognizer sweep grenholm --range learning_rate=1e-4..1e-2:log --range epochs=5..20 --trials 40
+                                                     a search by Optuna: pip install -r requirements/cluster.txt
+    python -m recognizer sweep deotte-augmentation --scale 0.1 --data mnist      a study of the sources, smaller
+    python -m recognizer sweep --resume              go on with the newest unfinished sweep, or with --sweep NAME
+
+Each trial is a run in runs/, for all commands. sweeps/NAME/ has the table of all (CSV, HTML) and pictures.
+Trials are compared on validation rows; a study is scored as its source was. Studies: {studies}.
+"""
+
+from recognizer.base import cli
+from recognizer.base.errors import UserError
+from recognizer.base.words import duration
+from recognizer.config import sweep_settings
+
+
+def parser():
+    description = __doc__.replace("{studies}", ", ".join(sweep_settings.studies()))
+    p = cli.Parser(prog="python -m recognizer sweep", description=description)
+    recipe = p.add_argument("recipe", nargs="?", metavar="RECIPE|STUDY", help="what to train (default: single)")
+    recipe.completer = sweep_settings.names
+    group = p.add_argument_group("what varies")
+    group.add_argument("--grid", action="append", metavar="KEY=V1,V2", help="the values of a setting; may be repeated")
+    group.add_argument("--seeds", type=int, metavar="R", help="how many runs of each, by seeds from --seed on")
+    group.add_argument(
+        "--range", action="append", metavar="KEY=LOW..HIGH[:log]", help="a setting to search in; may be repeated"
+    )
+    group.add_argument("--trials", type=int, metavar="T", help="number of trials of a search")
+    group.add_argument(
+        "--scale", type=float, metavar="F", help="scale a study down: a fraction of its epochs, seeds and values"
+    )
+    group = p.add_argument_group("the same in all trials")
+    group.add_argument("--data", metavar="SOURCE", help="as of train.py (default: auto)")
+    group.add_argument("--epochs", type=int, metavar="E", help="how many epochs")
+    group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows to measure on")
+    group.add_argument("--set", action="append", metavar="KEY=VALUE", help="any setting of recipes.py; may be repeated")
+    group.add_argument("--seed", type=int, metavar="S", help="the first seed (default: 0)")
+    group.add_argument("--precision", choices=cli.PRECISIONS, help="as of train.py (default: auto)")
+    group.add_argument("--augment-engine", choices=cli.ENGINES, help="as of train.py (default: batch)")
+    group = p.add_argument_group("the sweep")
+    group.add_argument("--sweep", metavar="NAME", help="its name (default: RECIPE-sweep-1, -2, ..., or STUDY-1)")
+    group.add_argument("--resume", action="store_true", help="continue a sweep; failed trials are tried again")
+    cli.add_where(group, "trials")
+    return p
+
+
+def main(argv=None):
+    arguments = parser().parse_args(argv)
+    cli.check_where(arguments)
+    from recognizer.parallel import sweeps
+    from recognizer.reports import sweep_report
+    from recognizer.runs import run_folder
+
+    sweep = sweeps.resumed(arguments) if arguments.resume else sweeps.started(arguments)
+    folder = sweep.folder
+    note = f" ({sweep.asked['note']})" * bool(sweep.asked["note"])
+    at_once = "by Ray" if arguments.ray else f"{sweep.asked['jobs']} at once"
+    print(f"Sweep:  {folder}, {sweep.left} of {sweep.number} trials to train, {at_once}{note}")
+    where = cli.where_text(arguments)
+    go_on = f"stopped; go on with: python -m recognizer sweep --sweep {folder.name} --resume{where}"
+    with cli.stopping(go_on), run_folder.locked(folder, "sweep"):
+        for trial, left in sweeps.train(sweep):
+            print(sweeps.line(sweep, trial, left), flush=True)
+            sweep_report.write_table(folder, sweep.asked, sweep.trials)
+        paths = sweep_report.write(folder, sweep.asked, sweep.trials)
+    if not any(trial.state == "done" for trial in sweep.trials):
+        raise UserError(f"no trial of {folder} could be trained: {sweep.trials[0].note}")
+    print(*sweep_report.summary(sweep.asked, sweep.trials), sep="\n")
+    print(f"Training time of all trials together: {duration(sum(trial.seconds or 0 for trial in sweep.trials))}")
+    print(*paths, sep="\n")

@@ -1,0 +1,261 @@
+"""What a sweep varies: grids, seeds, ranges and the studies of recipes.py, as data that sweep.json keeps.
+
+An axis of a grid is {"name": ..., "values": [...], "settings": [{key: value}, ...]}: the settings that each value
+stands for. A range is {"key": ..., "low": ..., "high": ..., "log": ...}.
+"""
+
+import collections
+import copy
+import itertools
+import math
+import random
+import re
+
+from recognizer.base.errors import UserError
+from recognizer.base.words import choose_name, hyphens
+from recognizer.config import overrides, schema
+
+DRAWN = 20  # values of a range that are checked before training
+FEWEST = 3  # values of a study's axis, and runs of a cell, that scaling leaves
+
+
+def asked(arguments):
+    """Returns what the parsed arguments of `sweep` ask for, as sweep.json has it. Raises UserError if it is not valid.
+
+    "base" is the recipe as recipes.py has it now. "settings" and "grids" are as of a study there. "own" are the user's
+    settings for all trials; they are applied last. "score" says on which rows trials are scored. "note" says how the
+    sweep differs from the source's study.
+    """
+    for key in ("seeds", "trials"):
+        if getattr(arguments, key) is not None:
+            schema.COUNT.check(f"--{key}", getattr(arguments, key))
+    found = _study(arguments) or _own(arguments)
+    keys = ("epochs", "validation_split", "precision", "augment_engine")
+    given = [(key, getattr(arguments, key)) for key in keys if getattr(arguments, key) is not None]
+    found["own"] = [*given, *map(overrides.parse_override, arguments.set or [])]
+    found["base"] = overrides.all_recipes()[found["recipe"]]
+    found["note"] = _scale_note(found, arguments.scale) if found["study"] else ""
+    found["seed"] = arguments.seed or 0
+    schema.SEED.check("--seed", found["seed"])
+    _check_keys(found)
+    return found
+
+
+def _own(arguments):
+    """Returns what is asked for of a recipe."""
+    if not (arguments.grid or arguments.seeds or arguments.range):
+        raise UserError("nothing varies: give --grid KEY=V1,V2, --seeds R, or --range KEY=LOW..HIGH with --trials T")
+    if bool(arguments.range) != bool(arguments.trials):
+        raise UserError("--range KEY=LOW..HIGH and --trials T go together")
+    if arguments.range and arguments.seeds:
+        raise UserError("--seeds does not go with --range: use --grid to train each setting by several seeds")
+    if arguments.scale is not None:
+        raise UserError("--scale is for studies: give --epochs and fewer values instead")
+    return {
+        "recipe": overrides.recipe_name(arguments.recipe or "single"),
+        "study": None,
+        "settings": [],
+        "grids": [[_axis(text) for text in arguments.grid or []]],
+        "ranges": [_range(text) for text in arguments.range or []],
+        "trials": arguments.trials,
+        "seeds": arguments.seeds or 1,
+        "score": "validation",
+    }
+
+
+def studies(**_):
+    """Returns {name: study} of recipes.py."""
+    import recipes
+
+    return recipes.STUDIES
+
+
+def names(**_):
+    """The names of all recipes and studies, for the shell."""
+    return [*overrides.all_recipes(), *studies()]
+
+
+def _study(arguments):
+    """Returns what is asked for of a study, scaled; None if the name is not a study's."""
+    name = hyphens(arguments.recipe or "")
+    if name not in studies():
+        if name and name not in overrides.all_recipes():
+            choose_name("recipe or study", name, names())
+        return None
+    if arguments.grid or arguments.range or arguments.trials:
+        raise UserError(f"study {name!r} varies its own settings: leave out --grid, --range and --trials")
+    scale = 1 if arguments.scale is None else arguments.scale
+    if not 0 < scale <= 1:
+        raise UserError(f"--scale must be above 0 and at most 1, not {scale}")
+    study = copy.deepcopy(studies()[name])
+    grids = [
+        [{"name": axis, "values": list(values), "settings": list(values.values())} for axis, values in grid.items()]
+        for grid in study["grids"]
+    ]
+    return {
+        "recipe": study["recipe"],
+        "study": name,
+        "settings": list(_scaled(study["settings"], scale).items()),
+        "grids": [[_scaled_axis(axis, scale) for axis in grid] for grid in grids],
+        "ranges": [],
+        "trials": None,
+        "seeds": arguments.seeds or max(min(FEWEST, study["seeds"]), round(scale * study["seeds"])),
+        "score": study["score"],
+    }
+
+
+def _scale_note(asked, scale):
+    """Returns how a study is smaller than the source's, as text; "" if it is not."""
+    if scale is None or scale == 1:
+        return ""
+    study = studies()[asked["study"]]
+    whole = [
+        [{"values": list(axis), "settings": list(axis.values())} for axis in grid.values()] for grid in study["grids"]
+    ]
+    told = f"scale {scale:g}: {_cell_count(asked['grids'])} of {_cell_count(whole)} cells, "
+    told += f"{asked['seeds']} of {study['seeds']} runs each"
+    then, now = _epochs(study["settings"], whole), _epochs(dict(asked["settings"]), asked["grids"])
+    own = dict(asked["own"]).get("epochs")
+    return f"{told}, {own or now} of {then} epochs" if own or now else told
+
+
+def _epochs(settings, grids):
+    """Returns the epochs that settings and grids have, as text: "20", "20 to 35", or "" if they are the recipe's."""
+    found = [settings.get("epochs")] + [
+        one.get("epochs") for grid in grids for axis in grid for one in axis["settings"]
+    ]
+    found = sorted({epochs for epochs in found if epochs})
+    return " to ".join(map(str, dict.fromkeys(found[:1] + found[-1:])))
+
+
+def _cell_count(grids):
+    return sum(math.prod(len(axis["values"]) for axis in grid) for grid in grids)
+
+
+def _scaled(settings, scale):
+    """Returns a study's settings with fewer epochs."""
+    if "epochs" not in settings:
+        return settings
+    return settings | {"epochs": max(1, round(scale * settings["epochs"]))}
+
+
+def _scaled_axis(axis, scale):
+    """Returns an axis with fewer values, evenly spaced, and fewer epochs."""
+    count = len(axis["values"])
+    left = max(min(FEWEST, count), round(scale * count))
+    kept = [round(i * (count - 1) / max(1, left - 1)) for i in range(left)]
+    settings = [_scaled(axis["settings"][i], scale) for i in kept]
+    return axis | {"values": [axis["values"][i] for i in kept], "settings": settings}
+
+
+def _axis(text):
+    """Returns the axis of a text "KEY=V1,V2"."""
+    key, equals, values = text.partition("=")
+    values = [overrides.parse_value(value) for value in _split(values)] if values else []
+    if not (equals and key and values):
+        raise UserError(f"--grid takes KEY=V1,V2, not {text!r:.60}")
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise UserError(f"--grid {key} has {twice[0]!r:.60} twice: for several runs of a setting give --seeds R")
+    key = overrides.full_key(key)
+    return {"name": key, "values": values, "settings": [{key: value} for value in values]}
+
+
+def _split(text):
+    """Returns the parts of a text between its commas, but for those inside brackets."""
+    depth = list(itertools.accumulate((c in "[{(") - (c in "]})") for c in text))
+    cuts = [-1, *(i for i, c in enumerate(text) if c == "," and depth[i] <= 0), len(text)]
+    return [text[i + 1 : j] for i, j in itertools.pairwise(cuts)]
+
+
+def _range(text):
+    """Returns the range of a text "KEY=LOW..HIGH" or "KEY=LOW..HIGH:log"."""
+    if not (found := re.fullmatch(r"([^=]+)=(.+?)\.\.(.+?)(:log)?", text)):
+        raise UserError(f"--range takes KEY=LOW..HIGH or KEY=LOW..HIGH:log, not {text!r:.60}")
+    key, low, high = overrides.full_key(found[1]), *map(overrides.parse_value, found.group(2, 3))
+    if isinstance(high, str) and ":" in high:
+        raise UserError(f"--range {key} ends in :{high.partition(':')[2]:.20}: only :log can follow the numbers")
+    if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high)) or low >= high:
+        raise UserError(f"--range {key} must go from a number to a larger one, not {text.partition('=')[2]!r:.60}")
+    if found[4] and low <= 0:
+        raise UserError(f"--range {key} with :log must begin above 0, not at {low}")
+    return {"key": key, "low": low, "high": high, "log": bool(found[4])}
+
+
+def _check_keys(found):
+    """Raises UserError if a setting is given twice or does not exist."""
+    ranges = [entry["key"] for entry in found["ranges"]]
+    for grid in found["grids"]:
+        varied = [key for axis in grid for key in _varied(axis["settings"])] + ranges
+        given = varied + list(dict(found["own"]))
+        if "seed" in given:
+            raise UserError("seed is no setting of a recipe: --seeds R trains by R seeds, from --seed on")
+        if twice := [key for key, count in collections.Counter(given).items() if count > 1]:
+            raise UserError(f"{twice[0]} is given twice: name each setting once in --grid, --range, --set and --epochs")
+
+
+def _varied(settings):
+    """Returns the keys of an axis by which its values differ: a study may have others, which the user may set."""
+    keys = dict.fromkeys(key for one in settings for key in one)
+    return [key for key in keys if len(settings) == 1 or any(one.get(key) != settings[0].get(key) for one in settings)]
+
+
+def points(asked):
+    """Yields (grid's index, {axis: value}, settings, seed) for each trial of a sweep's grids."""
+    for i, grid in enumerate(asked["grids"]):
+        for seed in range(asked["seed"], asked["seed"] + asked["seeds"]):
+            for chosen in itertools.product(*(range(len(axis["values"])) for axis in grid)):
+                yield i, *point(grid, chosen), seed
+
+
+def point(grid, chosen):
+    """Returns ({axis: value}, settings) of a grid where each axis has its value number `chosen`."""
+    settings = {}
+    for axis, j in zip(grid, chosen, strict=True):
+        settings |= axis["settings"][j]
+    return {axis["name"]: axis["values"][j] for axis, j in zip(grid, chosen, strict=True)}, settings
+
+
+def samples(asked):
+    """Yields settings of a sweep that together have each value of a grid, both ends of each range, and some between.
+
+    They are all the settings of a sweep without ranges.
+    """
+    if not asked["ranges"]:
+        for _, _, settings, seed in points(asked):
+            if seed == asked["seed"]:
+                yield settings
+        return
+    (grid,), drawn = asked["grids"], random.Random(0)
+    for i in range(max([2 + DRAWN, *(len(axis["values"]) for axis in grid)])):
+        _, settings = point(grid, [min(i, len(axis["values"]) - 1) for axis in grid])
+        yield settings | {entry["key"]: _inside(entry, i, drawn) for entry in asked["ranges"]}
+
+
+def _inside(entry, i, drawn):
+    """Returns a value of a range: its ends first, then some that are drawn."""
+    low, high = entry["low"], entry["high"]
+    if i < 2:
+        return (low, high)[i]
+    return drawn.randint(low, high) if isinstance(low, int) and isinstance(high, int) else drawn.uniform(low, high)
+
+
+def config(asked, settings, seed):
+    """Returns the config of a trial with these settings and this seed. Raises UserError if they do not go together."""
+    given = dict(map(tuple, asked["settings"])) | settings | dict(map(tuple, asked["own"]))
+    run = {key: setting.default for key, setting in schema.RUN_SETTINGS.items()} | {"seed": seed}
+    for key in run.keys() & given.keys():
+        run[key] = given.pop(key)
+        if run[key] != schema.RUN_SETTINGS[key].default:
+            schema.RUN_SETTINGS[key].rule.check(key, run[key])
+    found = overrides.configured(asked["recipe"], list(given.items()), recipe=asked["base"])
+    return found | run | {key: asked[key] for key in ("sweep", "threads") if key in asked}
+
+
+def told(settings):
+    """Returns settings, or values by axis, as a text: "rotation 10, shift 0.1"."""
+    return ", ".join(f"{key} {value_text(value)}" for key, value in settings.items())
+
+
+def value_text(value):
+    """Returns a setting's value as a table shows it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Many nets at once."""

@@ -1,0 +1,143 @@
+"""What runs on the nodes of a Ray cluster: tasks, each in a temporary folder whose files are sent to the head.
+
+The head is the process that the user started. A node has its environment variables, and must have its versions.
+"""
+
+import contextlib
+import functools
+import socket
+import tempfile
+from fnmatch import fnmatch
+from pathlib import Path
+
+from recognizer.base import environment, machine
+from recognizer.base.errors import UserError, enough_memory
+from recognizer.base.files import write_bytes, write_json
+from recognizer.config import members, sweep_settings
+from recognizer.parallel import worker
+from recognizer.runs import run_folder
+
+SAME = ("python", "keras", "tensorflow", "jax", "numpy")  # packages whose versions must be those of the run's machine
+# A folder is a run once it has config.json; the last files say that something is complete.
+FIRST = ("seen.npy", "architectures.json", "config.json")
+LAST = ("*.checkpoint-?.npz", "net-*.json", "result.json", "pruned.json")
+
+
+def read_files(folder, patterns=("**/*",)):
+    """Returns the files in a folder whose names match one of some patterns, as {name: bytes}; no hidden ones."""
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def write_files(folder, files):
+    """Writes files, {name: bytes}, in an order that leaves a sound run whenever the process is killed."""
+    for name in sorted(files, key=_place):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / name, files[name])
+
+
+def _place(name):
+    """Returns the place of a file in the order of writing."""
+    name = name.rpartition("/")[2]
+    if name in FIRST:
+        return FIRST.index(name) - len(FIRST)
+    return next((i for i, pattern in enumerate(LAST, 1) if fnmatch(name, pattern)), 0)
+
+
+class Pipe:
+    """How a task on a node sends progress, files and questions. It replaces the pipe of a worker process.
+
+    Arguments:
+        number: int, of the task.
+        mail, answers: Ray's queues to and from the process that the user started.
+        files: {name: bytes}, those of the item so far.
+
+    Attributes:
+        folder: the folder on the node.
+    """
+
+    def __init__(self, number, mail, answers, files):
+        self.number, self.mail, self.answers, self.sent, self.folder = number, mail, answers, files, None
+
+    def open(self, folder):
+        """Writes the files to a folder, whose changed files are sent after each epoch."""
+        self.folder = folder
+        write_files(folder, self.sent)
+
+    def send(self, told):
+        kind, value = told
+        changed = {}
+        if kind == "progress" and value[2] is not None:  # an epoch has ended
+            now = read_files(self.folder)
+            changed = {name: content for name, content in now.items() if self.sent.get(name) != content}
+            self.sent = now
+        self.mail.put((self.number, kind, value, changed))
+
+    def recv(self):
+        return self.answers.get()
+
+
+def run(task, head, pipe, item, *arguments):
+    """Runs task(pipe, item, versions, *arguments) on a node; returns (its result, its files).
+
+    head: the environment variables and the versions of the process that the user started, (variables, versions).
+    """
+    variables, versions = head
+    environment.set_variables(variables)
+    with tempfile.TemporaryDirectory() as name:
+        pipe.open(Path(name))
+        result = task(pipe, item, versions, *arguments)
+        return result, read_files(pipe.folder)
+
+
+def check(head):
+    """Raises UserError if a run cannot be trained on this node."""
+    variables, versions = head
+    environment.set_variables(variables | {"CUDA_VISIBLE_DEVICES": "-1"})  # takes no memory of a GPU
+    import_keras(versions)
+
+
+def import_keras(versions, config=None):
+    """Imports Keras on a node, with the threads of a run's config; returns the versions here.
+
+    Raises UserError if Keras cannot be imported or versions differ.
+    """
+    node = f"Ray's node {socket.gethostname()}"
+    try:
+        worker.import_keras(config) if config else environment.import_keras()
+    except UserError as error:
+        raise UserError(f"{node}: {error}") from error
+    here = machine.versions()
+    for package in SAME:
+        if here.get(package) != versions.get(package):
+            told = f"{node} has {package} {here.get(package)}, and this machine {versions.get(package)}"
+            raise UserError(f"{told}: install the same version on both")
+    return here
+
+
+def train_net(pipe, net, versions, config, digits, run):
+    """Trains a net on a node; returns its result. run: the name of its run."""
+    here = import_keras(versions, config)
+    from recognizer.training.memory import smaller_batches
+    from recognizer.training.progress import Reports
+    from recognizer.training.trainer import Trainer
+
+    settings = members.member(config, net)
+    progress = functools.partial(Reports, lambda told: pipe.send(("progress", told)))
+    advice = f"on Ray's node {socket.gethostname()}: {smaller_batches(settings, Path(run))}"
+    with enough_memory(advice):
+        result = Trainer(settings, digits, progress).fit(net, pipe.folder, config["nets"])
+    result |= {"host": socket.gethostname(), "processor": here["processor"], "gpu": here["gpu"]}
+    write_json(run_folder.net_file(pipe.folder, net, ".json"), result)
+    return result
+
+
+def train_trial(pipe, trial, versions, asked, digits):
+    """Makes the run of a sweeps.Trial on a node, or continues it; returns (state, note)."""
+    try:
+        config = sweep_settings.config(asked, trial.settings, trial.seed)
+    except UserError as error:
+        return "failed", str(error)
+    import_keras(versions, config)
+    with contextlib.chdir(pipe.folder):  # which has runs/ in it
+        return worker.one_trial(pipe=pipe, asked=asked, one=trial, digits=digits)

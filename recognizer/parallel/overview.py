@@ -1,0 +1,69 @@
+"""Shows the progress of nets that train in parallel: a bar on a terminal, a line for each epoch elsewhere."""
+
+import sys
+import time
+
+from recognizer.base.words import duration
+
+
+class Overview:
+    """Prints the progress of a run's nets, and the time left for all of them.
+
+    Arguments:
+        nets: int, how many are to be trained.
+        verbose: as in progress.Progress.
+        what: what they are called.
+        started: when, by time.perf_counter, if the time until each begins is to count; None: at the first progress.
+    """
+
+    def __init__(self, nets, verbose=None, what="nets", started=None):
+        self.what, self.started = what, started
+        self.nets, self.verbose = nets, (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
+        self.first, self.done, self.totals, self.ended = {}, {}, {}, 0
+        self.bar = None
+
+    def update(self, net, progress):
+        """Takes what progress.Reports sends of a net."""
+        done, total, line = progress
+        if self.started is None:
+            self.started = time.perf_counter()
+        self.first.setdefault(net, done)
+        self.done[net], self.totals[net] = done, total
+        if self.verbose == 2 and line:
+            print(f"        {line}, about {self.left()} left", flush=True)
+        elif self.verbose == 1:
+            self._draw()
+
+    def end(self, net):
+        """Takes that a net has ended: it may have stopped early, or failed before its first step."""
+        if net in self.totals:
+            self.ended += 1
+            self.done[net] = self.totals[net]
+        else:
+            self.nets -= 1
+
+    def close(self):
+        """Removes the bar, which hides the cursor."""
+        if self.bar:
+            self.bar.stop()
+
+    def _all(self):
+        """Returns the steps of all nets together: nets that have not begun count as the others do."""
+        return self.nets * sum(self.totals.values()) / len(self.totals)
+
+    def left(self):
+        """Returns the time until all are trained, as text; "" before any has begun."""
+        if not self.totals:
+            return ""
+        made = sum(self.done.values()) - sum(self.first.values())
+        seconds = time.perf_counter() - self.started
+        return duration(seconds / max(1, made) * (self._all() - sum(self.done.values())))
+
+    def _draw(self):
+        from recognizer.training.progress import bar
+
+        if self.bar is None:
+            self.bar, self.task = bar(self._all())
+        where = f"{self.ended}/{self.nets} {self.what}"
+        told = f"{self.left()} left, {len(self.done) - self.ended} in training"
+        self.bar.update(self.task, completed=sum(self.done.values()), total=self._all(), description=where, told=told)

@@ -1,0 +1,231 @@
+"""Runs tasks in several processes on this machine: trains the nets of a run, for example.
+
+Each process takes one item after another of those that are left. It has its share of the cores, or one GPU.
+"""
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing.connection import wait
+
+import joblib
+
+from recognizer.base import environment, machine
+from recognizer.base.errors import UserError
+from recognizer.parallel import worker
+from recognizer.parallel.overview import Overview
+from recognizer.runs import run_folder
+
+MEASURED = 3  # seconds
+TRIES = 2  # of an item whose process dies
+
+
+class Process:
+    """A process that does a task of worker.py, with a pipe to it.
+
+    Arguments:
+        task: a function of worker.py.
+        number: int, from 0: processes take the GPUs in turn.
+        arguments: of the task, after its pipe.
+
+    Attributes:
+        item: what it is at work on, or None.
+    """
+
+    def __init__(self, task, number, *arguments):
+        self.task, self.variables, self.arguments = task, environment.for_workers() | visible_gpu(number), arguments
+        self.item = None
+        self.start()
+
+    def start(self):
+        spawned = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawned.Pipe()
+        self.process = spawned.Process(target=worker.work, args=(theirs, self.task, self.variables), daemon=True)
+        with _ignoring_interrupts():
+            self.process.start()
+        theirs.close()
+        self.answer(self.arguments)  # not by start(), since it blocks until the process has read them
+
+    def give(self, item):
+        """Gives it an item to work on; None ends it."""
+        self.item = item
+        self.answer(item)
+
+    def answer(self, value):
+        """Sends it a value."""
+        with contextlib.suppress(OSError):  # a dead one is found when its answer is awaited
+            self.pipe.send(value)
+
+    def received(self):
+        """Returns what it sent: (kind, value). Raises UserError for its error; EOFError if it is dead."""
+        try:
+            kind, value = self.pipe.recv()
+        except OSError as error:
+            raise EOFError from error
+        if kind == "error":
+            raise UserError(value)
+        return kind, value
+
+    def end(self):
+        """Ends it at once: what it has written is whole."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def renew(self):
+        """Replaces it by a new process, which does not depend on what this one has done."""
+        self.end()
+        self.start()
+
+    def cause(self):
+        """Returns how this process, which is dead, ended, as text."""
+        self.process.join()
+        code = self.process.exitcode
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+@contextlib.contextmanager
+def _ignoring_interrupts():
+    """Processes that are started in the block ignore Ctrl-C, which a terminal sends to them too."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _started(task, number, *arguments):
+    """Yields so many Processes, which are ended after the block."""
+    processes = []
+    try:
+        for i in range(number):
+            processes.append(Process(task, i, *arguments))
+        yield processes
+    finally:
+        for process in processes:
+            process.end()
+
+
+def visible_gpu(number):
+    """Returns the environment variables by which process `number` sees one GPU; none without a GPU.
+
+    A process sees one MIG instance, whatever is visible to it, so these are counted by their names.
+    """
+    count = len(machine.gpus())
+    if not count:
+        return {}
+    visible = [name.strip() for name in (os.environ.get("CUDA_VISIBLE_DEVICES") or "").split(",") if name.strip()]
+    if not visible[:1] or not visible[0].startswith("MIG"):
+        visible = (visible or [str(i) for i in range(count)])[:count]
+    return {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]}
+
+
+def choose_threads(config, jobs):
+    """Records in a run's settings how many threads each net has, its share of the cores; a run keeps its threads."""
+    kept = "threads" in config
+    config.setdefault("threads", environment.recorded_threads(config, jobs))
+    threads, cores, gpus = config["threads"], joblib.cpu_count(), len(machine.gpus())
+    nets = f"{jobs} net{'s' * (jobs > 1)} at once"
+    if gpus and jobs > 1:
+        print(f"        {nets}, on {gpus} GPU{'s' * (gpus > 1)} in turn")
+    elif not gpus and (jobs > 1 or (kept and threads != cores)):
+        told = f"{nets} on {cores} cores, {threads} thread{'s' * (threads > 1)} each"
+        print(f"        {told}{', as the run was started' * kept}")
+
+
+def fastest(config, digits):
+    """Measures some numbers of nets at once for some seconds; returns the fastest. config: a run's, completed."""
+    gpus = len(machine.gpus())
+    most = min(config["nets"], 4 * gpus if gpus else joblib.cpu_count())
+    rates = {}
+    for jobs in sorted({min(most, max(1, gpus) * n) for n in (1, 2, 4)}):
+        print(f"        {jobs} net{'s' * (jobs > 1)} at once: ", end="", flush=True)
+        rates[jobs] = _rate({"threads": environment.recorded_threads(config, jobs)} | config, digits, jobs)
+        print(f"{rates[jobs]:,.0f} images/s")
+    return max(rates, key=rates.get)
+
+
+def _rate(config, digits, jobs):
+    """Returns the images a second of a run's first net, trained so many times at once; 0 if memory runs out."""
+    start = _started(worker.measure, jobs, config, digits, MEASURED)
+    with contextlib.suppress(UserError, EOFError), start as processes:
+        for process in processes:
+            process.give(1)
+        for process in processes:
+            process.received()  # it is ready
+        for process in processes:
+            process.give("now")
+        return sum(process.received()[1] for process in processes)
+    return 0
+
+
+def each(task, items, jobs, arguments, update, named, answer=None, fresh=False, lost=None):
+    """Has processes do a task with each of some items, so many at a time; yields (item, result) as they end.
+
+    An item whose process dies is begun again, once.
+
+    task: a function of worker.py. items: an iterator; the next one is taken when a process is free. arguments: of the
+    task, after its pipe. update: a function of (item, what the task sends of its progress). named: a function of an
+    item, which names it in messages. answer: a function of (item, what the task asks), whose result is sent to it.
+    fresh: whether each item has a process of its own. lost: a function of (item, why), which gives the result of an
+    item whose process has died twice; None: UserError is raised.
+    """
+    deaths = collections.Counter()
+    with _started(task, jobs, *arguments) as processes:
+        for process in processes:
+            process.give(next(items, None))
+        while at_work := {process.pipe: process for process in processes if process.item is not None}:
+            for pipe in wait(list(at_work)):
+                process = at_work[pipe]
+                item = process.item
+                try:
+                    kind, value = process.received()
+                except EOFError:
+                    deaths[item] += 1
+                    if not (ended := _ended(process, named(item), deaths[item], lost)):
+                        continue
+                    kind, value = "result", lost(item, ended)
+                if kind == "progress":
+                    update(item, value)
+                elif kind == "question":
+                    process.answer(answer(item, value))
+                else:
+                    yield item, value
+                    _next(process, next(items, None), fresh)
+
+
+def _ended(process, named, deaths, lost):
+    """Starts a process anew that has died, with the item that it had; returns why it died if that was the last try."""
+    told = f"the process of {named} {process.cause()}"
+    if deaths < TRIES:
+        print(f"{told}: {named} continues in a new process", file=sys.stderr)
+        process.start()
+        process.give(process.item)
+        return ""
+    told += " for the second time. If memory ran out, use fewer --jobs"
+    if lost is None:
+        raise UserError(f"{told}; continue with --resume")
+    return told
+
+
+def _next(process, item, fresh):
+    """Gives a process its next item, or ends it by None; a new process if the item is to have one of its own."""
+    if item is not None and (fresh or not process.process.is_alive()):
+        process.renew()
+    process.give(item)
+
+
+def fit_nets(config, folder, digits, jobs, verbose=None):
+    """Trains a run's nets that are not finished yet, so many at a time; yields each net's result as it ends."""
+    left, finished = run_folder.unfinished_nets(folder, config)
+    yield from finished
+    shown = Overview(len(left), verbose)
+    jobs, arguments = min(jobs, len(left)), (config, digits, folder)
+    with contextlib.closing(shown):
+        for net, result in each(worker.train, iter(left), jobs, arguments, shown.update, "net {}".format):
+            shown.end(net)
+            yield result

@@ -1,0 +1,146 @@
+"""A search for good settings: Optuna's TPE asks for a trial after another, and its pruner ends those that fall behind.
+
+Optuna's storage is in this process's memory, and made anew from the sweep's trials when it is resumed: so a search that
+is killed at any time loses no trial.
+"""
+
+import warnings
+
+from recognizer.base import environment
+from recognizer.base.files import read_rows
+from recognizer.runs import run_folder
+
+INSTALL = "python -m pip install -r requirements/cluster.txt"
+
+
+def needed():
+    """Raises UserError if Optuna is not installed."""
+    environment.need("optuna", INSTALL)
+
+
+class Search:
+    """Asks Optuna for the settings of trials, and tells it what they lead to.
+
+    Arguments:
+        asked: of sweep.json, with ranges. The axes of its grid are chosen from, too.
+        trials: list of (point {axis: value}, state, accuracy or None, {epoch: validation accuracy}), those that ended.
+        drawn: int, how many trials were asked for before.
+    """
+
+    def __init__(self, asked, trials, drawn):
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        (self.grid,), self.optuna = asked["grids"], optuna
+        self.distributions = {entry["key"]: self._distribution(entry) for entry in asked["ranges"]}
+        for axis in self.grid:  # the number of a value, which may be a list
+            numbers = list(range(len(axis["values"])))
+            self.distributions[axis["name"]] = optuna.distributions.CategoricalDistribution(numbers)
+        # Another seed than before, so that a resumed search does not draw the same settings again.
+        sampler = optuna.samplers.TPESampler(seed=(asked["seed"] + drawn) % 2**32)
+        pruner = optuna.pruners.MedianPruner()
+        self.study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
+        for trial in trials:
+            self._add(*trial)
+
+    def _distribution(self, entry):
+        whole = isinstance(entry["low"], int) and isinstance(entry["high"], int)
+        kinds = self.optuna.distributions
+        kind = kinds.IntDistribution if whole else kinds.FloatDistribution
+        return kind(entry["low"], entry["high"], log=entry["log"])
+
+    def _add(self, point, state, accuracy, by_epoch):
+        """Adds a trial that has ended."""
+        states = self.optuna.trial.TrialState
+        state = {"done": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[state]
+        self.study.add_trial(
+            self.optuna.trial.create_trial(
+                state=state,
+                value=accuracy if state == states.COMPLETE else None,
+                params=self._parameters(point),
+                distributions=self.distributions,
+                intermediate_values=by_epoch,
+            )
+        )
+
+    def _parameters(self, point):
+        numbers = {axis["name"]: axis["values"].index(point[axis["name"]]) for axis in self.grid}
+        return point | numbers
+
+    def propose(self):
+        """Returns (Optuna's trial, its point {axis: value})."""
+        trial = self.study.ask(self.distributions)
+        chosen = {axis["name"]: axis["values"][trial.params[axis["name"]]] for axis in self.grid}
+        return trial, chosen | {key: trial.params[key] for key in self.distributions if key not in chosen}
+
+    def again(self, point, by_epoch):
+        """Returns Optuna's trial for a point that was proposed before, and has these validation accuracies so far."""
+        self.study.enqueue_trial(self._parameters(point))
+        trial = self.study.ask(self.distributions)
+        for epoch, accuracy in by_epoch.items():
+            trial.report(accuracy, epoch)
+        return trial
+
+    def continues(self, trial, epoch, accuracy):
+        """Takes the validation accuracy of an epoch; returns whether the trial is to continue."""
+        trial.report(accuracy, epoch)
+        return not trial.should_prune()
+
+    def tell(self, trial, state, accuracy):
+        """Takes the end of a trial."""
+        states = self.optuna.trial.TrialState
+        if state == "done":
+            self.study.tell(trial, accuracy)
+        else:
+            self.study.tell(trial, state=states.PRUNED if state == "pruned" else states.FAIL)
+
+
+class Proposals:
+    """Which trials of a sweep to train next: those of its grids, or what a search proposes.
+
+    Arguments:
+        sweep: sweeps.Sweep.
+    """
+
+    def __init__(self, sweep):
+        self.sweep, self.search, self.proposed = sweep, None, {}
+        if sweep.asked["ranges"]:
+            ended = [trial for trial in sweep.trials if trial.state]
+            before = [(trial.point, trial.state, trial.accuracy, self._by_epoch(trial)) for trial in ended]
+            self.search = Search(sweep.asked, before, len(sweep.trials))
+
+    def trials(self):
+        """Yields each trial to train, as a process is free for it. A proposed one is written down before."""
+        for trial in [trial for trial in self.sweep.trials if not trial.state]:
+            if self.search:
+                self.proposed[trial.run] = self.search.again(trial.point, self._by_epoch(trial))
+            yield trial
+        while self.search and len(self.sweep.trials) < self.sweep.number:
+            proposed, point = self.search.propose()
+            trial = self.sweep.add(0, point, self._settings(point), self.sweep.asked["seed"])
+            self.proposed[trial.run] = proposed
+            self.sweep.write()
+            yield trial
+
+    def _settings(self, point):
+        (grid,), settings = self.sweep.asked["grids"], dict(point)
+        for axis in grid:
+            settings |= axis["settings"][axis["values"].index(settings.pop(axis["name"]))]
+        return settings
+
+    def _by_epoch(self, trial):
+        """Returns {epoch: validation accuracy} of a trial's first net, as far as the search was told of them."""
+        path = run_folder.net_file(trial.folder, 1, ".csv")
+        if self.sweep.asked["late"] or not path.is_file():
+            return {}
+        return {int(row["epoch"]): row["val_accuracy"] for row in read_rows(path) if "val_accuracy" in row}
+
+    def continues(self, trial, told):
+        """Returns whether a trial is to continue; told: (epoch, its validation accuracy)."""
+        return self.search.continues(self.proposed[trial.run], *told)
+
+    def tell(self, trial):
+        """Takes the end of a trial."""
+        if self.search:
+            self.search.tell(self.proposed.pop(trial.run), trial.state, trial.accuracy)

@@ -1,0 +1,315 @@
+"""Sweeps: many runs of a recipe that differ in some settings, as sweeps/NAME/ keeps them.
+
+    trials.json     the trials: their settings, and how they ended
+    sweep.json      all that was asked for; written last, it makes the folder a sweep
+    trials.csv      the same as a table
+    table.html      the table as a page, with means; and pictures, once all trials have ended
+
+Each trial is a run of its own, runs/NAME-001 and so on. A search writes down a trial before it trains it.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import datetime
+import operator
+import re
+import sys
+import time
+from pathlib import Path
+
+from recognizer.base import environment, gpu_advice, machine
+from recognizer.base.errors import UserError, refused
+from recognizer.base.files import read_json, write_json
+from recognizer.base.words import choose, duration
+from recognizer.config import sweep_settings
+from recognizer.data import sources
+from recognizer.data.arrays import Digits
+from recognizer.parallel import cluster, processes, search, worker
+from recognizer.parallel.overview import Overview
+from recognizer.runs import run_folder
+
+SWEEPS = Path("sweeps")
+NEEDED = {"recipe", "study", "settings", "grids", "ranges", "trials", "seeds", "seed", "score", "note", "sweep", "data"}
+NEEDED |= {"base", "own", "architectures", "late", "biased", "threads", "created", "command"}  # of sweep.json
+
+
+@dataclasses.dataclass(eq=False)
+class Trial:
+    """A run of a sweep.
+
+    Attributes:
+        run: its name.
+        grid: int, the index of the grid that it belongs to.
+        point: {axis: value}, what sets it apart.
+        settings: {key: value} for that, beside the sweep's own.
+        seed: int.
+        state: "" until it has ended, then "done", "pruned" or "failed".
+        accuracy, loss, seconds: of a run that is done; the last accuracy of a pruned one.
+        note: why it ended early.
+    """
+
+    run: str
+    grid: int
+    point: dict
+    settings: dict
+    seed: int
+    state: str = ""
+    accuracy: float | None = None
+    loss: float | None = None
+    seconds: float | None = None
+    note: str = ""
+
+    @property
+    def folder(self):
+        return run_folder.named(self.run)
+
+
+@dataclasses.dataclass
+class Sweep:
+    """A sweep's folder, what was asked for, its trials so far; to train them, its Digits, and the cluster if by Ray."""
+
+    folder: Path
+    asked: dict
+    trials: list
+    digits: Digits | None = None
+    cluster: object = None  # cluster.Cluster
+
+    @property
+    def number(self):
+        """How many trials it is to have."""
+        return self.asked["trials"] or len(self.trials)
+
+    @property
+    def left(self):
+        """How many trials have not ended."""
+        return self.number - sum(bool(trial.state) for trial in self.trials)
+
+    def add(self, grid, point, settings, seed):
+        """Adds a trial, and returns it."""
+        trial = Trial(f"{self.folder.name}-{len(self.trials) + 1:03d}", grid, point, settings, seed)
+        self.trials.append(trial)
+        return trial
+
+    def read_trials(self):
+        """Reads the trials anew; those that have failed are to be trained again."""
+        self.trials = [Trial(**trial) for trial in read_json(self.folder / "trials.json")]
+        for trial in self.trials:
+            if trial.state == "failed":
+                trial.state, trial.note = "", ""
+
+    def write(self):
+        write_json(self.folder / "trials.json", [dataclasses.asdict(trial) for trial in self.trials])
+
+
+# Making and finding sweeps
+
+
+def started(arguments):
+    """Makes the sweep that the command's parsed arguments ask for, after trying all its settings; returns it."""
+    asked = sweep_settings.asked(arguments)
+    name = run_folder.named(arguments.sweep or _next_name(asked)).name
+    folder = SWEEPS / name
+    if (folder / "sweep.json").exists():
+        raise UserError(f"sweep {name!r} exists: go on with it by --resume, or choose another name by --sweep")
+    if taken := sorted(path.name for path in run_folder.RUNS.glob(f"{name}-[0-9]*")):
+        raise UserError(f"run {taken[0]!r} exists, as trials of this sweep would be called: choose another --sweep")
+    if asked["ranges"]:
+        search.needed()
+    asked["sweep"] = name
+    configs = list(_samples(asked))
+    digits = _checked(asked, configs, arguments.data or "auto")
+    if asked["late"] and asked["ranges"]:
+        print("        trials are not pruned: this recipe's validation is meaningful only at the end, after batch-norm")
+        print("        statistics are recomputed")
+    asked["data"] = {"source": digits.source, "fingerprint": digits.train.fingerprint()}
+    asked["data"]["origin"] = digits.train.origin
+    asked["created"] = datetime.datetime.now(datetime.UTC).isoformat()
+    asked["command"] = ["-m", "recognizer", "sweep", *sys.argv[2:]]
+    sweep = Sweep(folder, asked, [], digits)
+    for point in [] if asked["ranges"] else sweep_settings.points(asked):
+        sweep.add(*point)
+    _choose_where(sweep, arguments, configs[0])
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(f"{folder} was made by another process meanwhile: choose another --sweep") from None
+    sweep.write()
+    write_json(folder / "sweep.json", asked)
+    return sweep
+
+
+def _samples(asked):
+    """Yields configs of trials that have every value of the settings that vary."""
+    for settings in sweep_settings.samples(asked):
+        yield sweep_settings.config(asked, settings, asked["seed"])
+
+
+def _next_name(asked):
+    base = asked["study"] or f"{asked['recipe']}-sweep"
+    numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name) for path in SWEEPS.glob("*")]
+    return f"{base}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
+
+
+def _checked(asked, configs, source):
+    """Loads the data and tries all settings without training; returns the Digits.
+
+    It records in `asked` the architectures, whether validation comes late, and whether accuracies are biased upward.
+    Raises UserError if settings cannot be used, or if nothing could be scored.
+    """
+    if asked["score"] == "validation" and not all(config["validation_split"] for config in configs):
+        told = f"recipe {asked['recipe']!r} has" if not configs[0]["validation_split"] else "some trials have"
+        raise UserError(f"a sweep compares validation accuracies, and {told} no validation rows: --validation-split .1")
+    digits = _data(source)
+    if asked["score"] == "test" and (digits.test is None or digits.test.y is None):
+        told = f"study {asked['study']!r} is scored on a labelled test set, as its source was"
+        raise UserError(f"{told}; {digits.train.origin} has none: give --data mnist")
+    from recognizer.training import plan
+
+    asked["architectures"] = {}
+    asked["late"] = any([plan.check(config, digits, asked["architectures"]) for config in configs])
+    asked["biased"] = asked["score"] == "validation" and any(config["weights"] == "best" for config in configs)
+    return digits
+
+
+def _data(source):
+    from recognizer.training import plan
+
+    digits = sources.load(source)
+    plan.print_data(digits)
+    environment.import_keras()
+    gpu_advice.print_advice()
+    return digits
+
+
+def _choose_where(sweep, arguments, config):
+    """Chooses the cluster, or how many trials to train at once in processes here, and the threads of a trial.
+
+    config: of one of the trials. The threads of a sweep stay when it is resumed, since its trials are compared.
+    """
+    asked = sweep.asked
+    if arguments.ray:
+        if environment.GIVEN["TF_NUM_INTRAOP_THREADS"]:
+            asked.setdefault("threads", environment.recorded_threads(config))
+        sweep.cluster = cluster.joined(arguments.ray, asked, sweep.number, arguments.cpus, arguments.gpus)
+    elif arguments.jobs or "jobs" not in asked:
+        asked["jobs"] = _jobs(arguments.jobs, config, sweep)
+        asked.setdefault("threads", environment.recorded_threads(config, asked["jobs"]))
+    asked |= {"ray": arguments.ray, "commit": machine.commit()}
+
+
+def _jobs(jobs, config, sweep):
+    """Returns how many trials to train at once. jobs: of --jobs."""
+    if jobs == "auto":
+        from recognizer.training import plan
+
+        config = copy.deepcopy(config)
+        plan.complete(config, sweep.digits)
+        jobs = processes.fastest(config | {"nets": max(config["nets"], sweep.number)}, sweep.digits)
+    return min(jobs or 1, sweep.number)
+
+
+def resumed(arguments):
+    """Returns the sweep to continue: by its name, or the unfinished one that was started last."""
+    kept = ("sweep", "data", "jobs", "ray", "cpus", "gpus", "debug", "resume")
+    if given := [key for key, value in vars(arguments).items() if value not in (None, False) and key not in kept]:
+        by_name = "; its name is given by --sweep" if arguments.recipe else ""
+        raise UserError(f"--resume continues a sweep by its own settings: leave out {', '.join(given)}{by_name}")
+    sweep = _named(arguments.sweep) if arguments.sweep else _newest()
+    data = sweep.asked["data"]
+    sweep.digits = _data(arguments.data or data["source"])
+    origin = sweep.digits.train.origin
+    if sweep.digits.train.fingerprint() != data["fingerprint"]:
+        raise UserError(f"{origin} is not what sweep {sweep.folder.name!r} was started on: give it by --data")
+    data["source"] = sweep.digits.source
+    if sweep.asked["ranges"]:
+        search.needed()
+    sweep.read_trials()
+    _choose_where(sweep, arguments, next(_samples(sweep.asked)))
+    return sweep
+
+
+def _named(name):
+    names = [path.parent.name for path in SWEEPS.glob("*/sweep.json")]
+    return read(SWEEPS / choose("sweep", run_folder.named(name).name, names))
+
+
+def _newest():
+    """Returns the unfinished sweep that was started last. A damaged one is skipped with a warning on stderr."""
+    unfinished = []
+    for path in SWEEPS.glob("*/sweep.json"):
+        try:
+            sweep = read(path.parent)
+            unfinished += [sweep] * (sweep.left > 0)
+        except UserError as error:
+            print(f"{error}: skipped", file=sys.stderr)
+    if not unfinished:
+        raise UserError(f"there is no unfinished sweep in {SWEEPS}/")
+    return max(unfinished, key=lambda sweep: sweep.asked["created"])
+
+
+def read(folder):
+    """Returns the sweep in a folder. Raises UserError if its files are damaged."""
+    with refused(f"{folder} is not a sweep that can be read"):
+        asked, trials = (read_json(folder / name) for name in ("sweep.json", "trials.json"))
+        if lacking := NEEDED - asked.keys():
+            raise ValueError(f"sweep.json lacks {', '.join(sorted(lacking))}")
+        list(_samples(asked))  # which checks the settings
+        return Sweep(folder, asked, [Trial(**trial) for trial in trials])
+
+
+# Training
+
+
+def train(sweep):
+    """Trains the trials that have not ended; yields (trial, the time left as text) as each ends.
+
+    The sweep must be locked: another process may have trained some of them before that.
+    """
+    sweep.read_trials()
+    write_json(sweep.folder / "sweep.json", sweep.asked)  # where it is trained now
+    for trial in sweep.trials:  # this process was killed after that of the trial had ended
+        if not trial.state and (state := worker.state_of(trial.run)):
+            _end(sweep, trial, state)
+            yield trial, ""
+    proposals = search.Proposals(sweep)
+    shown = Overview(sweep.left, int(sys.stdout.isatty()), "trials", time.perf_counter())
+    answer = proposals.continues if sweep.asked["ranges"] else None
+    if sweep.cluster:
+        ended = cluster.trials(sweep.cluster, sweep.asked, sweep.digits, proposals.trials(), shown.update, answer)
+    else:
+        jobs, arguments = min(sweep.asked["jobs"], max(1, sweep.left)), [sweep.asked, sweep.digits]
+        ways = dict(answer=answer, fresh=True, lost=lambda trial, why: ("failed", why))
+        named = operator.attrgetter("run")
+        ended = processes.each(worker.trial, proposals.trials(), jobs, arguments, shown.update, named, **ways)
+    with contextlib.closing(shown):
+        for trial, (state, note) in ended:
+            _end(sweep, trial, state, note)
+            proposals.tell(trial)
+            shown.end(trial)
+            yield trial, shown.left() if sweep.left else ""
+
+
+def _end(sweep, trial, state, note=""):
+    """Records how a trial ended."""
+    trial.note = note
+    if state == "done":
+        result = run_folder.read_result(trial.folder / "result.json", "seconds", f"ensemble_{sweep.asked['score']}")
+        part = result[f"ensemble_{sweep.asked['score']}"]
+        trial.accuracy, trial.loss, trial.seconds = part["accuracy"], part["loss"], result["seconds"]
+    elif state == "pruned":
+        pruned = run_folder.read_result(trial.folder / "pruned.json", "epoch", "val_accuracy")
+        trial.accuracy, trial.note = pruned["val_accuracy"], f"after epoch {pruned['epoch']}"
+    trial.state = state
+    sweep.write()
+
+
+def line(sweep, trial, left):
+    """Returns the line on a trial that has ended."""
+    seed = f", seed {trial.seed}" * (sweep.asked["seeds"] > 1)
+    what = f"{sweep_settings.told(trial.point)}{seed}".removeprefix(", ")
+    ended = f"{trial.state}: {trial.note}"
+    if trial.state == "done":
+        ended = f"{sweep.asked['score']} {trial.accuracy:.2%}, {duration(trial.seconds)}"
+    number = sweep.number - sweep.left
+    return f"Trial {number}/{sweep.number}:  {trial.run}  {what}:  {ended}" + f", about {left} left" * bool(left)

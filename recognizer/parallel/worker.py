@@ -1,0 +1,178 @@
+"""The tasks of a worker process. What to work on comes by a pipe; progress and results go back."""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+
+from recognizer.base import environment
+from recognizer.base.errors import UserError, enough_memory
+from recognizer.base.reasons import reason
+from recognizer.config import members, sweep_settings
+
+
+def work(pipe, task, variables):
+    """Runs task(pipe, *arguments) in a new process, which ends with the one that started it.
+
+    The arguments come by the pipe. What the task prints is dropped: the other process shows the progress. A UserError
+    goes back as ("error", its line).
+
+    variables: environment variables to set before Keras is imported; None removes one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the other process, which ends this one
+    environment.set_variables(variables)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            task(pipe, *pipe.recv())
+        except UserError as error:
+            pipe.send(("error", str(error)))
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def train(pipe, config, digits, folder):
+    """Trains each net whose number comes by the pipe, until None comes; sends ("result", the net's result)."""
+    import_keras(config)
+    from recognizer.training.memory import smaller_batches
+    from recognizer.training.progress import Reports
+    from recognizer.training.trainer import Trainer
+
+    trainer, progress = None, functools.partial(Reports, lambda told: pipe.send(("progress", told)))
+    while (net := pipe.recv()) is not None:
+        settings = members.member(config, net)
+        if trainer is None or trainer.settings != settings:
+            trainer = Trainer(settings, digits, progress)
+        with enough_memory(f"fewer --jobs take less; {smaller_batches(settings, folder)}"):
+            pipe.send(("result", trainer.fit(net, folder, config["nets"])))
+
+
+def measure(pipe, config, digits, seconds):
+    """Makes the net whose number comes by the pipe; when something else comes, trains it and sends ("rate", images/s).
+
+    It sends ("ready", None) in between. seconds: for how long it trains.
+    """
+    net = pipe.recv()
+    import_keras(config)
+    from recognizer.training.trainer import Trainer
+
+    trainer = Trainer(members.member(config, net), digits)
+    trainer.begin(net)
+    pipe.send(("ready", None))
+    pipe.recv()
+    pipe.send(("rate", trainer.images_per_second(seconds)))
+
+
+def import_keras(config):
+    """Imports Keras with a run's threads."""
+    environment.choose_threads(config)
+    environment.import_keras(config["deterministic"])
+
+
+class Pruned(Exception):
+    """A trial of a sweep is to end early: (epoch, validation accuracy)."""
+
+
+def trial(pipe, asked, digits):
+    """Makes the run of each sweeps.Trial that comes by the pipe, or continues it, until None comes.
+
+    It sends ("result", (state, note)), where state is "done", "pruned" or "failed". In a search, it sends ("question",
+    (epoch, validation accuracy)) after each epoch; the answer, whether to continue, comes by the pipe.
+
+    asked: of sweep.json.
+    """
+    while (one := pipe.recv()) is not None:
+        pipe.send(("result", one_trial(pipe, asked, digits, one)))
+
+
+def one_trial(pipe, asked, digits, one):
+    """Makes the run of a sweeps.Trial, or continues it; returns (state, note).
+
+    Whatever goes wrong is the trial's failure: the others do not depend on it.
+    """
+    try:
+        if not (state := state_of(one.run)):
+            _make_run(pipe, one, asked, digits)
+            state = "done"
+        return state, ""
+    except Pruned:
+        return "pruned", ""
+    except Exception as error:
+        return "failed", str(error) if isinstance(error, UserError) else reason(error)
+
+
+def state_of(name):
+    """Returns how the run of a trial has ended, by its folder: "done" or "pruned"; "" if it has not."""
+    from recognizer.runs import run_folder
+
+    folder = run_folder.named(name)
+    if run_folder.is_finished(folder):
+        return "done"
+    return "pruned" if run_folder.is_pruned(folder) else ""
+
+
+def _make_run(pipe, one, asked, digits):
+    """Trains the nets of a run, and gathers it; its pictures are left to be drawn later."""
+    from recognizer.base.files import write_json
+    from recognizer.runs import gathered, run_folder
+    from recognizer.training import plan
+
+    if run_folder.named(one.run).exists():
+        config, folder, digits = plan.resumed(one.run, asked["data"]["source"], digits)
+        trainers = None
+    else:
+        config = sweep_settings.config(asked, one.settings, one.seed)
+        made = plan.prepared(config, asked["data"]["source"], digits)
+        for each in made.trainers:
+            _check_unedited(asked, each)
+        folder = plan.create(made, one.run, one.run, asked["command"], asked["commit"])
+        trainers = made.trainers
+    from recognizer.training import trainer  # which imports Keras, with the threads that plan has chosen
+
+    trainers = trainers or [trainer.Trainer(settings, digits) for settings in members.kinds(config)]
+    for each in trainers:
+        each.progress = functools.partial(_reports, pipe, bool(asked["ranges"]))
+    with run_folder.locked(folder):
+        try:
+            for _ in trainer.fit_nets(config, folder, digits, trainers):
+                pass
+        except Pruned as pruned:
+            epoch, accuracy = pruned.args
+            write_json(folder / "pruned.json", {"epoch": epoch, "val_accuracy": accuracy})
+            raise
+        gathered.finish(folder, config, gathered.gather(folder, config, digits))
+
+
+def _check_unedited(asked, trainer):
+    """Raises UserError if the architecture of a Trainer was edited since the sweep was started."""
+    from recognizer.nn import edits
+    from recognizer.training import plan
+
+    settings = trainer.settings
+    before = asked["architectures"].get(plan.architecture_key(settings))
+    if before and (told := edits.difference(before, trainer.architecture)):
+        name = settings["model"]
+        raise UserError(
+            f"architecture {name!r} was edited since the sweep was started: {told}; undo that, and --resume"
+        )
+
+
+def _reports(pipe, prunes, net, nets, *others):
+    """Returns the progress.Reports of a net of a trial, which the first net's epochs may end."""
+    from recognizer.training.progress import Reports
+
+    def send(told):
+        done, total, line = told
+        pipe.send(("progress", ((net - 1) * total + done, nets * total, line)))
+
+    def ask(epoch, accuracy):
+        pipe.send(("question", (epoch, accuracy)))
+        if not pipe.recv():
+            raise Pruned(epoch, accuracy)
+
+    return Reports(send, net, nets, *others, ask=ask if prunes and net == 1 else None)

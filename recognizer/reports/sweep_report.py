@@ -1,0 +1,227 @@
+"""What a sweep leaves in its folder: trials.csv, table.html and pictures, with means and standard errors.
+
+trials: objects with the attributes of sweeps.Trial. asked: of sweep.json.
+"""
+
+import base64
+import itertools
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from recognizer.base.files import write_bytes, write_rows
+from recognizer.config.sweep_settings import point, told, value_text
+from recognizer.reports import charts, report_page, sweep_charts
+
+UNSEEN = "not seen"
+BIASED = "biased upward: each accuracy is of its run's best epoch on the same rows"
+FINE = 5e-4  # a standard error below which hundredths of a percent say too little
+
+
+class Cell(NamedTuple):
+    """The accuracies of the runs of the same settings."""
+
+    scores: list
+
+    @property
+    def n(self):
+        return len(self.scores)
+
+    @property
+    def mean(self):
+        return float(np.mean(self.scores))
+
+    @property
+    def deviation(self):
+        return float(np.std(self.scores, ddof=1)) if self.n > 1 else None
+
+    @property
+    def error(self):
+        """The standard error of the mean, None of a single run."""
+        return self.deviation / self.n**0.5 if self.n > 1 else None
+
+    def text(self):
+        """Returns mean, standard error and n in lines."""
+        if not self.n:
+            return "-"
+        if self.error is None:
+            return f"{self.mean:.2%}\nn 1"
+        form = ".3%" if self.error < FINE else ".2%"
+        return f"{self.mean:{form}}\n± {self.error:{form}}\nn {self.n}"
+
+    def line(self):
+        """Returns the same in one line, with the standard deviation."""
+        if self.n < 2:
+            return self.text().replace("\n", ", ")
+        return f"{self.mean:.3%}, standard error {self.error:.3%}, standard deviation {self.deviation:.3%}, n {self.n}"
+
+
+def cells(grid, trials):
+    """Returns {indices of the axes' values: Cell} of a grid; trials: those of the grid."""
+    found = {chosen: Cell([]) for chosen in itertools.product(*(range(len(axis["values"])) for axis in grid))}
+    for trial in trials:
+        if trial.state == "done":
+            chosen = tuple(axis["values"].index(trial.point[axis["name"]]) for axis in grid)
+            found[chosen].scores.append(trial.accuracy)
+    return found
+
+
+def compared(cell, best):
+    """Returns in words how a cell differs from the best one of its grid: not seen below two standard errors."""
+    if not cell.n or cell is best:
+        return "best mean" if cell.n else ""
+    if cell.error is None or best.error is None:
+        return "one run: no standard error"
+    difference, error = best.mean - cell.mean, (cell.error**2 + best.error**2) ** 0.5
+    if difference <= 2 * error or not error:  # runs that happen to be equal say nothing of their spread
+        return f"difference from the best {UNSEEN}"
+    return f"{difference:.2%} below the best ({difference / error:.1f} standard errors)"
+
+
+def write_table(folder, asked, trials):
+    """Writes trials.csv, with a row for each trial so far."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.point))
+    accuracy = f"{asked['score']}_accuracy"
+    rows = [
+        {"trial": i, "run": trial.run}
+        | {name: _cell_text(trial.point.get(name, "")) for name in names}
+        | {"seed": trial.seed, accuracy: trial.accuracy, f"{asked['score']}_loss": trial.loss}
+        | {"seconds": trial.seconds, "state": trial.state or "unfinished", "note": trial.note}
+        for i, trial in enumerate(trials, 1)
+    ]
+    write_rows(folder / "trials.csv", rows)
+    return rows
+
+
+def _cell_text(value):
+    return value if isinstance(value, str) or sweep_charts.is_number(value) else json.dumps(value)
+
+
+def write(folder, asked, trials):
+    """Writes the tables and the pictures of a sweep whose trials have ended; returns their paths."""
+    rows = write_table(folder, asked, trials)
+    drawn = [charts.save(figure, folder / f"{name}.png") for name, figure in pictures(folder.name, asked, trials)]
+    page = report_page.render(
+        "sweep.html",
+        title=folder.name,
+        summary=[*_about(asked), *summary(asked, trials)],
+        pictures=[(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in drawn],
+        tables=[*_cell_tables(asked, trials), ("Trials", _trial_table(rows))],
+    )
+    write_bytes(folder / "table.html", page.encode())
+    return [folder / "trials.csv", folder / "table.html", *drawn]
+
+
+def _about(asked):
+    where = "the labelled test set, as the source's" if asked["score"] == "test" else "validation rows"
+    settings = told(dict(map(tuple, [*asked["settings"], *asked["own"]])))
+    lines = [f"{asked['study'] or asked['recipe']} on {asked['data']['origin']}; accuracies are of {where}."]
+    lines += [f"In all trials: {settings}."] * bool(settings)
+    lines += [BIASED.capitalize() + "."] * asked["biased"]
+    return lines + [f"{asked['note']}."] * bool(asked["note"])
+
+
+def summary(asked, trials):
+    """Returns lines on the best of a sweep, and on what can be seen."""
+    done = [trial for trial in trials if trial.state == "done"]
+    counts = [f"{sum(trial.state == state for trial in trials)} {state}" for state in ("done", "pruned", "failed")]
+    lines = [f"Trials: {', '.join(count for count in counts if not count.startswith('0 ')) or 'none'}"]
+    if asked["ranges"] and done:
+        best = max(done, key=lambda trial: trial.accuracy)
+        lines.append(f"Best:   {best.run}, {told(best.point)}: {asked['score']} {best.accuracy:.2%}")
+        lines.append(f"        biased upward, as the best of {len(done)}: train it by other seeds to know its accuracy")
+    for i, grid in enumerate([] if asked["ranges"] else asked["grids"]):
+        found = cells(grid, [trial for trial in trials if trial.grid == i])
+        if not (some := {chosen: cell for chosen, cell in found.items() if cell.n}):
+            continue
+        chosen, best = max(some.items(), key=lambda item: item[1].mean)
+        lines.append(f"{'Best:' if grid else 'Mean:'}   {_told(grid, chosen)}{best.line()}")
+        lines += _seen([cell for cell in some.values() if cell is not best], best)
+    return lines + [f"        {BIASED}"] * asked["biased"]
+
+
+def _seen(others, best):
+    """Returns a line on how many of the other cells of a grid are not seen to be worse than the best one."""
+    if not others:
+        return []
+    if any(cell.error is None for cell in [*others, best]):
+        return ["        one run of each setting cannot separate a difference from chance: add --seeds 3 or more"]
+    alike = sum(UNSEEN in compared(cell, best) for cell in others)
+    told = f"of the other {len(others)}, {alike} within two standard errors of it (no difference seen)"
+    return [f"        {told}, {len(others) - alike} below"]
+
+
+def _told(grid, chosen):
+    values, _ = point(grid, chosen)
+    return told(values) + ": " * bool(values)
+
+
+def _cell_tables(asked, trials):
+    """Returns (heading, table) pairs of the means of each grid; none of a search."""
+    tables = []
+    for i, grid in enumerate([] if asked["ranges"] else asked["grids"]):
+        found = cells(grid, [trial for trial in trials if trial.grid == i])
+        names = [axis["name"] for axis in grid]
+        best = max((cell for cell in found.values() if cell.n), key=lambda cell: cell.mean, default=None)
+        rows = [
+            [
+                *(value_text(axis["values"][j]) for axis, j in zip(grid, chosen, strict=True)),
+                f"{cell.mean:.3%}" if cell.n else "",
+                f"{cell.error:.3%}" if cell.n > 1 else "",
+                cell.n,
+                compared(cell, best),
+            ]
+            for chosen, cell in found.items()
+        ]
+        columns = [*names, "mean", "standard error", "n", "compared"]
+        heading = "Means" + f" by {', '.join(names)}" * bool(names)
+        tables.append((heading, {"columns": columns, "numbers": {*columns[:-1]}, "rows": rows}))
+    return tables
+
+
+def _trial_table(rows):
+    columns = [key for key in rows[0] if any(row[key] not in ("", None) for row in rows)]
+    form = {"seconds": ",.0f"} | {key: ".2%" for key in columns if key.endswith("_accuracy")}
+    form |= {key: ".4f" for key in columns if key.endswith("_loss")}
+    shown = [
+        [
+            "" if row[key] is None else format(row[key], form[key]) if key in form else value_text(row[key])
+            for key in columns
+        ]
+        for row in rows
+    ]
+    return {"columns": columns, "numbers": set(columns) - {"run", "state", "note"}, "rows": shown}
+
+
+def pictures(name, asked, trials):
+    """Yields (file's name, figure) of a sweep's pictures."""
+    title = f"{name}, on {asked['data']['origin']}" + f"\n{asked['note']}" * bool(asked["note"])
+    if asked["ranges"]:
+        if any(trial.state == "done" for trial in trials):
+            yield "parallel", sweep_charts.parallel(trials, _scales(asked), title, asked["score"])
+        return
+    for i, grid in enumerate(asked["grids"]):
+        own = [trial for trial in trials if trial.grid == i]
+        if not any(trial.state == "done" for trial in own):
+            continue
+        suffix = f"-{i + 1}" * (len(asked["grids"]) > 1)
+        found = cells(grid, own)
+        if not grid:
+            yield f"histogram{suffix}", sweep_charts.histogram(found[()], title, asked["score"])
+        elif len(grid) == 1:
+            yield f"line{suffix}", sweep_charts.line(found, grid[0], title, asked["score"])
+        elif len(grid) == 2:
+            yield f"heat-map{suffix}", sweep_charts.heat_map(found, grid, title, asked["score"])
+        else:
+            yield f"parallel{suffix}", sweep_charts.parallel(own, _scales(asked, i), title, asked["score"])
+
+
+def _scales(asked, i=0):
+    """Returns the scales of `sweep_charts.parallel` of a grid's axes and of all ranges."""
+    scales = {}
+    for axis in asked["grids"][i]:
+        values = axis["values"]
+        measured = all(map(sweep_charts.is_number, values))
+        scales[axis["name"]] = values, measured and sweep_charts.is_spread(values), "grid" if measured else "names"
+    return scales | {entry["key"]: ([entry["low"], entry["high"]], entry["log"], "range") for entry in asked["ranges"]}

@@ -1,0 +1,89 @@
+"""The learning-rate range test: the training loss while the learning rate rises from step to step.
+
+After Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv 1506.01186), as fast.ai's lr_find.
+"""
+
+import keras
+import numpy as np
+
+from recognizer.base.backend import TENSORFLOW
+from recognizer.base.errors import UserError
+from recognizer.training import callbacks
+
+SETTINGS = {"steps_per_epoch": 150, "min_steps_per_epoch": 1, "epochs": 1}  # of a net that is tested
+LOWEST, HIGHEST = 1e-6, 10.0  # the rates of the first and the last step
+WIDTH = 4  # steps: the standard deviation of the Gaussian that the losses are smoothed by
+FALL = 0.02  # share of the loss; a smaller fall may be noise
+
+
+class UntilDivergence(keras.callbacks.Callback):
+    """Sets the rates of the steps, and stops training once the loss has diverged.
+
+    Attributes:
+        losses: float32, those of the steps that were made.
+    """
+
+    def __init__(self, rates):
+        super().__init__()
+        self.rates = rates
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epoch.rates.assign(self.rates)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not TENSORFLOW:
+            self.model.jax_state_sync()  # the variables are the step's until then
+        self.losses = keras.ops.convert_to_numpy(self.model.epoch.losses)[: batch + 1]
+        self.model.stop_training = has_diverged(self.losses, self.model.scale_loss)
+
+
+def losses_by_rate(trainer):
+    """Trains net 1 of a Trainer, whose settings have SETTINGS, from its initial state, with a rising learning rate.
+
+    Returns (rates, losses): float32 (n,), of the steps until the loss diverges; a step's loss is that before the step.
+    Raises UserError if no loss is finite.
+    """
+    trainer.begin(1)
+    model, batches = trainer.model, trainer.batches
+    model.steps_per_execution = 1  # the loss is looked at after each step
+    watched = UntilDivergence(np.geomspace(LOWEST, HIGHEST, batches.steps, dtype=np.float32))
+    model.fit(batches.data, callbacks=[callbacks.Epochs(batches), watched], shuffle=False, verbose=0)
+    finite = np.flatnonzero(np.isfinite(watched.losses))  # without those that float16 skipped, or the last one
+    if not len(finite):
+        raise UserError(f"the loss of {trainer.settings['model']!r} is NaN or infinite at a rate of {LOWEST:g}")
+    return watched.rates[finite], watched.losses[finite]
+
+
+def has_diverged(losses, skips):
+    """Returns whether the last loss is NaN or infinite, or the smoothed loss is above four times its minimum.
+
+    skips: whether a step whose loss is not finite was skipped, as with a scaled loss.
+    """
+    if not np.isfinite(losses[-1]) and not skips:
+        return True
+    losses = losses[np.isfinite(losses)]
+    if not len(losses):
+        return False
+    smoothed = smooth(losses)
+    return bool(smoothed[-1] > smoothed.min() + 3 * abs(smoothed.min()))  # some losses are negative
+
+
+def smooth(losses):
+    """Returns losses smoothed without a lag, float64 (n,).
+
+    The medians first, so that the last loss, which may be ten times the others, is not spread over those before it.
+    """
+    from scipy import ndimage
+
+    medians = ndimage.median_filter(losses.astype(np.float64), 5, mode="nearest")
+    return ndimage.gaussian_filter1d(medians, WIDTH, mode="nearest")
+
+
+def suggestions(rates, losses):
+    """Returns {what: rate}: where the smoothed loss falls fastest, and where it is lowest; {} if it does not fall."""
+    smoothed = smooth(losses)
+    lowest = int(smoothed.argmin())
+    if smoothed[0] - smoothed[lowest] < FALL * abs(smoothed[0]):
+        return {}
+    steepest = int(np.gradient(smoothed)[: lowest + 1].argmin())  # the rates' logarithms are evenly spaced
+    return {"steepest": float(rates[steepest]), "lowest": float(rates[lowest])}

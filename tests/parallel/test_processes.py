@@ -1,0 +1,210 @@
+"""Nets that are trained side by side are those that are trained one after another, whatever happens to a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, assert_one_line_error, load, script
+
+from recognizer.base import environment
+
+OPTIONS = ["codeastar", "--data", "digits", "--nets", 3, "--epochs", 4, "--set=steps_per_epoch=20", "--seed", 3]
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1"}  # as each of two nets has on two cores
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc, to find the processes")
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    """The folder of a run whose nets were trained one after another."""
+    folder = tmp_path_factory.mktemp("one")
+    process = script("train.py", *OPTIONS, "--run", "one", cwd=folder, **ONE_THREAD)
+    assert process.returncode == 0, process.stderr
+    return folder / "runs" / "one"
+
+
+def assert_same(run, other):
+    """Two runs have the same predictions, weights and logs, bit for bit."""
+    one, two = (load(folder / "predictions.npz") for folder in (run, other))
+    assert one.keys() == two.keys()
+    for key, values in one.items():
+        np.testing.assert_array_equal(values, two[key], key)
+    for net in (1, 2, 3):
+        rows = [
+            [line.rsplit(",", 1)[0] for line in (folder / f"net-{net:02d}.csv").read_text().splitlines()]
+            for folder in (run, other)
+        ]
+        assert rows[0] == rows[1]
+
+
+def started(folder, *options):
+    """Starts train.py with two jobs, and waits until a net has finished an epoch; returns the process."""
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, options), "--jobs", "2", "--run", "two"]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | ONE_THREAD,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    end = time.monotonic() + 120
+    while not list((folder / "runs").glob("two/net-*.csv")) and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return process
+
+
+def workers(process):
+    """The ids of the processes that train nets for a process."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def resumed(folder):
+    process = script("train.py", "--run", "two", "--resume", "--jobs", 2, cwd=folder, **ONE_THREAD)
+    assert process.returncode == 0, process.stderr
+    return folder / "runs" / "two"
+
+
+def test_two_at_a_time_are_as_one_after_another(one_by_one, tmp_path):
+    process = script("train.py", *OPTIONS, "--run", "two", "--jobs", 2, cwd=tmp_path, **ONE_THREAD)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    assert_same(one_by_one, tmp_path / "runs" / "two")
+    for net in (1, 2, 3):
+        assert f"Net {net}/3:  validation" in process.stdout
+        assert f"net {net}/3  epoch 4/4  loss" in process.stdout
+
+
+@pytest.mark.slow
+@linux
+def test_the_net_of_a_process_that_dies_goes_on_in_a_new_one(one_by_one, tmp_path):
+    process = started(tmp_path, *OPTIONS)
+    os.kill(workers(process)[0], signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert told.count("\n") == 1
+    assert "was killed by SIGKILL: net" in told
+    assert "continues in a new process" in told
+    assert_same(one_by_one, tmp_path / "runs" / "two")
+
+
+@pytest.mark.slow
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+def test_a_stopped_run_ends_with_its_processes_and_goes_on_exactly(number, one_by_one, tmp_path):
+    process = started(tmp_path, *OPTIONS)
+    children = workers(process)
+    process.send_signal(number)
+    begun = time.monotonic()
+    _, told = process.communicate(timeout=60)
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() - begun < 5
+        time.sleep(0.05)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    if number != signal.SIGKILL:
+        assert told == "\ntrain.py: stopped; go on with: python train.py --run two --resume --jobs 2\n"
+    assert_same(one_by_one, resumed(tmp_path))
+
+
+@pytest.mark.slow
+def test_a_net_that_fails_ends_the_run_in_a_line(tmp_path):
+    options = [*OPTIONS, "--learning-rate", 1e6, "--set=optimizer=sgd"]
+    process = script("train.py", *options, "--jobs", 2, "--run", "wild", cwd=tmp_path)
+    assert_one_line_error(process, "--learning-rate")
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5", ""])
+def test_a_number_of_jobs_that_cannot_be_is_refused(jobs, tmp_path):
+    assert_one_line_error(script("train.py", "--jobs", jobs, cwd=tmp_path), "--jobs", "auto")
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "seen"),
+    [
+        (None, 2, ["0", "1", "0"]),
+        ("3", 1, ["3", "3", "3"]),
+        ("2, 5", 2, ["2", "5", "2"]),
+        (None, 1, ["0", "0", "0"]),
+        ("", 0, None),
+        ("MIG-a,MIG-b", 1, ["MIG-a", "MIG-b", "MIG-a"]),  # a process sees one of them
+        ("GPU-a,GPU-b", 2, ["GPU-a", "GPU-b", "GPU-a"]),
+    ],
+)
+def test_processes_take_the_visible_gpus_in_turn(given, gpus, seen, monkeypatch):
+    from recognizer.base import machine
+    from recognizer.parallel import processes
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("T4", (7, 5))] * gpus)
+    found = [processes.visible_gpu(i) for i in range(3)]
+    assert found == ([{"CUDA_VISIBLE_DEVICES": one} for one in seen] if seen else [{}] * 3)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "nets", "cores", "tried"),
+    [
+        (0, 8, 2, [1, 2]),
+        (0, 3, 8, [1, 2, 3]),
+        (0, 1, 8, [1]),
+        (4, 3, 8, [3]),
+        (4, 15, 8, [4, 8, 15]),
+        (1, 15, 2, [1, 2, 4]),
+    ],
+)
+def test_auto_measures_numbers_that_the_nets_and_the_machine_allow(gpus, nets, cores, tried, monkeypatch, capsys):
+    from recognizer.base import machine
+    from recognizer.parallel import processes
+
+    monkeypatch.setattr(machine, "gpus", lambda: [machine.Gpu("T4", (7, 5))] * gpus)
+    monkeypatch.setattr(processes.joblib, "cpu_count", lambda: cores)
+    measured = []
+    monkeypatch.setattr(processes, "_rate", lambda config, digits, jobs: measured.append(jobs) or 100 - jobs)
+    config = {"nets": nets, "replicas": 1, "batch_size": 64}
+    assert processes.fastest(config, None) == tried[0]
+    assert measured == tried
+    assert "threads" not in config
+
+
+def test_a_run_keeps_the_threads_of_its_nets(monkeypatch, capsys):
+    from recognizer.parallel import processes
+
+    monkeypatch.setattr(processes.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setitem(environment.GIVEN, "TF_NUM_INTRAOP_THREADS", None)
+    config = {"replicas": 2, "batch_size": 64}
+    processes.choose_threads(config, 4)
+    assert config["threads"] == 2
+    assert capsys.readouterr().out == "        4 nets at once on 8 cores, 2 threads each\n"
+    processes.choose_threads(config, 1)  # resumed
+    assert config["threads"] == 2
+    assert "1 net at once on 8 cores, 2 threads each, as the run was started" in capsys.readouterr().out
+    monkeypatch.setitem(environment.GIVEN, "TF_NUM_INTRAOP_THREADS", "3")
+    assert environment.recorded_threads(config, 4) == 6  # of which each replica has three
+    for key in ("NPROC", "TF_NUM_INTRAOP_THREADS"):
+        monkeypatch.setenv(key, "none")
+        monkeypatch.delenv(key)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    environment.choose_threads(config)
+    assert (os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["NPROC"]) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--cpus", 2], "--cpus is for --ray"),
+        (["--gpus", 0.5, "--jobs", 2], "--gpus is for --ray"),
+        (["--ray", "local", "--jobs", 2], "give one of them"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("command", [["train.py"], ["sweep", "linear", "--seeds", 2]], ids=str)
+def test_options_that_do_not_go_together_are_refused(command, options, told, tmp_path):
+    assert_one_line_error(script(*command, *options, cwd=tmp_path), told)
