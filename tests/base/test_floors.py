@@ -85,12 +85,3 @@ def test_environment_variables_are_set_in_one_file():
     setting = re.compile(r"os\.environ(\[[^\]]*\] =|\.(setdefault|update|pop|clear)\b)|os\.putenv")
     files = {path.relative_to(ROOT) for path in FILES if setting.search(path.read_text("utf-8"))}
     assert {path.as_posix() for path in files if path.parts[0] != "tests"} == {"recognizer/base/environment.py"}
-
-
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md"])
-def test_the_files_that_a_page_names_exist(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    named = set(re.findall(r"`([\w-]+/[\w./-]*|[\w-]+\.(?:py|txt|md))`", text)) if page == "CONTRIBUTING.md" else set()
-    named |= {path for path in re.findall(r"\]\(([^):#]+)\)", text)}
-    assert named
-    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
