@@ -5,11 +5,11 @@
     python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
     python predict.py --test kaggle            another test set: a source, or any file or folder of images
     python predict.py --images photo.jpg scans/    digits and numbers on photographs and scans, in any light
-    python predict.py --submit "my first"      also hand the CSV in by Kaggle's own client
+    python predict.py --submit "my first"      also upload the CSV by Kaggle's own client, with this message
 
-In a Kaggle notebook, Kaggle's test rows are also written as /kaggle/working/submission.csv, which it hands in.
-Test images that a run had with their labels are refused, since their accuracy would say nothing.
-Or hand the CSV in at https://www.kaggle.com/c/digit-recognizer/submit
+To upload the CSV by hand: https://www.kaggle.com/c/digit-recognizer/submit
+In a Kaggle notebook the predictions are also written to /kaggle/working/submission.csv, which its Submit button takes.
+Test images that a net was trained on are refused, since their accuracy would say nothing.
 """
 
 import sys
@@ -31,13 +31,15 @@ def parser():
     group = p.add_argument_group("what to predict")
     what = group.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
-    what.add_argument("--images", nargs="+", metavar="PATH", help="image files, folders or zips of them, instead")
-    leak = "also predict images that a run had with their labels, into a file whose name ends in -leak"
+    what.add_argument("--images", nargs="+", metavar="PATH", help="pictures instead: files, folders or zips")
+    leak = "also predict images that a net was trained on, into a file whose name ends in -leak"
     group.add_argument("--allow-leak", action="store_true", help=leak)
     group = p.add_argument_group("output")
-    group.add_argument("--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv, by --test RUN-SOURCE.csv")
+    group.add_argument(
+        "--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv, or RUN-SOURCE.csv for --test"
+    )
     group.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
-    group.add_argument("--submit", metavar="MESSAGE", help="hand it in by Kaggle's own client (pip install kaggle)")
+    group.add_argument("--submit", metavar="MESSAGE", help="upload it by Kaggle's own client (pip install kaggle)")
     return p
 
 

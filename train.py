@@ -9,7 +9,7 @@
     python train.py --model mine --check         try it without a run: summary, parameters, seconds a step
     python train.py ensemble --jobs 2            two nets at once, each on half of the cores, or on a GPU
     python train.py --resume                     go on with the newest unfinished run
-    python train.py --repeat single-1            that run again, and what is different then
+    python train.py --repeat single-1            train that run again, and list the differences
     python train.py --list                       every recipe and architecture
 
 Then: python predict.py
@@ -39,7 +39,7 @@ def _add_data(group):
     group.add_argument(
         "--data",
         metavar="SOURCE",
-        help="auto, kaggle, mnist, digits, or the path of a folder, zip, CSV or npz (default: auto, the best there is)",
+        help="auto, kaggle, mnist, digits, or a path (forms: python -m recognizer data --help; default: auto, the best)",
     )
     group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows to measure on")
 
@@ -47,13 +47,17 @@ def _add_data(group):
 def _add_training(group):
     group.add_argument("--nets", type=int, metavar="N", help="how many nets to train, and to average")
     group.add_argument(
-        "--epochs", type=int, metavar="E", help="how many epochs (the plan says the passes over the rows)"
+        "--epochs", type=int, metavar="E", help="how many epochs (in some recipes not whole passes over the rows)"
     )
     group.add_argument("--batch-size", type=int, metavar="B", help="images a step")
-    group.add_argument("--learning-rate", type=float, metavar="R", help="the schedule's (its peak, or where it begins)")
+    group.add_argument(
+        "--learning-rate", type=float, metavar="R", help="the schedule's peak, or start if it only falls"
+    )
     group.add_argument("--model", metavar="NAME", help="an architecture of models.py")
     group.add_argument(
-        "--weights", metavar="WHICH", help="which weights to keep: last, averaged (EMA), or best (epoch on validation)"
+        "--weights",
+        metavar="WHICH",
+        help="which weights to keep: last, averaged (EMA over steps), or best (validation epoch)",
     )
     group.add_argument(
         "--early-stopping",
@@ -64,7 +68,7 @@ def _add_training(group):
     group.add_argument(
         "--augment-engine",
         choices=cli.ENGINES,
-        help="whole batches (default), or ImageDataGenerator, which is slower and knows more transforms",
+        help="batch (default, fast), or keras (ImageDataGenerator: slower, more transforms)",
     )
     group.add_argument(
         "--set",
@@ -80,14 +84,13 @@ def _add_arithmetic(group):
     group.add_argument(
         "--precision",
         choices=cli.PRECISIONS,
-        help="of the layers' arithmetic; auto (default): bfloat16 where the processor computes it natively, float16 on "
-        "GPUs that have only that (T4, V100), else float32",
+        help="number format of the layers; auto (default): bfloat16 where the processor computes it natively, float16 "
+        "on GPUs that have only that (T4, V100), else float32",
     )
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="exactly the same net again on a GPU, too, by slower kernels (on a CPU every run is exact without it, and "
-        "takes 1.15 times as long with it)",
+        help="the same bits again on a GPU, too, by slower kernels (on a CPU every run is exact without it)",
     )
 
 

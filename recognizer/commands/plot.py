@@ -7,7 +7,7 @@
     python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; or a run's: layers RUN
     python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
-    python -m recognizer plot lr --recipe quick               loss by a rising learning rate: which rate suits a net
+    python -m recognizer plot lr --recipe quick               loss while the rate rises: which learning rate suits
     python -m recognizer plot lr --model mine                 the same for your own function in models.py
     python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
     python -m recognizer plot samples                         eight digits of each class
@@ -57,7 +57,10 @@ def parser():
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="a recipe instead")
     add_recipe(layers)
-    rates = add("lr", "the training loss by a rising learning rate, and the rate at which it falls fastest", _lr)
+    told = (
+        "the training loss while the learning rate rises; nets with batch normalization often take a higher rate than "
+    )
+    rates = add("lr", f"{told}the one at which it falls fastest", _lr)
     add_recipe(rates)
     rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
     rates.add_argument("--seed", type=int, default=0, metavar="S", help="as in train.py (default: 0)")

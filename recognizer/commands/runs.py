@@ -1,9 +1,9 @@
 """Lists the runs in runs/, the best validation accuracy first; or compares two of them.
 
     python -m recognizer runs
-    python -m recognizer runs --html runs.html          also as a page that a click sorts by a column
+    python -m recognizer runs --html runs.html          also as a page with sortable columns
     python -m recognizer runs --csv runs.csv            also as a CSV; both have each setting in which the runs differ
-    python -m recognizer runs diff single-1 single-2    which settings and which digits differ, with McNemar's test
+    python -m recognizer runs diff single-1 single-2    which settings and digits differ, with McNemar's test
 
 A damaged run is skipped with a warning on stderr.
 """

@@ -5,11 +5,11 @@
     python -m recognizer sweep grenholm --seeds 20                               how much the seed alone changes
     python -m recognizer sweep grenholm --range learning_rate=1e-4..1e-2:log --range epochs=5..20 --trials 40
                                                      a search by Optuna: pip install -r requirements/cluster.txt
-    python -m recognizer sweep deotte-augmentation --scale 0.1 --data mnist      a study of the sources, smaller
+    python -m recognizer sweep deotte-augmentation --scale 0.1 --data mnist      an experiment of Deotte's, smaller
     python -m recognizer sweep --resume              go on with the newest unfinished sweep, or with --sweep NAME
 
-Each trial is a run in runs/, for all commands. sweeps/NAME/ has the table of all (CSV, HTML) and pictures.
-Trials are compared on validation rows; a study is scored as its source was. Studies: {studies}.
+Each trial is a run in runs/, usable by every command. sweeps/NAME/ has the table (CSV, HTML) and pictures.
+Trials are compared on validation rows; studies whose source used the test set are, too. Studies: {studies}.
 """
 
 from recognizer.base import cli
