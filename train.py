@@ -39,7 +39,7 @@ def _add_data(group):
     group.add_argument(
         "--data",
         metavar="SOURCE",
-        help="auto, kaggle, mnist, digits, or a path (forms: python -m recognizer data --help; default: auto, the best)",
+        help="auto, kaggle, mnist, digits, or a path (forms: python -m recognizer data --help; default: auto)",
     )
     group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows to measure on")
 

@@ -57,9 +57,7 @@ def parser():
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="a recipe instead")
     add_recipe(layers)
-    told = (
-        "the training loss while the learning rate rises; nets with batch normalization often take a higher rate than "
-    )
+    told = "the training loss while the learning rate rises; nets with batch norm often take a higher rate than "
     rates = add("lr", f"{told}the one at which it falls fastest", _lr)
     add_recipe(rates)
     rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
