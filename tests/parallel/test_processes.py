@@ -72,6 +72,7 @@ def resumed(folder):
     return folder / "runs" / "two"
 
 
+@pytest.mark.slow
 def test_two_at_a_time_are_as_one_after_another(one_by_one, tmp_path):
     process = script("train.py", *OPTIONS, "--run", "two", "--jobs", 2, cwd=tmp_path, **ONE_THREAD)
     assert process.returncode == 0, process.stderr

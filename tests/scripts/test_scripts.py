@@ -124,7 +124,7 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     assert_one_line_error(script("predict.py", "bog", cwd=trained), "no run 'bog'", "bag")
     assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
     assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
-    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "not a name for a run")
+    assert_one_line_error(script("predict.py", "../bag", cwd=trained), "is not a name: use letters")
 
 
 def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsys):
