@@ -1,1 +1,1 @@
-"""Registry of architectures, layers, optimizers, flipped classes, saved nets."""
+"""The registry of architectures; layers, losses and optimizers; saving and loading nets."""
