@@ -1,1 +1,1 @@
-"""One net's training: batches, steps, callbacks, trial, prediction."""
+"""Training a net: batches, steps, callbacks, trial, prediction."""
