@@ -1,1 +1,1 @@
-"""The registry of architectures; layers, losses and optimizers; saving and loading nets."""
+"""Registry of architectures, layers, optimizers, flipped classes, saved nets."""

@@ -1,1 +1,1 @@
-"""Training a net: batches, steps, callbacks, trial, prediction."""
+"""One net's training: batches, steps, callbacks, trial, prediction."""
