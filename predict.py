@@ -77,7 +77,7 @@ def main(argv=None):
 
 
 def images_to_predict(arguments, configs):
-    """Returns (pictures, Images). pictures: (list of Pictures, lines about unreadable files), or None without --images."""
+    """Returns (pictures, Images). pictures: (Pictures, lines about unreadable files), or None without --images."""
     if not arguments.images:
         return None, predicting.test_set(arguments.test, configs)
     pictures, faults, skipped = image_files.read_pictures(arguments.images)

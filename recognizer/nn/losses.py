@@ -1,4 +1,4 @@
-"""Keras's losses by name, made to take logits: nets here train on logits, which most of Keras's losses do not take."""
+"""Keras's losses by name, adapted to logits: nets train on logits here, but few of Keras's losses accept them."""
 
 import keras
 import numpy as np

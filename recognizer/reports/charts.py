@@ -16,7 +16,7 @@ from recognizer.runs import metrics
 matplotlib.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
-# Okabe and Ito's palette, which colour-blind people can distinguish; line styles differ, too, for printing in grey.
+# Okabe and Ito's palette, which colour-blind people can distinguish. Line styles differ, too, for grey prints.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 

@@ -98,7 +98,7 @@ def centres(images):
 
 
 def covers(values, share=0.95):
-    """Returns the distance from 0 that covers `share` of the values. Points (n, 2) count by their larger coordinate."""
+    """Returns the distance from 0 that covers `share` of the values. Of points (n, 2), the larger coordinate counts."""
     distances = np.abs(values)
     return float(np.quantile(distances if distances.ndim == 1 else distances.max(axis=1), share))
 

@@ -84,7 +84,7 @@ def write_submission(path, labels, test):
 
 
 def write_readings(out, pictures, readings, title, with_probabilities):
-    """Prints the digits in pictures, writes them to `out`, and the preview and the probabilities beside it.
+    """Prints the digits in pictures, writes them to `out`, and writes preview and probabilities beside it.
 
     pictures: list of segments.Picture. readings: for each picture a list of its segments.Digits.
     """

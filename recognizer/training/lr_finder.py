@@ -71,7 +71,7 @@ def has_diverged(losses, skips):
 def smooth(losses):
     """Returns losses smoothed without a lag, float64 (n,).
 
-    A median filter comes first, so that the last loss, which may be ten times the others, does not affect others.
+    A median filter comes first, so that the last loss, which may be ten times the others, affects no others.
     """
     from scipy import ndimage
 
