@@ -140,8 +140,8 @@ def connected(address):
 def resources(nodes, nets, cpus=None, gpus=None, threads=None):
     """Returns what Ray reserves for each net, {"num_cpus": ..., "num_gpus": ...}. Both may be fractions.
 
-    By default, a net gets a GPU if any node has one. It gets as many cores as it has recorded threads, if a node has
-    that many. Without recorded threads, it gets one core with a GPU, else as many as let all nets train at once.
+    By default, a net gets a GPU if any node has one. It gets one core for each recorded thread, up to the size of a
+    node. Without recorded threads, it gets one core with a GPU, else as many as let all nets train at once.
 
     nodes: from ray.nodes(). threads: int, the recorded threads, or None. Raises UserError if no node has enough.
     """
