@@ -1,24 +1,23 @@
-"""How digits are augmented: the settings, what is drawn for each image, and how images are transformed.
+"""Augmentation of digits: the settings, the random parameters of each image, and the transforms.
 
     python -m recognizer plot augmented --recipe grenholm                      # 30 digits as that recipe trains on them
     python -m recognizer plot augmented --set augmentation.rotation_range=30   # the same with another setting
 
 From top to bottom:
     Augmentation        the settings, with defaults and checks: those of Keras's ImageDataGenerator, and some more
-    draw, draw_elastic  random parameters for each image, by NumPy
-    BatchEngine         transforms a whole batch by these parameters, compiled: the default
-    KerasEngine         transforms image by image by ImageDataGenerator (train.py --augment-engine keras): over ten
-                        times slower, knows a few transforms more, needs TensorFlow
-    mix                 mixes up the images and the labels of a batch, after either engine
+    draw, draw_elastic  draw random parameters for each image with NumPy
+    BatchEngine         the default: transforms a whole batch with these parameters in one compiled function
+    KerasEngine         transforms images one by one with ImageDataGenerator (train.py --augment-engine keras): over ten
+                        times slower, has a few more transforms, needs TensorFlow
+    mix                 mixup of the images and the labels of a batch, after either engine
 
-To add a transform: a setting in Augmentation and OURS, its parameters in `draw` (drawn after the others, so that runs
-made before can be repeated) and in PACKED and DRAWN (before mixup), and what it does to images in `warp` and in
-KerasEngine.
+To add a transform, add a setting to Augmentation and OURS, its parameters to `draw` (after the others, so that older
+runs can be repeated) and to PACKED and DRAWN (before mixup), and the transform itself to `warp` and KerasEngine.
 
-Both engines apply the same parameters and agree on every pixel to 1e-4 (images in 0..1) in all four fill modes,
-including SciPy's edges: "wrap" lays the last pixel on the first (a period of n - 1 pixels), and "constant" gives `cval`
-to a point anywhere outside. In these two modes, a point that rounding puts on the other side of the border can differ.
-The batch engine resamples once for elastic distortion and the other transforms, KerasEngine twice, which makes strokes
+Both engines use the same parameters and agree on every pixel to 1e-4 (images in 0..1) in all four fill modes. Edges are
+like SciPy's: with "wrap" the first and the last pixel coincide (a period of n - 1 pixels), and with "constant" every
+point outside becomes `cval`. In these two modes, a point can differ if rounding moves it across the border. For elastic
+distortion and other transforms together, the batch engine resamples once and KerasEngine twice, so that its strokes are
 slightly softer.
 """
 
@@ -50,43 +49,43 @@ SIDES = Rule("[low, high] pixels, from 1 on", lambda value: PAIR.valid(value) an
 
 OURS = {"elastic_alpha", "elastic_sigma", "erasing_range", "mixup_alpha"}  # not ImageDataGenerator's
 KERAS_ONLY = ("brightness_range", "channel_shift_range", "interpolation_order")
-STANDARDIZING = ("featurewise_", "samplewise_", "zca_")  # how ImageDataGenerator's settings begin that are refused
+STANDARDIZING = ("featurewise_", "samplewise_", "zca_")  # prefixes of ImageDataGenerator's settings that are refused
 
 
 @dataclasses.dataclass(init=False)
 class Augmentation:
-    """What augmentation does: its keyword arguments, each with the rule for its values.
+    """The augmentation settings as keyword arguments. Each annotation is the rule for valid values.
 
     Raises UserError for a name or a value that is not valid.
     """
 
     rotation_range: RANGE = 0  # degrees, in either direction
-    # In either direction: a share of the image's size where below 1, else pixels. A whole number n draws whole pixels
-    # below n; a list draws one of its values.
+    # In either direction: a fraction of the image's size if below 1, else pixels. An integer n draws an integer number
+    # of pixels below n; a list draws one of its values.
     width_shift_range: RANGE | NUMBERS = 0.0
     height_shift_range: RANGE | NUMBERS = 0.0
     shear_range: RANGE = 0.0  # degrees, in either direction
-    # z for a factor from 1 - z to 1 + z, or the lowest and the highest factor; drawn for width and height apart.
+    # z for factors from 1 - z to 1 + z, or [lowest, highest]. Width and height get independent factors.
     zoom_range: NUMBER | PAIR = 0.0
-    # What lies outside the image: its nearest pixel, `cval` ("constant"), the image reflected or repeated.
+    # How to fill points outside the image: nearest pixel, `cval` ("constant"), reflected image, or repeated image.
     fill_mode: one_of("nearest", "constant", "reflect", "wrap") = "nearest"
     cval: NUMBER = 0.0
     horizontal_flip: FLAG = False  # flips half of the images
     vertical_flip: FLAG = False
     # Elastic distortion (Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to
-    # visual document analysis", 2003): each pixel is moved by noise that a Gaussian of `elastic_sigma` pixels has
-    # smoothed, times `elastic_alpha` pixels. The paper has 34 and 4 on images of 29x29. Its noise is uniform in -1..1;
-    # here it is normal with the same variance: smoothed noise is nearly normal in either case.
+    # visual document analysis", 2003): moves each pixel by noise, smoothed by a Gaussian of `elastic_sigma` pixels and
+    # multiplied by `elastic_alpha` pixels. The paper uses alpha 34 and sigma 4 on 29x29 images. Its noise is uniform in
+    # -1..1; here it is normal with the same variance, since smoothed noise is nearly normal in either case.
     elastic_alpha: RANGE = 0.0
     elastic_sigma: RANGE = 4.0
-    # [low, high] pixels: sets a rectangle in each image to 0, whose sides are drawn from this range. As in Zhong et
-    # al., "Random erasing data augmentation", 2017 (there: in half of the images, by share of area, filled with noise)
-    # and DeVries and Taylor, "Cutout", 2017 (there: a square of one size).
+    # [low, high] pixels: sets a rectangle in each image to 0, with sides drawn from this range. Similar to Zhong et
+    # al., "Random erasing data augmentation", 2017 (half of the images, size by area, filled with noise), and DeVries
+    # and Taylor, "Cutout", 2017 (a square of fixed size).
     erasing_range: ZERO | SIDES = 0
-    # Mixup (Zhang et al., "mixup: beyond empirical risk minimization", 2018): each image and its label become a mean
-    # with another image and its label, with shares w and 1 - w, w from Beta(alpha, alpha), as in keras.layers.MixUp.
+    # Mixup (Zhang et al., "mixup: beyond empirical risk minimization", 2018): replaces each image and its label by the
+    # mean with another image and its label, weighted w and 1 - w, w from Beta(alpha, alpha), as in keras.layers.MixUp.
     mixup_alpha: ZERO | ALPHA = 0.0
-    # KERAS_ONLY: what only ImageDataGenerator does.
+    # KERAS_ONLY: settings that only ImageDataGenerator supports.
     brightness_range: NULL | PAIR = None
     channel_shift_range: RANGE = 0.0
     interpolation_order: whole(0, 6) = 1
@@ -104,19 +103,19 @@ class Augmentation:
 
     @property
     def keras_only(self):
-        """The settings that only ImageDataGenerator has and that are not at their defaults: {name: value}."""
+        """{name: value} of the settings that only ImageDataGenerator has and that differ from their defaults."""
         return {key: getattr(self, key) for key in KERAS_ONLY if getattr(self, key) != getattr(Augmentation, key)}
 
     @property
     def transforms(self):
-        """Whether images are changed, each by itself: by anything but mixup."""
+        """Whether any setting other than mixup changes images."""
         drawn = draw(self, np.random.default_rng(0), 64)
         unchanged = dict(zx=1, zy=1, brightness=1)
         plain = all(np.all(drawn[key] == unchanged.get(key, 0)) for key in drawn.keys() - {"mixup"})
         return not plain or bool(self.elastic_alpha or self.keras_only)
 
     def engine(self, name):
-        """Returns the engine "batch" or "keras". Raises UserError if it cannot do what is set, or is not installed."""
+        """Returns the engine "batch" or "keras". Raises UserError if it lacks a transform or is not installed."""
         return KerasEngine(self) if name == "keras" else BatchEngine(self)
 
 
@@ -132,10 +131,10 @@ def draw(settings, rng, n):
 
     Returns a dict of float64 arrays (n,) with the keys of ImageDataGenerator.get_random_transform: theta (degrees),
     tx, ty (pixels), shear (degrees), zx, zy, flip_horizontal, flip_vertical (0 or 1), channel_shift_intensity,
-    brightness; and erase_top, erase_left, erase_height, erase_width (pixels) and mixup (an image's own share). An
-    image's parameters do not depend on how many are drawn after it.
+    brightness; and erase_top, erase_left, erase_height, erase_width (pixels) and mixup (the weight of the image itself,
+    0..1). An image's parameters do not depend on the number of images after it.
     """
-    # Transforms added later draw only where they are used, so that runs made before them can be repeated.
+    # Newer transforms draw numbers only if they are used, so that older runs can be repeated.
     u = iter(rng.random((n, 12 + 4 * bool(settings.erasing_range) + bool(settings.mixup_alpha))).T)
     zoom = settings.zoom_range
     low, high = [1 - zoom, 1 + zoom] if NUMBER.valid(zoom) else zoom
@@ -153,7 +152,7 @@ def draw(settings, rng, n):
         "brightness": dark + (bright - dark) * next(u),
     }
     drawn |= _rectangles(settings.erasing_range, u) if settings.erasing_range else dict.fromkeys(ERASED, np.zeros(n))
-    alpha = settings.mixup_alpha  # uniform numbers become ones distributed as Beta(alpha, alpha)
+    alpha = settings.mixup_alpha  # transforms uniform numbers to Beta(alpha, alpha)
     return drawn | {"mixup": scipy.special.betaincinv(alpha, alpha, next(u)) if alpha else np.ones(n)}
 
 
@@ -162,7 +161,7 @@ def _either_way(value, u):
 
 
 def _shifts(value, u_value, u_sign):
-    """Shifts in pixels, drawn as ImageDataGenerator draws them."""
+    """Returns shifts in pixels, drawn as ImageDataGenerator draws them."""
     if not np.any(value):
         return np.zeros(len(u_value))
     scale = SIZE if np.max(value) < 1 else 1
@@ -173,7 +172,7 @@ def _shifts(value, u_value, u_sign):
 
 
 def _rectangles(erasing_range, u):
-    """Rectangles within an image: {one of ERASED: pixels}. u: iterator over uniform random numbers (n,)."""
+    """Returns rectangles in the image, {key of ERASED: pixels (n,)}. u: iterator over uniform random numbers (n,)."""
     low, high = erasing_range
     sides = [np.minimum(SIZE, low + (high - low) * next(u)) for _ in range(2)]
     corner = [(SIZE - side) * next(u) for side in sides]
@@ -181,7 +180,7 @@ def _rectangles(erasing_range, u):
 
 
 def draw_elastic(settings, rng, n):
-    """Draws displacement fields, float32 (n, 28, 28, 2) in pixels (down, right); None without elastic distortion."""
+    """Returns displacement fields, float32 (n, 28, 28, 2) in pixels (down, right); None without elastic distortion."""
     if not settings.elastic_alpha:
         return None
     smooth = smoothing(SIZE, settings.elastic_sigma)
@@ -194,24 +193,24 @@ def draw_elastic(settings, rng, n):
 
 @functools.lru_cache
 def smoothing(size, sigma):
-    """Returns float32 (size, k): takes k independent normal numbers to `size` numbers, as white noise after a Gaussian.
+    """Returns a float32 matrix (size, k) that maps k independent normal numbers to Gaussian-filtered white noise.
 
-    These are the components of scipy.ndimage.gaussian_filter1d(mode="constant") that it reduces to no less than a
-    thousandth of the first: 10 of 28 for a sigma of 4, which are drawn in a twentieth of the time.
+    Its columns are the left singular vectors of scipy.ndimage.gaussian_filter1d(mode="constant"), times the singular
+    values, if these are at least a thousandth of the largest: 10 of 28 for a sigma of 4, in a twentieth of the time.
     """
     components, left, _ = np.linalg.svd(scipy.ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="constant"))
-    components *= np.where(components[0] < 0, -1, 1)  # the sign is the library's choice
+    components *= np.where(components[0] < 0, -1, 1)  # fixes the sign, which depends on the library
     return (components * left)[:, left >= 1e-3 * left[0]].astype(np.float32)
 
 
 # Whole batches
 
 
-PACKED = (*ERASED, "mixup")  # the parameters that follow the six of the affine matrix
+PACKED = (*ERASED, "mixup")  # the parameters after the six of the affine matrix
 
 
 class BatchEngine:
-    """Transforms whole batches. Raises UserError if only ImageDataGenerator can do what is set."""
+    """Transforms whole batches. Raises UserError if a setting needs ImageDataGenerator."""
 
     def __init__(self, settings):
         self.settings = settings
@@ -224,9 +223,9 @@ class BatchEngine:
         return np.concatenate([affine_matrices(parameters), rest], axis=1).astype(np.float32)
 
     def transform(self, images, numbers, elastic=None):
-        """Returns images float32 (n, 28, 28, 1), transformed, in whichever library's arrays these are.
+        """Returns the transformed images as tensors of the backend.
 
-        numbers: from `pack`. elastic: from `draw_elastic`.
+        images: float32 (n, 28, 28, 1). numbers: from `pack`. elastic: from `draw_elastic`.
         """
         own = self.settings
         erased = numbers[:, 6:10] if own.erasing_range else None
@@ -234,9 +233,9 @@ class BatchEngine:
 
 
 def affine_matrices(parameters):
-    """Returns ImageDataGenerator's affine matrices and flips for parameters from `draw`, float32 (n, 6).
+    """Returns ImageDataGenerator's affine matrices, with flips, for parameters from `draw`: float32 (n, 6).
 
-    A point (x, y) of the output is read at (a0 x + a1 y + a2, b0 x + b1 y + b2).
+    The output at (x, y) is the input at (a0 x + a1 y + a2, b0 x + b1 y + b2).
     """
     theta, shear = np.deg2rad(parameters["theta"]), np.deg2rad(parameters["shear"])
     tx, ty, zx, zy = (parameters[key] for key in ("tx", "ty", "zx", "zy"))
@@ -247,7 +246,7 @@ def affine_matrices(parameters):
     centre, last = (SIZE - 1) / 2, SIZE - 1
     a2 = centre - a0 * centre - a1 * centre + cos * tx - sin * ty
     b2 = centre - b0 * centre - b1 * centre + sin * tx + cos * ty
-    # A flip comes last, so it is a change of the output's coordinate: x -> width - 1 - x.
+    # A flip comes last, so it changes the output's coordinate: x -> width - 1 - x.
     for flip, a, b in ((parameters["flip_horizontal"], a0, b0), (parameters["flip_vertical"], a1, b1)):
         a2, b2 = a2 + flip * a * last, b2 + flip * b * last
         a[:], b[:] = a * (1 - 2 * flip), b * (1 - 2 * flip)
@@ -255,7 +254,7 @@ def affine_matrices(parameters):
 
 
 def _compiled(function):
-    """Compiles by XLA to one loop over the pixels: three times as fast as TensorFlow's ImageProjectiveTransformV3."""
+    """Compiles a function with XLA to a single loop: three times as fast as TensorFlow's ImageProjectiveTransformV3."""
     if TENSORFLOW:
         import tensorflow as tf
 
@@ -267,10 +266,10 @@ def _compiled(function):
 
 @_compiled
 def warp(images, matrices, elastic=None, erased=None, *, fill_mode="nearest", cval=0.0):
-    """Resamples a batch bilinearly and blackens rectangles. Returns images.
+    """Returns the images, resampled bilinearly, with rectangles set to 0.
 
-    images: float32 (n, height, width, 1). matrices: (n, 6), from `affine_matrices`. elastic: (n, height, width, 2) or
-    None. erased: (n, 4) or None.
+    images: float32 (n, height, width, 1). matrices: (n, 6), from `affine_matrices`. elastic: displacements (n, height,
+    width, 2) in pixels, or None. erased: rectangles (n, 4), in the order of ERASED, or None.
     """
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float32)[:, None]
@@ -286,7 +285,7 @@ def warp(images, matrices, elastic=None, erased=None, *, fill_mode="nearest", cv
 
 
 def _sampled(images, y, x, fill_mode, cval):
-    """Bilinear values of `images` at float32 (n, height, width) rows `y` and columns `x`."""
+    """Returns `images` interpolated bilinearly at rows `y` and columns `x`, float32 (n, height, width) each."""
     height, width = images.shape[1:3]
     inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
     y, x = _folded(y, height, fill_mode), _folded(x, width, fill_mode)
@@ -309,7 +308,7 @@ def _sampled(images, y, x, fill_mode, cval):
 
 
 def _folded(at, size, fill_mode):
-    """Coordinates brought into an image of `size` pixels as a fill mode brings them."""
+    """Returns coordinates mapped into an image of `size` pixels according to a fill mode."""
     if fill_mode == "reflect":  # d c b a | a b c d | d c b a
         at = ops.mod(at + 0.5, 2 * size)
         at = ops.minimum(at, 2 * size - at) - 0.5
@@ -322,13 +321,13 @@ def _folded(at, size, fill_mode):
 
 
 def in_rectangle(top, left, rows, columns, shape):
-    """Which pixels of an image of `shape` have their centre in a rectangle."""
+    """Returns a bool array: whether the centre of each pixel of an image of `shape` lies in a rectangle."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
     return (y > top) & (y < top + rows) & (x > left) & (x < left + columns)
 
 
 def mix(values, shares):
-    """Mixup: means of each of a batch's images or labels, float32 (n, ...), and the one before; shares float32 (n,)."""
+    """Returns mixup of images or labels, float32 (n, ...): weighted means with the previous one. shares: (n,)."""
     shares = ops.reshape(shares, [-1, *[1] * (len(values.shape) - 1)])
     return shares * values + (1 - shares) * ops.roll(values, 1, axis=0)
 
@@ -336,15 +335,15 @@ def mix(values, shares):
 # Image by image, by ImageDataGenerator
 
 
-# The parameters that ImageDataGenerator.apply_transform takes for what both engines do, and all that `draw` draws.
+# The parameters for ImageDataGenerator.apply_transform that both engines support, and all parameters from `draw`.
 AFFINE = ("theta", "tx", "ty", "shear", "zx", "zy", "flip_horizontal", "flip_vertical")
 DRAWN = (*AFFINE, "channel_shift_intensity", "brightness", *ERASED, "mixup")
 
 
 class KerasEngine:
-    """Transforms images one after another by ImageDataGenerator, and by SciPy where that has no such transform.
+    """Transforms images one by one with ImageDataGenerator, and with SciPy if ImageDataGenerator lacks the transform.
 
-    Raises UserError if TensorFlow is not installed, or ImageDataGenerator refuses its arguments.
+    Raises UserError if TensorFlow is not installed, or if ImageDataGenerator refuses its arguments.
     """
 
     def __init__(self, settings):
@@ -353,7 +352,7 @@ class KerasEngine:
         what = f"augmentation {', '.join(own)}" if own else "--augment-engine keras"
         told = f"{what} needs its ImageDataGenerator: python -m pip install -r requirements.txt"
         environment.need("tensorflow", told)
-        with environment.quiet():  # TensorFlow's notes, where the backend is another
+        with environment.quiet():  # hides TensorFlow's messages
             import tensorflow as tf
 
         names = (field.name for field in dataclasses.fields(settings) if field.name not in OURS)
@@ -368,18 +367,18 @@ class KerasEngine:
         return np.stack([parameters[key] for key in DRAWN], axis=1)
 
     def transform(self, images, numbers, elastic=None):
-        """Returns images float32 (n, 28, 28, 1) in 0..1, transformed. numbers, elastic: as for BatchEngine."""
+        """Returns the transformed images. images: float32 (n, 28, 28, 1) in 0..1. numbers, elastic: see BatchEngine."""
         fields = [None] * len(images) if elastic is None else elastic
         each = zip(images.astype(np.float32), numbers, fields, strict=True)
         return np.stack([self._transform_one(image, dict(zip(DRAWN, own, strict=True)), f) for image, own, f in each])
 
     def _transform_one(self, image, own, field):
-        """Returns an image (height, width, 1), transformed. own: its parameters. field: its displacements, or None."""
+        """Returns a transformed image (height, width, 1). own: its parameters. field: its displacements, or None."""
         given = {key: own[key] for key in AFFINE}
         if self.settings.channel_shift_range:
             given["channel_shift_intensity"] = own["channel_shift_intensity"]
         image = self.generator.apply_transform(image, given)
-        if self.settings.brightness_range:  # ImageDataGenerator's own expects 0..255: it makes an image in 0..1 black
+        if self.settings.brightness_range:  # ImageDataGenerator expects 0..255 and would make the image black
             image = np.clip(own["brightness"] * image, 0, 1)
         if field is not None:
             rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]

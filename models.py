@@ -1,21 +1,21 @@
 """The architectures, one function each.
 
-To add yours, write a function below under `@architecture`; that is the whole edit:
+To add your own, write a function with `@architecture` below. Nothing else needs to change:
 
     @architecture
     def mine(dropout=0.5):
         return keras.Sequential([images(), Conv2D(32, 3, activation="relu"), Flatten(), Dropout(dropout), classes()])
 
-then `python train.py --model mine`. To use another layer of keras.layers, add its name to the import below.
+then run `python train.py --model mine`. To use another layer of keras.layers, add its name to the import below.
 
-A layer or model of your own is a class in this file, with @keras.saving.register_keras_serializable() above it and a
-get_config() that returns the arguments of its __init__.
+To add your own layer or model, write a class in this file with @keras.saving.register_keras_serializable() above it and
+a get_config() that returns the arguments of its __init__.
 
-In a training of a few hundred steps, give BatchNormalization a momentum of 0.9: at 0.99 its statistics lag behind.
+If you train for only a few hundred steps, give BatchNormalization a momentum of 0.9: at 0.99 its statistics lag behind.
 
-An architecture returns an uncompiled keras.Model whose input is float32 (n, 28, 28, 1) in 0..1 and whose output is
-float32 probabilities (n, 10): it begins with images() and ends with classes(). Its arguments are the recipe's
-`model_config` (`--set model_config.dropout=0.3`); `_` and `-` are the same in its name.
+An architecture returns an uncompiled keras.Model from float32 (n, 28, 28, 1) in 0..1 to float32 probabilities (n, 10):
+it begins with images() and ends with classes(). The recipe's `model_config` sets its arguments, for example
+`--set model_config.dropout=0.3`. In its name, `_` and `-` are the same.
 """
 
 import keras
@@ -74,7 +74,7 @@ def codeastar():
             images(),
             Conv2D(30, 5),
             MaxPooling2D(),
-            ReLU(),  # there before the pooling: the same maths, on a quarter of the numbers
+            ReLU(),  # before the pooling in the source: the same result, but here on a quarter of the numbers
             Conv2D(15, 3, activation="relu"),
             Dropout(0.2),
             Flatten(),
@@ -200,9 +200,9 @@ def stages(
 ):
     """The nets of Chris Deotte's "How to choose CNN Architecture MNIST", Kaggle; by default 184,586 parameters.
 
-    A stage has a convolution for each of `kernels`, with a number of `filters`, and halves the image by pooling, or by
-    a convolution with strides. bn, dense_bn: batch normalisation after each convolution, and after the dense layer;
-    dense: that layer's units, 0 for none. dropout: after each stage and the dense layer.
+    Each number of `filters` makes a stage: a convolution for each of the `kernels`, then pooling, or a convolution with
+    stride 2 if `strides`. dense: units of the dense layer, 0 for none. bn, dense_bn: bool, batch normalisation after
+    each convolution, and after the dense layer. dropout: rate after each stage and after the dense layer.
     """
     layers = [images()]
     for n in filters:
@@ -226,7 +226,7 @@ def quick(momentum=0.9):
             images(),
             Conv2D(16, 5),
             MaxPooling2D(),
-            ReLU(),  # after the pooling, which leaves a quarter of the work
+            ReLU(),  # after the pooling, on a quarter of the numbers
             BatchNormalization(momentum=momentum),
             Conv2D(32, 3),
             MaxPooling2D(),
@@ -242,10 +242,10 @@ def quick(momentum=0.9):
 
 @architecture
 def residual(filters=(32, 128, 256), kernel_size=5, padding="valid", momentum=0.95):
-    """A residual net of the shape of ttdoucet/mnist's (GitHub), narrower: 1,095,178 parameters.
+    """A residual net like ttdoucet/mnist's (GitHub), but narrower: 1,095,178 parameters.
 
-    Each image is standardised by itself, as there. padding: "valid", or "same" as there, for larger maps (28, 14, 7, 4
-    for 24, 12, 5, 2 pixels) at 1.6 times the time.
+    Each image is standardised separately, as in the source. padding: "valid", or "same" as in the source, which has
+    larger feature maps (28, 14, 7, 4 instead of 24, 12, 5, 2 pixels) and takes 1.6 times as long.
     """
 
     def block(x):

@@ -79,7 +79,7 @@ def main(argv=None):
 
 
 def images_to_predict(arguments, configs):
-    """Returns (the Pictures of --images and lines about those that cannot be read, or None; the Images to predict)."""
+    """Returns (pictures, Images). pictures: (Pictures, lines about unreadable files), or None without --images."""
     if not arguments.images:
         return None, predicting.test_set(arguments.test, configs)
     pictures, faults, skipped = image_files.read_pictures(arguments.images)
@@ -88,7 +88,7 @@ def images_to_predict(arguments, configs):
 
 
 def finish_pictures(out, pictures, faults, probabilities, temperature, name, with_probabilities):
-    """Writes and prints the digits in pictures. Raises UserError after that if some could not be read."""
+    """Writes and prints the digits in pictures. Then raises UserError if some could not be read."""
     readings = segments.digits(pictures, probabilities, lambda raw: metrics.sharpened(raw, temperature))
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
     n = sum(map(len, readings))
@@ -99,18 +99,18 @@ def finish_pictures(out, pictures, faults, probabilities, temperature, name, wit
 
 
 def output(arguments, name):
-    """The path of the predictions: --out, or by the runs' names and what they predict."""
+    """Returns the path of the predictions: --out, or a name made from the runs and the test set."""
     suffix = "-images" if arguments.images else ""
-    if arguments.test:  # beside the submission of the runs' own test set
+    if arguments.test:  # else the submission for the runs' own test set would be overwritten
         path = Path(arguments.test)
         suffix = f"-{path.name.split('.')[0]}"
-        if suffix == "-test" and path.parent.name:  # as most are called
+        if suffix == "-test" and path.parent.name:  # a common name
             suffix = f"-{path.parent.name}-test"
     return arguments.out or submission.SUBMISSIONS / f"{name}{suffix}.csv"
 
 
 def refuse_leaks(arguments, name, test, leaked):
-    """Raises UserError if `leaked` test images were trained on and not allowed, or if Kaggle would not take these."""
+    """Raises UserError for leaked images without --allow-leak, or if --submit is not allowed for these images."""
     if leaked and not arguments.allow_leak:
         told = f"{leaked:,} of these {len(test.x):,} test images ({test.origin}) were among the labelled ones"
         raise UserError(f"{told} that {name} had: predict others, or add --allow-leak, which marks the file -leak")

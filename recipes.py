@@ -1,7 +1,7 @@
-"""The recipes: the published notebooks' and our own, as plain data.
+"""The recipes, from published notebooks and our own, as plain data.
 
-A recipe lists the settings in which it differs from the defaults. recognizer/config/schema.py has every setting with
-its default and its meaning, recognizer/config/schedules.py the learning-rate schedules, augment.py the augmentation.
+A recipe lists the settings that differ from the defaults. recognizer/config/schema.py lists all settings with defaults
+and meanings, recognizer/config/schedules.py the learning-rate schedules, augment.py the augmentation settings.
 
 To add a recipe, add an entry to RECIPES:
 
@@ -12,13 +12,13 @@ To add a recipe, add an entry to RECIPES:
         epochs=20,
     ),
 
-then `python train.py mine`. `python train.py --list` shows them all, and `python train.py NAME --set KEY=VALUE` changes
-a setting for one run (`--set augmentation.rotation_range=15`).
+then run `python train.py mine`. `python train.py --list` lists all recipes. `python train.py NAME --set KEY=VALUE`
+changes a setting for one run (`--set augmentation.rotation_range=15`).
 
-STUDIES are the experiments of the sources: `python -m recognizer sweep NAME`.
+STUDIES are experiments from the sources of the recipes: `python -m recognizer sweep NAME`.
 """
 
-# Augmentation that several notebooks share.
+# Augmentation of several notebooks.
 SHIFT_10 = dict(rotation_range=10, zoom_range=0.1, width_shift_range=0.1, height_shift_range=0.1)
 
 # The source used Keras 1, whose shear_range is in radians. ImageDataGenerator takes degrees: .3 rad = 17.19 degrees.
@@ -29,7 +29,7 @@ SINGLE = dict(
     model="residual",
     augmentation=SHIFT_10 | dict(shear_range=10),
     optimizer="muon",
-    # Adam, not Muon, trains the last layer, as is usual.
+    # As usual with Muon, Adam trains the last layer.
     optimizer_config=dict(weight_decay=0.1, adam_weight_decay=None, exclude_layers=["classes"]),
     schedule=dict(name="one_cycle", learning_rate=6e-3, warmup=0.2),
     label_smoothing=0.1,
@@ -40,15 +40,15 @@ SINGLE = dict(
     epochs=7,
     update_bn=50,
     test_shift=1,
-    temperature=0.48,  # fitted on the validation rows of a run on MNIST, as that of `quick`
+    temperature=0.48,  # fitted on the validation rows of a run on MNIST, like that of `quick`
     source="this project",
 )
 
-# A batch with its flips is as many images as a batch of `single`, so that training takes about as long.
+# A batch with its flips has as many images as a batch of `single`, so training takes about as long.
 MIRRORED = {"joint_flips": ["horizontal"], "batch_size": 128, "epochs": 4}
 
-# rahular's notebook assigned optimizer.lr, which had no effect there: it ran at .01 throughout. Both are recipes: as
-# run, and as written ("-phases").
+# rahular's notebook assigned optimizer.lr, which had no effect there, so its learning rate was always .01. There are
+# recipes for both: as run, and as written ("-phases").
 AS_WRITTEN = [[1, 0.01], [5, 0.1], [5, 0.01]]
 
 RAHULAR = dict(
@@ -152,15 +152,15 @@ RECIPES = {
     ),
 }
 
-# How Chris Deotte chose his net's parts: "How to choose CNN Architecture MNIST", Kaggle. Each question is a grid.
+# Settings of Chris Deotte's "How to choose CNN Architecture MNIST", Kaggle. Each question there is a grid here.
 CHOOSING = dict(model="stages", nets=1, bagging=False, augmentation={}, steps_per_epoch=None)
 
-# What a study is: a recipe with other settings, and grids that are trained one after another with so many seeds each.
-# An axis of a grid has the settings that each of its values stands for. score: whether the figures are of the labelled
-# test set, as the source's, or of validation rows.
+# A study is a recipe with some changed settings, and a list of grids. A grid is {axis: {value: settings for it}}. Each
+# point of a grid is trained `seeds` times. score: "test" if accuracies are measured on the labelled test set, as in the
+# source, or "validation".
 STUDIES = {
-    # Which augmentation: rotation and zoom together, by shift. The source's figures are means of 30 such nets on MNIST;
-    # it has no more than two cells of shift .2. How many epochs it does not say: 30, as its 100 runs.
+    # Rotation and zoom together, by shift. The source's figures are means of 30 such nets on MNIST, with only two cells
+    # for shift .2. It does not give the epochs for this; its 100 runs (below) have 30.
     "deotte-augmentation": dict(
         recipe="deotte",
         settings=dict(nets=1, epochs=30),
@@ -178,11 +178,11 @@ STUDIES = {
         seeds=30,
         score="test",
     ),
-    # How much the accuracy of 15 nets together varies from run to run: 99.745 ± .020 % on MNIST (GitHub,
-    # cdeotte/MNIST-CNN-99.75), one net 99.641 ± .047 %.
+    # How much the accuracy of an ensemble of 15 nets varies from run to run: 99.745 ± .020 % on MNIST (GitHub,
+    # cdeotte/MNIST-CNN-99.75). A single net: 99.641 ± .047 %.
     "deotte-100": dict(recipe="deotte", settings=dict(epochs=30), grids=[{}], seeds=100, score="test"),
-    # The source trained each net once, on two thirds of Kaggle's rows, and scored it on the other third (the last
-    # question: four fifths and a fifth) by its best epoch; here it is the last one.
+    # The source trained each net once, on two thirds of Kaggle's rows (last question: four fifths), and reported the
+    # best epoch's accuracy on the other rows. Here the last epoch counts.
     "deotte-architecture": dict(
         recipe="deotte",
         settings=CHOOSING | dict(batch_size=80, validation_split=0.333, epochs=20),

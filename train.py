@@ -149,7 +149,7 @@ def main(argv=None):
 
 
 def started(arguments):
-    """Makes a new run; returns (config, folder, digits, the function that trains its nets)."""
+    """Makes a new run; returns (config, folder, digits, function that trains its nets)."""
     from recognizer.runs import run_folder
     from recognizer.training import plan
 
@@ -167,7 +167,7 @@ def started(arguments):
 
 
 def resumed(arguments):
-    """Returns (config, folder, digits, the function that trains its nets) of the run to go on with."""
+    """Returns (config, folder, digits, function that trains its nets) of the run to resume."""
     from recognizer.training import plan
 
     refuse_others(arguments, "resume", "goes on with")
@@ -176,9 +176,9 @@ def resumed(arguments):
 
 
 def how_to_fit(arguments, config, digits, trainers=None):
-    """Returns the function that trains a run's nets: one after another, so many at once, or by Ray.
+    """Returns the function that trains a run's nets: one after another, in several processes, or on a Ray cluster.
 
-    It completes the config. trainers: those that `plan.prepared` has made.
+    Adds missing settings, such as "threads", to the config. trainers: from `plan.prepared`, or None.
     """
     from recognizer.parallel import cluster, processes
     from recognizer.training import trainer
@@ -195,7 +195,7 @@ def how_to_fit(arguments, config, digits, trainers=None):
 
 
 def refuse_others(arguments, option, does):
-    """Raises UserError if arguments other than those that go with --resume and --repeat are given."""
+    """Raises UserError if arguments were given that cannot be combined with --resume or --repeat."""
     allowed = ("run", "data", "debug", "verbose", "jobs", "ray", "cpus", "gpus", option)
     given = [
         key for key, value in vars(arguments).items() if value is not None and value is not False and key not in allowed
@@ -206,7 +206,7 @@ def refuse_others(arguments, option, does):
 
 
 def check(arguments):
-    """Tries the nets that would be trained, and prints what they are; makes no run."""
+    """Tries the nets and prints their descriptions, without making a run."""
     from recognizer.training import plan
 
     config, source, _ = config_from_arguments(arguments)

@@ -1,16 +1,16 @@
-"""Batch normalisation's moving statistics, computed anew after training."""
+"""Recomputes the moving statistics of batch normalisation after training."""
 
 import keras
 import numpy as np
 
 
 def is_in(model):
-    """Whether a model has a BatchNormalization, in whatever layer."""
+    """Returns whether a model has a BatchNormalization layer, nested ones included."""
     return bool(_normalizations(model))
 
 
 def lags(model, steps):
-    """Whether the initial moving statistics still have a part of 1 % or more in those after so many training steps."""
+    """Returns whether the initial values still make up over 1 % of the moving statistics after `steps` steps."""
     momenta = [layer.momentum for layer in _normalizations(model)]
     return bool(momenta) and max(momenta) ** steps > 0.01
 
@@ -20,10 +20,10 @@ def _normalizations(model):
 
 
 def update_bn(model, batches):
-    """Sets batch normalisation's moving statistics to their means over `batches` of inputs, float32 (b, 28, 28, 1).
+    """Sets the moving statistics of batch normalisation to the means over `batches`, float32 (b, 28, 28, 1) each.
 
-    Like torch.optim.swa_utils.update_bn. Called with unaugmented images, which match test images; the statistics of
-    training are those of augmented ones. A layer that a net calls more than once takes the mean over all its calls.
+    Like torch.optim.swa_utils.update_bn. The batches should be unaugmented images, which match test images; training
+    collects the statistics of augmented images. If a net calls a layer several times, the mean is over all calls.
     """
     averages = [_Average(layer) for layer in _normalizations(model)]
     if not averages:
@@ -33,7 +33,7 @@ def update_bn(model, batches):
         before = [average.state() for average in averages] if overflows else []
         model(batch, training=True)
         if overflows and not all(average.is_finite() for average in averages):
-            for average, state in zip(averages, before, strict=True):  # the batch does not count
+            for average, state in zip(averages, before, strict=True):  # skips this batch
                 average.restore(*state)
     for average in averages:
         average.end()
@@ -42,7 +42,7 @@ def update_bn(model, batches):
 class _Average:
     """Makes a BatchNormalization keep the mean of its statistics over all its calls, until `end`.
 
-    It replaces the layer's `call`, not `__call__`, which TimeDistributed passes by.
+    It replaces the layer's `call`, not `__call__`, since TimeDistributed calls `call` directly.
     """
 
     def __init__(self, layer):

@@ -1,4 +1,4 @@
-"""Builds an architecture of models.py, and checks that it is a net for digits that can be saved."""
+"""Builds an architecture of models.py, and checks that it classifies digits and can be saved."""
 
 import contextlib
 import inspect
@@ -21,13 +21,12 @@ from recognizer.nn.precision import POLICIES
 def build(name, seed=None, precision="float32", joint_flips=(), arguments=None):
     """Returns architecture `name` as a built keras.Model.
 
-    seed: the initial weights are a function of it, an int; None: they are random.
-    precision: that of its layers, a key of POLICIES; weights and probabilities are float32 in any.
-    joint_flips: a list of flip_classes.FLIPS. With k of them the net has 10 * (1 + k) classes, and predicts by
-        `flip_classes.aggregated`.
-    arguments: those of its function, a dict.
+    seed: int, determines the initial weights; None: they are random.
+    precision: the precision of the layers, a key of POLICIES. Weights and probabilities are always float32.
+    joint_flips: a list of flip_classes.FLIPS. With k flips the net has 10 * (1 + k) classes, see flip_classes.
+    arguments: dict, the keyword arguments of the architecture's function.
 
-    Raises UserError if there is no such architecture or argument, or if it cannot be built or is no net for digits.
+    Raises UserError if there is no such architecture or argument, or if the net cannot be built, saved or used.
     """
     name, arguments = _registered(name), arguments or {}
     function = ARCHITECTURES[name]
@@ -46,10 +45,10 @@ def build(name, seed=None, precision="float32", joint_flips=(), arguments=None):
 
 
 def all_arguments(name, arguments, statistics):
-    """Returns all arguments of an architecture: those given, then the pixels' `mean` and `std`, then its defaults.
+    """Returns all arguments of an architecture's function: `arguments`, else the pixels' statistics, else defaults.
 
-    statistics: a function that returns the training pixels' mean and standard deviation; it is called if `mean` and
-        `std` are arguments.
+    statistics: a function that returns the mean and standard deviation of the training pixels. It is called only if
+        the architecture has the arguments `mean` and `std`.
     """
     takes = inspect.signature(ARCHITECTURES[_registered(name)]).parameters
     defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
@@ -59,9 +58,9 @@ def all_arguments(name, arguments, statistics):
 
 
 def _recorded(name, key, value):
-    """Returns an argument as a run's config.json keeps it: a tuple as a list, NumPy's numbers as Python's.
+    """Returns an argument as a run's config.json stores it: tuples as lists, NumPy numbers as Python numbers.
 
-    Raises UserError for a value that is no JSON.
+    Raises UserError if the value cannot be written as JSON.
     """
 
     def number(value):
@@ -80,7 +79,7 @@ def _recorded(name, key, value):
 
 
 def _registered(name):
-    """Returns the name of an architecture as it is in ARCHITECTURES. Raises UserError if there is none of that name."""
+    """Returns the key of an architecture in ARCHITECTURES. Raises UserError if there is none of that name."""
     if hyphens(name) not in ARCHITECTURES and callable(getattr(models, name.replace("-", "_"), None)):
         raise UserError(f"no architecture {name!r}: models.py has a function of this name, without @architecture above")
     return choose_name("architecture", name, ARCHITECTURES)
@@ -88,10 +87,10 @@ def _registered(name):
 
 @contextlib.contextmanager
 def _globals(seed, precision):
-    """Sets Keras's global state for building a net in the block, and restores it afterwards.
+    """Sets Keras's global state to build a net within the block, and restores it afterwards.
 
-    Keras seeds its initialisers and dropout from Python's global generator. Its warnings are hidden: the trial of a net
-    finds what they are about, if it matters.
+    Keras seeds its initialisers and dropout from Python's global generator. Keras's warnings are hidden, since trial.py
+    finds the problems that matter.
     """
     state, policy = random.getstate(), keras.config.dtype_policy()
     random.seed(seed)
@@ -106,7 +105,7 @@ def _globals(seed, precision):
 
 
 def _check_arguments(name, arguments):
-    """Raises UserError at the first argument that an architecture does not take."""
+    """Raises UserError for the first argument that an architecture does not have."""
     valid = inspect.signature(ARCHITECTURES[name]).parameters
     for key in arguments:
         if key not in valid:
@@ -115,16 +114,16 @@ def _check_arguments(name, arguments):
 
 
 def _why(name, error):
-    """Returns why an architecture cannot be built, in one line with the line of models.py."""
+    """Returns one line that says why an architecture cannot be built, and in which line of models.py."""
     told, where = f"architecture {name!r} cannot be built: ", place(error, models.__file__, but=("build", "_complete"))
     where = f" ({where})" * bool(where)
     return told + reason(error, max(100, LONGEST_LINE - len(told + where))) + where
 
 
 def _with_layers(name, model):
-    """Returns what an architecture returned; a registered subclass of keras.Model as the one layer of a model.
+    """Returns the model that an architecture returned. A subclass of keras.Model becomes the only layer of a model.
 
-    Raises UserError if it is no model, or one that is not registered.
+    Raises UserError if it is not a keras.Model, or if its class is not registered.
     """
     told = f"architecture {name!r} returned"
     end = "end it with `return keras.Model(inputs, outputs)` or `return keras.Sequential([...])`"
@@ -141,7 +140,7 @@ def _with_layers(name, model):
 
 
 def _complete(model):
-    """Builds a model, and raises errors in a layer's call now, which a Sequential model would raise later."""
+    """Builds a model, so that an error in a layer's call is raised now; a Sequential model would raise it later."""
     if not model.built:
         model.build((None, 28, 28, 1))
     if getattr(model, "inputs", None) is None:
@@ -149,7 +148,7 @@ def _complete(model):
 
 
 def _check_saving(name, model):
-    """Raises an error if a model cannot be saved and made again, which would be found only after training."""
+    """Raises an error if a model cannot be saved and rebuilt from its config: better now than after training."""
     saved_net.check_classes(copies.plain_config(model))
     for layer in model._flatten_layers():
         activation = getattr(layer, "activation", None)
@@ -165,17 +164,17 @@ def _check_saving(name, model):
 
 
 def lacking_arguments(model):
-    """Returns a text about the first layer that Keras cannot make again with its arguments, or ""."""
+    """Returns a text about the first layer that Keras cannot rebuild from get_config(), or "" if there is none."""
     for layer in model._flatten_layers():
         kind = type(layer)
         if kind in _own_classes(kind):
-            if isinstance(layer, keras.Sequential):  # which is given its layers again
+            if isinstance(layer, keras.Sequential):  # Keras passes it its layers again
                 return f"{kind.__name__} subclasses keras.Sequential: make it by a function that returns a Sequential"
             parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
             names = {one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
             kept = layer.get_config().keys()
             if isinstance(layer, keras.Model) and not any("get_config" in vars(own) for own in _own_classes(kind)):
-                kept = {"name", "trainable", "dtype"}  # Keras's takes the defaults of all others
+                kept = {"name", "trainable", "dtype"}  # Keras's get_config() omits all others
             if lacking := sorted(names - kept):
                 told = f"get_config() of {kind.__name__} lacks {', '.join(map(repr, lacking))}"
                 return f"{told}: it should return every argument of __init__"
@@ -183,7 +182,7 @@ def lacking_arguments(model):
 
 
 def _own_classes(kind):
-    """Returns a class and those that it inherits from, without Python's, Keras's and this package's."""
+    """Returns a class and its base classes, except those of Python, Keras, TensorFlow and this package."""
     others = ("builtins", "keras", "recognizer", "tensorflow")
     return [one for one in kind.__mro__ if one.__module__.split(".")[0] not in others]
 

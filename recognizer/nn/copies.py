@@ -1,6 +1,6 @@
-"""Copies of a net: `plain` in Keras's own layers and float32, as it is saved; `fast` in those of layers.py, to predict.
+"""Copies of a net: `plain` has Keras's own layers in float32 and is saved; `fast` has those of layers.py and predicts.
 
-A copy is made from the net's Keras config, with classes and dtype policies changed in it, and has the net's weights.
+A copy is built from the net's Keras config with other classes and dtype policies, and gets the net's weights.
 """
 
 import keras
@@ -9,11 +9,11 @@ from recognizer.nn import flip_classes, layers
 from recognizer.nn.precision import POLICIES
 
 HALF = {"bfloat16", "float16"}
-KNOWN = {*POLICIES.values(), *HALF}  # the policies that a copy changes; a layer in float64 or integers stays as it is
+KNOWN = {*POLICIES.values(), *HALF}  # the policies that a copy changes; float64 and integer layers stay as they are
 
 
 def plain(model):
-    """Returns a copy of a Sequential or functional model in Keras's own layers and float32, with its weights.
+    """Returns a copy of a Sequential or functional model that has Keras's own layers in float32, and the same weights.
 
     Raises ValueError if a layer of the copy still computes in half precision.
     """
@@ -25,10 +25,10 @@ def plain(model):
 
 
 def fast(model, precision="float32", dtypes=None):
-    """Returns a copy of a plain model in the layers of layers.py, with its weights.
+    """Returns a copy of a plain model that has the layers of layers.py, and the same weights.
 
-    precision: that of its layers, a key of POLICIES. dtypes: the dtype policies of the layers that have another one,
-    from `explicit_dtypes`; None: the output layer in float32, for nets saved before these were recorded.
+    precision: the precision of the layers, a key of POLICIES. dtypes: the layers with another dtype policy, from
+    `explicit_dtypes`; None: only the output layer is float32, for nets that were saved before dtypes were recorded.
     """
     if dtypes is None:
         dtypes = {flip_classes.core(model).layers[-1].name: "float32"}
@@ -36,30 +36,30 @@ def fast(model, precision="float32", dtypes=None):
 
 
 def plain_config(model):
-    """Returns the Keras config of the copy that `plain` makes, and builds nothing."""
+    """Returns the Keras config of the copy that `plain` makes, without building it."""
     return _changed(model, layers.PLAIN, "float32", {})
 
 
 def explicit_dtypes(model, precision):
-    """Returns {path: dtype policy} of a model's layers whose policy is not the one that `precision` gives.
+    """Returns {path: dtype policy} of the layers whose dtype policy differs from that of `precision`.
 
-    A path is the names of the layers around a layer and its own, joined by "/". A saved net is float32 throughout, so
-    these must be recorded beside it.
+    A path is a layer's name after the names of the layers that contain it, joined by "/". A saved net is float32
+    throughout, so these policies must be recorded separately.
     """
     policy, found = POLICIES[precision], _layers(keras.saving.serialize_keras_object(model))
     return {path: _policy(config) for path, config in found if _policy(config) in KNOWN - {_usual(config, policy)}}
 
 
 def set_weights(model, weights):
-    """Sets a model's weights, and what its layers derive from them."""
+    """Sets a model's weights, and the values that its layers derive from them."""
     model.set_weights(weights)
     finalize(model)
 
 
 def finalize(model):
-    """Makes layers recompute what they derive from their weights only once, such as Normalization's mean.
+    """Makes layers recompute values that they cache, such as the mean that Normalization derives from its weights.
 
-    Returns whether there are such layers: a function compiled with the model holds what they derived before.
+    Returns whether there are such layers. A compiled function of the model still holds the old values.
     """
     found = [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state")]
     for layer in found:
@@ -68,10 +68,10 @@ def finalize(model):
 
 
 def _copy(model, classes, policy, dtypes):
-    """Returns a copy of a model, with its weights, made from its `_changed` config."""
+    """Returns a copy of a model, built from its `_changed` config, with the same weights."""
     config = _changed(model, classes, policy, dtypes)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)  # for the layers that a layer makes by itself
+    keras.config.set_dtype_policy(policy)  # for layers that a layer creates itself
     try:
         copy = keras.saving.deserialize_keras_object(config)
     finally:
@@ -81,9 +81,9 @@ def _copy(model, classes, policy, dtypes):
 
 
 def _changed(model, classes, policy, dtypes):
-    """Returns a model's Keras config with other classes, {class: the one in its place}, and other dtype policies.
+    """Returns a model's Keras config with other classes and other dtype policies.
 
-    policy: that of all layers but those in `dtypes`, {path: policy}.
+    classes: {class: its replacement}. policy: the dtype policy of all layers except those in `dtypes`, {path: policy}.
     """
     written = {tuple(_written(kind).values()): instead for kind, instead in classes.items()}
     whole = keras.saving.serialize_keras_object(model)
@@ -99,12 +99,12 @@ def _changed(model, classes, policy, dtypes):
 
 
 def _written(kind):
-    """Returns how a Keras config names a class of Keras's layers or of layers.py."""
+    """Returns the entries by which a Keras config names a layer class of Keras or of layers.py."""
     return {"module": "keras.layers" if kind in layers.FAST else kind.__module__, "class_name": kind.__name__}
 
 
 def _usual(config, policy):
-    """Returns the dtype policy that a layer has in a net of `policy`: an input is float32 in all nets."""
+    """Returns the dtype policy of a layer in a net of `policy`: InputLayer is always float32."""
     return "float32" if config.get("class_name") == "InputLayer" else policy
 
 
@@ -115,7 +115,7 @@ def _policy(config):
 
 
 def _layers(config, path=()):
-    """Yields (path, config) of each layer in a Keras config, and of those inside layers and models."""
+    """Yields (path, config) of each layer in a Keras config, including nested layers."""
     if isinstance(config, (list, tuple)):
         for part in config:
             yield from _layers(part, path)

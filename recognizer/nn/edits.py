@@ -1,7 +1,7 @@
-"""Recognises an architecture that was edited after its run was started, by its Keras config and by what it computes.
+"""Detects whether an architecture was edited after its run was started, by its Keras config and its outputs.
 
-A layer's call() is in no Keras config, so the outputs for a few digits are compared, too: in float32, on the CPU, by
-weights that depend on nothing but their shapes. So other hardware, threads, backends and versions change only rounding.
+A Keras config does not contain the code of call(), so the outputs for a few digits are compared, too: in float32, on
+the CPU, with fixed weights. So other hardware, threads, backends and versions change only the rounding.
 """
 
 import json
@@ -13,23 +13,23 @@ from recognizer.nn import copies
 from recognizer.nn.portable import portable
 
 LEAST = 1e-5  # smaller probabilities are mostly rounding
-# How far outputs may be apart, relative to 1 + their size. Threads and backends round a small net's by 1e-6 of it, a
-# deep residual net's by 1e-5; an edited activation changes them by more than 1e-2.
+# The largest difference of outputs, relative to 1 + their size, that counts as equal. Threads and backends differ by
+# 1e-6 for a small net and by 1e-5 for a deep residual net; an edited activation changes outputs by more than 1e-2.
 APART = 3e-4
 
 
 def record(model, x):
-    """Returns what identifies an architecture, JSON-able: Keras's version, the model's config and its outputs.
+    """Returns a JSON-able dict that identifies an architecture: Keras's version, the model's config, its outputs.
 
-    model: the net as its function made it, in float32; it gets other weights. x: digits, as the net takes them.
-    The outputs, log-probabilities, are None for a net that draws random numbers when it predicts, or gives NaN.
+    model: the net as its function made it, in float32; its weights are replaced. x: float32 (n, 28, 28, 1) in 0..1.
+    The outputs are log-probabilities, or None if the net draws random numbers when it predicts, or returns NaN.
     """
     copies.set_weights(model, _fixed(model.get_weights()))
     return {"keras": keras.__version__, "config": _config(model), "outputs": _outputs(model, x)}
 
 
 def outputs_of_own_code(model):
-    """Returns what `_outputs` gives for some noise, if a saved net has layers or functions of models.py, else None."""
+    """Returns the `_outputs` for some noise if a saved net has layers or functions of models.py, else None."""
     config = json.dumps(copies.plain_config(model))
     kinds = {type(layer).__module__.split(".")[0] for layer in model._flatten_layers()}
     if kinds <= {"keras", "recognizer"} and '"class_name": "function"' not in config:
@@ -38,7 +38,7 @@ def outputs_of_own_code(model):
 
 
 def _outputs(model, x):
-    """Returns a model's log-probabilities as nested lists; None if it draws random numbers, or gives NaN."""
+    """Returns a model's log-probabilities as nested lists, or None if they are random or NaN."""
     with keras.device("cpu"):
         first, again = (keras.ops.convert_to_numpy(model(x, training=False)) for _ in range(2))
     repeatable = np.isfinite(first).all() and np.array_equal(first, again)
@@ -46,9 +46,9 @@ def _outputs(model, x):
 
 
 def difference(then, now):
-    """Returns how two records differ, as text; "" if they are of one architecture.
+    """Returns how two results of `record` differ, as text; "" if they describe the same architecture.
 
-    Configs are compared if they are of one version of Keras.
+    Configs are compared only if both come from the same version of Keras.
     """
     if then["keras"] == now["keras"] and (texts := [_numbered(part["config"]) for part in (then, now)])[0] != texts[1]:
         names = dict(zip(_names(texts[1]), _names(now["config"]), strict=True))
@@ -59,19 +59,19 @@ def difference(then, now):
 
 
 def are_alike(then, now):
-    """Returns whether two results of `_outputs` are of the same computation, or one of them is None."""
+    """Returns whether two results of `_outputs` agree, or one of them is None."""
     if then is None or now is None:
         return True
     then, now = np.asarray(then, float), np.asarray(now, float)
     if then.shape != now.shape:
         return False
     apart = np.abs(then - now) / (1 + np.abs(then))
-    # Most digits: where a layer rounds or sorts, single ones may differ.
+    # The median over digits, since single digits may differ if a layer rounds or sorts.
     return np.median(apart.max(axis=1)) <= APART
 
 
 def _fixed(weights):
-    """Returns weights in place of a model's initial ones, which other backends would draw otherwise."""
+    """Returns weights that replace a model's initial weights, which differ from backend to backend."""
     rng, fixed = np.random.default_rng(0), []
     for weight in weights:
         if weight.dtype.kind == "f" and weight.size:
@@ -86,7 +86,7 @@ def _fixed(weights):
 
 
 def _config(model):
-    """Returns a model's Keras config in Keras's own layers, without what differs from build to build: seeds, ids."""
+    """Returns a model's Keras config in Keras's own layers, without seeds and ids, which differ from build to build."""
     return _without(portable(json.loads(json.dumps(copies.plain_config(model)))))
 
 
@@ -99,7 +99,7 @@ def _without(part):
 
 
 def _names(config):
-    """Returns the names of the layers in a Keras config, in their order."""
+    """Returns the names of the layers in a Keras config, in order."""
     return list(dict.fromkeys(own["config"]["name"] for own in _parts(config) if isinstance(own["config"], dict)))
 
 
@@ -116,7 +116,7 @@ def _parts(config):
 
 
 def _numbered(config):
-    """Returns a Keras config whose layers are named "#0", "#1" ...: Keras counts up the names that it gives."""
+    """Returns a Keras config with its layers renamed to "#0", "#1" ..., since Keras's numbers grow with each build."""
     numbers = {name: f"#{i}" for i, name in enumerate(_names(config))}
 
     def renamed(part, key=None):
@@ -131,7 +131,7 @@ def _numbered(config):
 
 
 def _first(then, now, layer=None, key=None):
-    """Returns (layer's name now, argument, value then, value now) of the first difference of two Keras configs."""
+    """Returns the first difference of two Keras configs: (layer's current name, argument, old value, new value)."""
     if isinstance(then, dict) and isinstance(now, dict) and then.get("class_name") == now.get("class_name"):
         inner = now.get("config")
         layer = inner["name"] if isinstance(inner, dict) and "name" in inner else layer
@@ -144,7 +144,7 @@ def _first(then, now, layer=None, key=None):
 
 
 def _told(layer, key, then, now, names):
-    """Returns a difference found by `_first` as text. names: the layers' names by their numbers."""
+    """Returns a result of `_first` as text. names: {"#0", ...: the layer's name}."""
     if key == "layers" and isinstance(now, dict):
         return f"layer {names[now['config']['name']]!r} is {now['class_name']} now, {then['class_name']} then"
     if key == "layers":

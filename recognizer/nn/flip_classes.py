@@ -1,8 +1,8 @@
-"""Flipped digits as classes of their own: the setting `joint_flips`, whole: its check, its batches, its nets.
+"""The setting `joint_flips`: flipped digits are classes of their own.
 
-With k flips each image is trained on as it is and in each flip, whose digits are ten more classes; a prediction is the
-mean over all of them. After Lee, Hwang and Shin, "Self-supervised label augmentation via input transformations", 2020.
-One flip makes training and predicting take twice as long.
+A net trains on each image and on its k flips. Each flip adds ten classes, and a prediction is the mean over the image
+and its flips. After Lee, Hwang and Shin, "Self-supervised label augmentation via input transformations", 2020. One
+flip doubles the time of training and predicting.
 """
 
 import keras
@@ -12,13 +12,13 @@ from recognizer.base.errors import UserError
 from recognizer.base.words import choose
 from recognizer.nn.parts import images
 
-# The flips, as keras.layers.RandomFlip names them, and the axes of images that each turns round.
+# The flips by their names in keras.layers.RandomFlip, and the axes of images that each reverses.
 FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)}
-CORE = "joint_flips"  # a name that no layer of an architecture has by chance
+CORE = "joint_flips"  # a layer name that no architecture uses by chance
 
 
 def checked(settings):
-    """Returns the setting `joint_flips` of a net's settings, a list of FLIPS. Raises UserError if it is not valid."""
+    """Returns `joint_flips` from a net's settings, a list of FLIPS. Raises UserError if it is not valid."""
     flips, augmentation = settings["joint_flips"], settings["augmentation"]
     for flip in flips:
         choose("flip in joint_flips", flip, FLIPS)
@@ -30,42 +30,42 @@ def checked(settings):
 
 
 def flipped(images, flip):
-    """Returns images (n, h, w, c) in one of FLIPS, an axis at a time: Keras before 3.14 flips no two on TensorFlow."""
+    """Returns images (n, h, w, c), flipped axis by axis, since Keras < 3.14 on TensorFlow cannot flip two at once."""
     for axis in FLIPS[flip]:
         images = ops.flip(images, axis)
     return images
 
 
 def with_flips(images, flips):
-    """Returns each image, float32 (n, h, w, c), followed by itself in each of k flips: (n * (1 + k), h, w, c)."""
+    """Returns each of the images, float32 (n, h, w, c), followed by its k flips: (n * (1 + k), h, w, c)."""
     views = ops.stack([images, *(flipped(images, flip) for flip in flips)], axis=1)
     return ops.reshape(views, [-1, *images.shape[1:]])
 
 
 def joint_labels(labels, flips):
-    """Returns the labels of `with_flips`, of ten classes for each flip: (n, 10) to (n * (1 + k), 10 * (1 + k))."""
+    """Returns the labels of the images of `with_flips`: from (n, 10) to (n * (1 + k), 10 * (1 + k))."""
     k = len(flips)
     views = [ops.pad(labels, [[0, 0], [10 * i, 10 * (k - i)]]) for i in range(1 + k)]
     return ops.reshape(ops.stack(views, axis=1), [-1, 10 * (1 + k)])
 
 
 def with_classes(model, name, flips, seed):
-    """Returns a net with ten more classes for each flip: a new last layer on the other layers of architecture `name`.
+    """Returns a model with ten more classes for each flip: its last layer is replaced by a wider one.
 
-    Raises UserError if the last layer is not Dense.
+    Raises UserError if the last layer is not Dense. name: the architecture's name.
     """
     last = model.layers[-1]
     if not isinstance(last, keras.layers.Dense):
         raise UserError(f"architecture {name!r} does not end with classes(), which joint_flips needs")
     own = dict(units=10 * (1 + len(flips)), kernel_initializer=keras.initializers.GlorotUniform(seed))
     outputs = keras.layers.Dense.from_config(last.get_config() | own)
-    return keras.Model(model.inputs[0], outputs(last.input), name=CORE)  # [0]: Keras warns of a list
+    return keras.Model(model.inputs[0], outputs(last.input), name=CORE)  # [0], since Keras warns about a list
 
 
 def aggregated(model, flips):
-    """Returns the net that predicts by one of `with_classes`; the model itself without flips.
+    """Returns a model that predicts ten classes from a model of `with_classes`; the model itself without flips.
 
-    Its probabilities (n, 10) are the mean of the model's for an image and for its flips, each by its own ten classes.
+    Its probabilities (n, 10) are the mean over an image and its flips, each from its own ten classes.
     """
     if not flips:
         return model
@@ -76,5 +76,5 @@ def aggregated(model, flips):
 
 
 def core(model):
-    """Returns the net of `with_classes` inside one of `aggregated`; any other model itself."""
+    """Returns the model of `with_classes` inside a model of `aggregated`; any other model itself."""
     return next((layer for layer in model.layers if layer.name == CORE), model)

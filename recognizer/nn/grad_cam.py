@@ -1,14 +1,14 @@
-"""Where a net looks: the pixels of a digit that speak for a class."""
+"""Grad-CAM: how much each pixel of a digit contributes to a class."""
 
 import numpy as np
 
 
 def grad_cam(model):
-    """Returns a function heat(image, label): how much each pixel speaks for a label, float32 (28, 28) from 0 to 1.
+    """Returns a function heat(image, label): how much each pixel contributes to a label, float32 (28, 28) in 0..1.
 
     image: a digit, uint8 (28, 28). Selvaraju et al., "Grad-CAM: visual explanations from deep networks" (2017), on the
-    last feature maps of 5x5 or more through which every output passes; each pixel is weighted by its own gradient,
-    since it matters here where a stroke is (Draelos and Carin, "HiResCAM", 2020). Without such maps all is 0.
+    last feature maps of 5x5 or more that the whole net passes through. Each pixel is weighted by its own gradient, as
+    in Draelos and Carin, "HiResCAM" (2020), since the place of a stroke matters. Without such maps all values are 0.
     """
     import keras
 
@@ -38,9 +38,9 @@ def grad_cam(model):
 
 
 def _split(model):
-    """Returns (a model from images to the last feature maps that can be used, a model from these to the outputs).
+    """Returns (a model from images to the last usable feature maps, a model from these maps to the outputs).
 
-    (None, None) if there are no such maps.
+    Returns (None, None) if there are no such maps.
     """
     import keras
 
@@ -58,9 +58,9 @@ def _split(model):
 
 
 def _centres(body):
-    """Returns where on an image the rows (and columns) of feature maps lie, and one more beyond either end.
+    """Returns the position on the image of each row (or column) of the feature maps, and one more beyond either end.
 
-    A row lies at the middle of the pixels that it depends on, weighted by its gradient.
+    The position of a row is the mean position of the pixels that it depends on, weighted by its gradient.
     """
     import keras
 
@@ -75,9 +75,9 @@ def _centres(body):
 
 
 def _gradient(function, x):
-    """Returns the gradient at x of a function from a tensor to a number, by the backend in use.
+    """Returns the gradient at x of a function from a tensor to a number, computed by the backend in use.
 
-    TensorFlow's is None if the function does not depend on x, or only through whole numbers.
+    On TensorFlow it is None if the function does not depend on x, or depends on it only through integers.
     """
     import keras
 

@@ -1,6 +1,6 @@
-"""Keras layers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
+"""Keras layers with faster TensorFlow kernels; maths, names and arguments are Keras's.
 
-On another backend, and for what the kernels cannot do (a mask, another axis, renorm, synchronized), each is Keras's.
+On another backend, and where a kernel lacks a feature (a mask, another axis, renorm, synchronized), Keras's code runs.
 """
 
 import keras
@@ -10,13 +10,13 @@ from recognizer.base.backend import TENSORFLOW
 if TENSORFLOW:
     import tensorflow as tf
 
-# By name, so that Keras can make them again from their configs, as Bidirectional does with what it wraps.
+# Registered, so that Keras can rebuild them from their configs, as Bidirectional does with the layer that it wraps.
 registered = keras.saving.register_keras_serializable("fast")
 
 
 @registered
 class Conv2D(keras.layers.Conv2D):
-    """keras.layers.Conv2D, as a matrix product where its kernel covers the whole input (Deotte's last one)."""
+    """keras.layers.Conv2D, computed as a matrix product if the kernel covers the whole input (Deotte's last layer)."""
 
     def call(self, inputs):
         whole = inputs.shape[1:3] == self.kernel_size and self.padding == "valid" and self.groups == 1
@@ -31,11 +31,11 @@ class Conv2D(keras.layers.Conv2D):
 
 @registered
 class BatchNormalization(keras.layers.BatchNormalization):
-    """keras.layers.BatchNormalization by TensorFlow's fused kernel, which also takes bfloat16 inputs."""
+    """keras.layers.BatchNormalization, computed by TensorFlow's fused kernel, which also takes bfloat16 inputs."""
 
     def call(self, inputs, training=None, mask=None):
         last = self.axis in (-1, len(inputs.shape) - 1)
-        renorm = getattr(self, "renorm", False)  # an argument since Keras 3.14
+        renorm = getattr(self, "renorm", False)  # new in Keras 3.14
         fused = TENSORFLOW and last and mask is None and not (renorm or self.synchronized)
         if not fused or self.variable_dtype != "float32" or inputs.dtype == tf.float64:
             return super().call(inputs, training=training, mask=mask)
@@ -52,7 +52,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=learning,
         )
         if learning:
-            # The kernel gives the variance with Bessel's correction, Keras keeps it without.
+            # The kernel returns the variance with Bessel's correction, Keras stores it without.
             n = tf.cast(tf.size(images) // channels, tf.float32)
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance * ((n - 1) / n))):
                 moving.assign(moving.value * self.momentum + batch * (1 - self.momentum))
@@ -61,7 +61,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @registered
 class Dropout(keras.layers.Dropout):
-    """keras.layers.Dropout with a mask of 16 random bits an element: its rate is exact to 1/131,072."""
+    """keras.layers.Dropout with 16 random bits for each element: its rate is exact to 1/131,072."""
 
     def call(self, inputs, training=False):
         drop = round(self.rate * 2**16)
@@ -69,12 +69,12 @@ class Dropout(keras.layers.Dropout):
             return super().call(inputs, training=training)
         n = tf.size(inputs)
         seed = tf.cast(self.seed_generator.next(), tf.int32)
-        # XLA has a kernel for int32, not for uint32; the bits are the same.
+        # XLA has a kernel for int32, but not for uint32; the bits are the same.
         bits = tf.raw_ops.StatelessRandomUniformFullInt(shape=[(n + 1) // 2], seed=seed, dtype=tf.int32)
         bits = tf.reshape(tf.bitcast(bits, tf.uint16), [-1])[:n]
         mask = tf.cast(bits >= drop, inputs.dtype) * tf.cast(2**16 / (2**16 - drop), inputs.dtype)
         return inputs * tf.reshape(mask, tf.shape(inputs))
 
 
-FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}  # by Keras's own
+FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}
 PLAIN = {fast: plain for plain, fast in FAST.items()}

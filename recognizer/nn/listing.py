@@ -8,7 +8,7 @@ from recognizer.nn import building
 
 
 def lines():
-    """Yields the lines, each when its net has been built."""
+    """Yields the lines of the list, each as soon as its net is built."""
     yield f"{'RECIPE':<24}{'nets':>5}{'epochs':>7}{'parameters':>12}  source; figure reported"
     for name in recipes.RECIPES:
         config = resolve(name)

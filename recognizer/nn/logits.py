@@ -1,13 +1,13 @@
-"""Which layer gives a net's probabilities, so that the net can give logits instead."""
+"""Finds the layer whose softmax makes a net's probabilities, so that training can use logits instead."""
 
 import keras
 
 
 def final_softmax(model, output=0):
-    """Returns the layer or operation whose softmax gives a model's output; None if something else does.
+    """Returns the layer or operation whose softmax makes a model's output; None if there is none.
 
-    A layer or model that is called more than once does not count, since its other results must stay probabilities; nor
-    does a layer that computes something else as well, such as a penalty.
+    It is also None if the layer is called more than once, since its other outputs must stay probabilities, or if it
+    computes something else as well, such as a penalty.
     """
     history = model.outputs[output]._keras_history
     last = history.operation
@@ -15,7 +15,7 @@ def final_softmax(model, output=0):
         return None
     if isinstance(last, keras.Model):
         return final_softmax(last, history.tensor_index) if getattr(last, "outputs", None) else None
-    if type(last).__name__ == "Softmax" and type(last).__module__.startswith("keras."):  # the layer, and keras.ops'
+    if type(last).__name__ == "Softmax" and type(last).__module__.startswith("keras."):  # layer or operation
         return last if last.axis in (-1, len(model.outputs[output].shape) - 1) else None
     if type(last) not in (keras.layers.Dense, keras.layers.Activation) or last.activity_regularizer is not None:
         return None

@@ -1,4 +1,4 @@
-"""Losses of Keras by name, for logits: a net here trains on logits, which most of Keras's losses do not take."""
+"""Keras's losses by name, adapted to logits: nets train on logits here, but few of Keras's losses accept them."""
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ DEFAULT = "CategoricalCrossentropy"
 
 
 def make(name=DEFAULT, label_smoothing=0.0, classes=10, **arguments):
-    """Returns Keras's loss `name`, as a config has it, as a function of labels (n, classes) and logits.
+    """Returns Keras's loss `name` as a function of labels (n, classes) and logits (n, classes).
 
-    A loss of probabilities gets the softmax of the logits.
-    Raises UserError for arguments that Keras does not take, or that give no number for such labels.
+    name: a key of LOSSES. A loss of probabilities is applied to the softmax of the logits.
+    Raises UserError if Keras does not have the loss or refuses an argument, or if the loss is not one finite number.
     """
     told = f"loss {name!r} cannot be used with loss_config {arguments}"
     for key, value in arguments.items():

@@ -1,7 +1,7 @@
-"""Keras optimizers whose TensorFlow kernels are faster than Keras's own: the same maths, names and arguments.
+"""Keras optimizers with faster TensorFlow kernels; maths, names and arguments are Keras's.
 
-Each updates a variable by one kernel instead of a dozen. On another backend, and for what the kernels cannot do, it
-takes Keras's own step.
+Each updates a variable by one kernel instead of a dozen. On another backend, and where a kernel lacks a feature,
+Keras's code runs.
 """
 
 import math
@@ -20,9 +20,9 @@ if TENSORFLOW:
 
 
 def make(name, **arguments):
-    """Returns Keras's optimizer `name`, as a config has it; its learning rate is 0 until it is assigned.
+    """Returns Keras's optimizer `name`, a key of CLASSES["optimizer"]. Its learning rate is 0 until it is assigned.
 
-    Raises UserError for a name or an argument that this Keras does not know.
+    Raises UserError for a name or an argument that this version of Keras does not have.
     """
     kind = FAST.get(name) or getattr(keras.optimizers, CLASSES["optimizer"][name], None)
     if kind is None:
@@ -31,8 +31,8 @@ def make(name, **arguments):
         if isinstance(value, str) and key != "name":  # "no" would count as true
             raise UserError(f"optimizer_config.{key} must be a number, true, false or a list, not {value!r}")
     try:
-        # One step on a small variable, so that errors that Keras raises in the first step are raised now. The first
-        # update of accumulated gradients comes later, so it is tried without accumulation, too.
+        # Make one step on a small variable, so that errors of the first step are raised now. With gradient accumulation
+        # the first update comes several steps later, so try without accumulation, too.
         for more in (arguments | {"gradient_accumulation_steps": None}, arguments):
             variable = keras.Variable(np.zeros((2, 2), np.float32))
             kind(learning_rate=0.0, **more).apply([keras.ops.zeros((2, 2))], [variable])
@@ -43,7 +43,7 @@ def make(name, **arguments):
 
 
 class Adam(keras.optimizers.Adam):
-    """keras.optimizers.Adam by one kernel for each variable."""
+    """keras.optimizers.Adam with one kernel for each variable."""
 
     def update_step(self, gradient, variable, learning_rate):
         if self.amsgrad or not _dense_float32(gradient, variable):
@@ -54,13 +54,13 @@ class Adam(keras.optimizers.Adam):
 
 
 class Muon(keras.optimizers.Optimizer):
-    """keras.optimizers.Muon of Keras 3.13 and later, for convolution kernels too: each as a matrix, a column a filter.
+    """keras.optimizers.Muon of Keras 3.13 and later, but for convolution kernels, too, which Keras leaves to Adam.
 
-    Jordan's own treats kernels so ("Muon: an optimizer for hidden layers in neural networks", 2024); Keras's leaves
-    them to Adam. It does not inherit from Keras's, which takes other arguments and other steps in Keras 3.12.
+    A kernel is a matrix with one column for each filter, as in Jordan's original ("Muon: an optimizer for hidden layers
+    in neural networks", 2024). It does not inherit from Keras's, since arguments and steps differ in Keras 3.12.
     """
 
-    # Keras's arguments, other than those of every optimizer, with its defaults: each is an attribute.
+    # The arguments that only Muon has, with Keras's defaults. Each becomes an attribute.
     ARGUMENTS = (
         dict(adam_beta_1=0.9, adam_beta_2=0.999, adam_weight_decay=0.004, adam_lr_ratio=1, epsilon=1e-7)
         | dict(muon_a=3.4445, muon_b=-4.7750, muon_c=2.0315, momentum=0.95, ns_steps=5, nesterov=True, rms_rate=0.2)
@@ -124,8 +124,8 @@ class Muon(keras.optimizers.Optimizer):
     def zeropower_via_newtonschulz5(self, x, steps):
         """Returns x after `steps` iterations x <- (a + b xx' + c (xx')^2) x, which bring its singular values near 1.
 
-        On a CPU the small matrix xx' alone is iterated: a third of the work for the long matrices that kernels are. Its
-        rounding errors grow tenfold with each step: harmless in float32 for five steps, not in a GPU's TF32 or for many
+        On a CPU only the small matrix xx' is iterated, a third of the work, since kernels are long matrices. Rounding
+        errors then grow tenfold with each step: harmless for five steps in float32, but not in a GPU's TF32 or for many
         more steps.
         """
         ops = keras.ops
@@ -158,13 +158,13 @@ class Muon(keras.optimizers.Optimizer):
 
 
 class RMSprop(keras.optimizers.RMSprop):
-    """keras.optimizers.RMSprop by one kernel for each variable."""
+    """keras.optimizers.RMSprop with one kernel for each variable."""
 
     def build(self, variables):
         if self.built:
             return
         super().build(variables)
-        if TENSORFLOW and not self.momentum:  # the kernel needs this variable all the same
+        if TENSORFLOW and not self.momentum:  # the kernel needs this variable even without momentum
             self._momentums = self.add_optimizer_variables(variables, "momentum")
 
     def update_step(self, gradient, variable, learning_rate):
@@ -184,12 +184,12 @@ class RMSprop(keras.optimizers.RMSprop):
 
 
 def _dense_float32(gradient, variable):
-    """Whether TensorFlow's kernels can apply a gradient to a variable."""
+    """Returns whether TensorFlow's kernels can apply a gradient to a variable."""
     return TENSORFLOW and isinstance(gradient, tf.Tensor) and variable.dtype == tf.float32
 
 
 def _apply_adam(optimizer, gradient, variable, m, v, learning_rate, beta_1, beta_2):
-    """Makes a step of Adam by one kernel, which updates a variable and its moments m and v."""
+    """Makes one step of Adam by one kernel, which updates a variable and its moments m and v."""
     step = keras.ops.cast(optimizer.iterations + 1, "float32")
     tf.raw_ops.ResourceApplyAdam(
         var=variable.handle,

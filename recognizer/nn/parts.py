@@ -1,19 +1,19 @@
-"""What models.py is written with: `@architecture`, a net's input and output, and every layer of Keras.
+"""The building blocks of models.py: `@architecture`, a net's input and output, and every layer of Keras.
 
-Conv2D, BatchNormalization and Dropout are the faster ones of layers.py.
+Conv2D, BatchNormalization and Dropout are the faster versions of layers.py.
 """
 
-from keras.layers import *  # noqa: F403 (all of them, so that an architecture needs no other import)
+from keras.layers import *  # noqa: F403 (all of them, so that models.py needs no other import)
 from keras.layers import Dense, Input, Rescaling
 
 from recognizer.base.words import hyphens
 from recognizer.nn.layers import BatchNormalization, Conv2D, Dropout  # noqa: F401 (for models.py)
 
-ARCHITECTURES = {}  # functions by name
+ARCHITECTURES = {}  # {name: function}
 
 
 def architecture(function):
-    """Registers an architecture under its function's name. Raises ValueError if there is one of that name."""
+    """Registers an architecture under its function's name. Raises ValueError if the name is taken."""
     name = hyphens(function.__name__)
     if name in ARCHITECTURES:
         raise ValueError(f"there is already an architecture {name!r}: give this function another name")
@@ -22,18 +22,18 @@ def architecture(function):
 
 
 def images():
-    """Returns a net's input: float32 (n, 28, 28, 1) in 0..1."""
+    """Returns a net's input layer: float32 (n, 28, 28, 1) in 0..1."""
     return Input((28, 28, 1))
 
 
 def standardized(mean, std):
-    """Returns a Sequential model's first layers: images less their mean, over their standard deviation.
+    """Returns the first layers of a Sequential model, which standardise images: (x - mean) / std.
 
-    mean, std: those of the training pixels, in 0..1.
+    mean, std: mean and standard deviation of the training pixels, in 0..1.
     """
     return [images(), Rescaling(1 / std, offset=-mean / std)]
 
 
 def classes():
-    """Returns a net's last layer: ten probabilities, in float32 whatever the precision of the net."""
+    """Returns a net's last layer: ten probabilities, always in float32."""
     return Dense(10, activation="softmax", dtype="float32", name="classes")

@@ -1,14 +1,14 @@
-"""Makes saved nets pass between Keras 3.12 and later versions.
+"""Makes saved nets portable between Keras 3.12 and later versions.
 
-Keras writes every argument of a layer into the file, and an older version refuses arguments that it does not know. In
-all versions an argument that is left out has its default value. So arguments newer than Keras 3.12 are left out if they
-have their default value: when a net is saved, and when a file that Keras wrote is read.
+Keras writes every argument of a layer into the file, and an older version refuses arguments that it does not know. So
+arguments newer than Keras 3.12 are left out if they have their default values, both when a net is saved and when a
+file that Keras wrote is read.
 """
 
 import json
 import zipfile
 
-# Arguments of layers and initialisers that are newer than Keras 3.12.0, with their defaults.
+# Arguments of layers and initialisers that Keras 3.12.0 does not have, with their defaults.
 NEWER = {
     "input_axes": None,  # 3.15: GlorotUniform and the other initialisers that scale by the fan
     "output_axes": None,
@@ -22,7 +22,7 @@ NEWER = {
 
 
 def portable(config):
-    """Returns a Keras config as Keras 3.12 would have written it, if 3.12 has all that it holds."""
+    """Returns a Keras config as Keras 3.12 would have written it, if 3.12 has all its classes and arguments."""
     if isinstance(config, list):
         return [portable(part) for part in config]
     if not isinstance(config, dict):
@@ -33,12 +33,12 @@ def portable(config):
         config["config"] = {key: value for key, value in own.items() if not (key in NEWER and value == NEWER[key])}
         axis = own.get("axis")
         if config.get("class_name") == "Flip" and isinstance(axis, list) and len(axis) == 1:
-            config["config"]["axis"] = axis[0]  # Keras before 3.14 takes no list on TensorFlow
+            config["config"]["axis"] = axis[0]  # Keras < 3.14 on TensorFlow does not take a list
     return config
 
 
 def make_portable(path):
-    """Rewrites a .keras file so that Keras 3.12 and later read it, if they have its layers."""
+    """Rewrites a .keras file so that Keras 3.12 and later can read it, if they have its layers."""
     with zipfile.ZipFile(path) as archive:
         members = [(member, archive.read(member)) for member in archive.infolist()]
     with zipfile.ZipFile(path, "w") as archive:

@@ -1,4 +1,4 @@
-"""The precision that a net computes in: float32, or a half precision that is native to the processor in use."""
+"""Chooses the precision of a net: float32, or a half precision that the processor computes natively."""
 
 import re
 from pathlib import Path
@@ -13,16 +13,16 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 
 
 def native_precision(wanted=None):
-    """Returns the precision to compute in: `wanted` if the processor has it, else "float32"; None: the fastest.
+    """Returns `wanted` if the processor computes it natively, else "float32". wanted: None for the fastest precision.
 
-    bfloat16 is native to NVIDIA GPUs of compute capability 8 or more, TPUs, and, with TensorFlow, x86 processors with
-    AMX or AVX512-BF16 (XLA's convolutions, which JAX uses, gain nothing there); float16 to GPUs of 7.0 (V100) or more.
+    bfloat16 is native to NVIDIA GPUs of compute capability 8.0 or higher, to TPUs, and on TensorFlow to x86 processors
+    with AMX or AVX512-BF16 (JAX's convolutions gain nothing there). float16 is native to GPUs of 7.0 (V100) or higher.
     """
     return next((precision for precision in _native_precisions() if wanted in (None, precision)), "float32")
 
 
 def _native_precisions(cpuinfo=Path("/proc/cpuinfo")):
-    """Returns the half precisions that every processor in use computes natively, the best first."""
+    """Returns the half precisions that all processors in use compute natively, the best first."""
     if "tpu" in {device.split(":")[0] for device in keras.distribution.list_devices()}:
         return ["bfloat16"]
     if found := gpus():

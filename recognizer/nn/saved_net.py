@@ -1,8 +1,8 @@
-"""Saves nets, and reads saved nets of unknown origin: no code in them runs, and none needs more memory than its size.
+"""Saves nets, and safely reads nets of unknown origin: no code in a file runs, and no file can exhaust the memory.
 
-A .keras file is a zip of metadata.json, config.json (the layers, by class and arguments) and model.weights.h5. Keras's
-safe mode refuses pickled code; beyond that, the file may hold only Keras's own layers (or those that models.py has
-registered), and weights for exactly the variables that these have.
+A .keras file is a zip of metadata.json, config.json (the layers with their arguments) and model.weights.h5. Keras's
+safe mode refuses pickled code. Here, a file may also hold only Keras's own layers and those that models.py registers,
+and weights for exactly the variables of these layers.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from recognizer.data.limits import FILE_BYTES
 from recognizer.nn import portable, sizes
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-# Layers of Keras that run what they are given or read other files, with what to write instead.
+# Keras layers that can run foreign code or read other files, and what to write instead.
 DENIED = {
     "Lambda": "use keras.ops, Rescaling or a registered layer",
     **dict.fromkeys(
@@ -30,25 +30,26 @@ DENIED = {
         "it is for text and categories, and may read other files: leave it out",
     ),
 }
-LARGEST_CONFIG = 2**22  # bytes; that of a net of a hundred layers has 200,000
-LARGEST_OUTPUT = 2**25  # numbers that a layer gives for an image: 128 MB
-UNSAVED = 2**22  # weights, 16 MB, that a net may have beyond those in its file: a layer may write fewer than it has
+LARGEST_CONFIG = 2**22  # bytes; the config of a net of a hundred layers has 200,000
+LARGEST_OUTPUT = 2**25  # numbers in a layer's output for one image: 128 MB
+UNSAVED = 2**22  # weights (16 MB) that a net may have beyond those in its file, since a layer need not save them all
 
 
 def save(model, path):
-    """Saves a model as a .keras file, whole or not at all."""
+    """Saves a model as a .keras file by an atomic write."""
     with whole_file(path) as temporary:
         try:
             model.save(temporary)
             portable.make_portable(temporary)
-        except (RuntimeError, ValueError) as error:  # what HDF5 says of a full disk
+        except (RuntimeError, ValueError) as error:  # raised by HDF5 if the disk is full
             raise OSError(reason(error)) from error
 
 
 def read_net(path, parameters=None):
-    """Returns the keras.Model of a .keras file, not compiled, from float32 (n, 28, 28, 1) to (n, 10).
+    """Returns the uncompiled keras.Model of a .keras file, from float32 (n, 28, 28, 1) to (n, 10).
 
-    parameters: how many it must have, None for any. Raises UserError if the file is damaged, harmful or no such net.
+    parameters: int, the number of parameters that it must have; None: any number. Raises UserError if the file is
+    damaged, unsafe or not such a net.
     """
     import models  # noqa: F401 (registers its layers)
 
@@ -72,7 +73,7 @@ def read(path, parameters=None):
 
 
 def read_weights(path):
-    """Returns the weights of a .keras file as a dict of arrays, by their names in it. Raises UserError as read_net."""
+    """Returns the weights of a .keras file as {name in the file: array}. Raises UserError like read_net."""
     import h5py
 
     with refused(f"{path} is no net that can be used"):
@@ -83,7 +84,7 @@ def read_weights(path):
 
 @contextlib.contextmanager
 def whole_tracebacks():
-    """Keeps the whole traceback of Keras's errors in the block: `reasons` finds the layer in it."""
+    """Turns off Keras's traceback filtering within the block, since `reasons` finds the layer in the full traceback."""
     import keras
 
     filtered = keras.config.is_traceback_filtering_enabled()
@@ -96,7 +97,7 @@ def whole_tracebacks():
 
 
 def check_classes(config):
-    """Raises ValueError at the first object of a Keras config that is neither Keras's own nor registered here."""
+    """Raises ValueError for the first object in a Keras config that is neither Keras's own nor registered here."""
     todo = [config]
     while todo:
         part = todo.pop()
@@ -109,7 +110,7 @@ def check_classes(config):
 
 
 def _check_class(part):
-    """Raises ValueError if an object of a Keras config, by its class_name and module, is not safe to load."""
+    """Raises ValueError if an object in a Keras config, judged by its class_name and module, is not safe to load."""
     import keras
 
     name, module, registered = (part.get(key) for key in ("class_name", "module", "registered_name"))
@@ -119,7 +120,7 @@ def _check_class(part):
         name = registered = str(part.get("config"))
     own = module is None or str(module).split(".")[0] == "keras"
     known = registered is not None and keras.saving.get_registered_object(registered)
-    if "<locals>" in getattr(known, "__qualname__", ""):  # unknown in a process that did not call the function
+    if "<locals>" in getattr(known, "__qualname__", ""):  # not registered in a process that did not call the function
         raise ValueError(f"{name} is defined inside a function: define it at the top level of models.py")
     if (instead := DENIED.get(str(name).split(".")[-1])) and not known:
         raise ValueError(f"{str(name)[:60]} cannot be saved safely: {instead}")
@@ -132,24 +133,24 @@ def _check_class(part):
 
 
 def _checked_parameters(config, numbers):
-    """Returns how many parameters the net of a Keras config has, which is built without values.
+    """Returns the number of parameters of the net that a Keras config describes.
 
-    numbers: how many weights its file holds. Raises ValueError if it is no net for digits, or far too large.
+    numbers: int, the weights in its file. Raises ValueError if it does not classify digits, or is far too large.
     """
     import keras
 
-    # Without values: a layer of a thousand million weights costs nothing here.
+    # The variables get no values, so even a layer with a billion weights needs no memory here.
     with keras.StatelessScope(initialize_variables=False):
         try:
-            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)  # which changes it
+            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)  # changes it
             needed = model.count_params()
             shapes = list(sizes.output_shapes(model))
             ends = model.input_shape, model.output_shape
         finally:
-            keras.backend.clear_session()  # which would give them values later
+            keras.backend.clear_session()  # else Keras would initialise the variables later
     if ends != ((None, 28, 28, 1), (None, 10)):
         raise ValueError(f"it maps {ends[0]} to {ends[1]}, where (None, 28, 28, 1) to (None, 10) is needed")
-    # A size that is not known in advance, other than the number of images, may turn out to be any.
+    # An axis of unknown size, other than the batch axis, could become arbitrarily large.
     if any(None in shape[1:] for shape in shapes) or sizes.largest(shapes) > LARGEST_OUTPUT:
         raise ValueError("a layer's output is far larger than a digit needs")
     if needed > numbers + UNSAVED:
@@ -158,7 +159,7 @@ def _checked_parameters(config, numbers):
 
 
 def _checked(path):
-    """Returns (Keras config, how many weights) of a .keras file. Raises ValueError if `save` would not write it."""
+    """Returns (Keras config, number of weights) of a .keras file. Raises ValueError if `save` could not write it."""
     import h5py
 
     with zipfile.ZipFile(path) as archive:
@@ -176,7 +177,7 @@ def _checked(path):
 
 
 def _datasets(file):
-    """Yields the data sets of an HDF5 file. Raises ValueError unless each holds its own numbers, not packed."""
+    """Yields the datasets of an HDF5 file. Raises ValueError if one is chunked, virtual, empty or in another file."""
     import h5py
 
     groups, visited = [file], 0
@@ -197,5 +198,5 @@ def _datasets(file):
 
 
 def _is_empty(dataset):
-    """Whether an HDF5 data set has a shape but no numbers: it would cost memory that the file does not have."""
+    """Returns whether the file stores fewer bytes than a dataset's shape needs: reading it could exhaust the memory."""
     return dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize

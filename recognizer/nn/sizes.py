@@ -1,24 +1,24 @@
-"""How large the outputs of a net's layers are, which decides how many images it can predict at once."""
+"""The sizes of the outputs of a net's layers, which limit how many images it can predict at once."""
 
 import math
 
-LARGEST_BATCH = 2**28  # numbers that a layer gives for the images that are predicted at once: 1 GB
+LARGEST_BATCH = 2**28  # numbers in a layer's output for one batch: 1 GB
 
 
 def images_at_once(model, most=512):
-    """Returns how many images, at most `most`, a model can predict at once without its layers taking all memory."""
+    """Returns how many images (up to `most`) a model can predict at once without running out of memory."""
     return max(1, min(most, LARGEST_BATCH // largest(output_shapes(model))))
 
 
 def largest(shapes):
-    """Returns how many numbers the largest of some shapes has for an image."""
+    """Returns the number of elements for one image in the largest of some output shapes."""
     return max((math.prod(size or 1 for size in shape) for shape in shapes), default=1)
 
 
 def output_shapes(model):
-    """Yields the shapes of all outputs of a model's layers and operations, and of those of models inside it."""
+    """Yields the shapes of all outputs of a model's layers and operations, including nested models."""
     for operation in getattr(model, "operations", model.layers):
-        for node in operation._inbound_nodes:  # one for each time that it is called
+        for node in operation._inbound_nodes:  # one node for each call
             yield from (tensor.shape for tensor in node.output_tensors)
         if hasattr(operation, "layers"):
             yield from output_shapes(operation)

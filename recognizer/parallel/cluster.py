@@ -1,7 +1,7 @@
 """Runs tasks on a Ray cluster, without a shared file system.
 
-Data are sent to each node once. The files of an item come back as bytes after each epoch: if its node dies, the item
-continues from there on another. Only the process that the user started writes to the run's folder.
+Data are sent to each node once. The files of an item (a net or a trial) come back as bytes after each epoch. If its
+node dies, the item resumes from them on another node. Only the user's process writes to the run's folder.
 """
 
 import collections
@@ -32,10 +32,10 @@ from recognizer.runs import run_folder
 ROOT = Path(__file__).parents[2]
 # Patterns of .gitignore: only recognizer/ and the .py files beside it are sent to the nodes. "." must not match.
 EXCLUDED = ["/[!.]*", "/.?*", "!/recognizer", "!/recognizer/**", "!/*.py", "__pycache__"]
-TRIES = 4  # of an item whose node or process dies
-SMALLEST = 1e-4  # share of a core or a GPU
-CHECKED_WITHIN = 300  # seconds, of the versions of a node
-LOOK = 5  # seconds between looks at the nodes, after one has died
+TRIES = 4  # for an item whose node or process dies
+SMALLEST = 1e-4  # the smallest share of a core or a GPU that Ray can reserve
+CHECKED_WITHIN = 300  # seconds in which a node must answer the check of its versions
+LOOK = 5  # seconds between checks of the nodes, after one has died
 
 
 @dataclasses.dataclass
@@ -44,8 +44,8 @@ class Cluster:
 
     Attributes:
         ray: the module.
-        share: what Ray reserves for each item, num_cpus and num_gpus.
-        head: the environment variables and the versions for a node, (variables, versions).
+        share: {"num_cpus": ..., "num_gpus": ...}, which Ray reserves for each item.
+        head: (environment variables, versions) for the nodes.
     """
 
     ray: ModuleType
@@ -53,23 +53,23 @@ class Cluster:
     head: tuple
 
     def nodes(self):
-        """Returns the nodes that are alive, as Ray describes them."""
+        """Returns the nodes that are alive, from ray.nodes()."""
         return [found for found in self.ray.nodes() if found["Alive"]]
 
     def at_once(self):
-        """Returns how many items can be trained at once."""
+        """Returns how many items can train at once."""
         return max(1, sum(_fits(found["Resources"], self.share) for found in self.nodes()))
 
 
 @dataclasses.dataclass
 class Work:
-    """What to do with each item.
+    """The task for each item, and its callbacks.
 
     Attributes:
         task: a function of (node.Pipe, item, versions, *arguments) that runs on a node.
         arguments: list, sent to each node once.
-        names: a function of an item: patterns of the names of its files in the folder.
-        update, named, answer, lost: as of processes.each.
+        names: a function of an item that returns patterns of its file names in the folder.
+        update, named, answer, lost: see processes.each.
     """
 
     task: Callable
@@ -85,10 +85,10 @@ class Work:
 
 
 def joined(address, config, number, cpus=None, gpus=None):
-    """Connects to Ray to train so many items; returns a Cluster. Records the threads of a net in a config without any.
+    """Connects to Ray to train `number` items; returns a Cluster. Sets config["threads"] if it is missing.
 
-    address: "local", "auto" or "ray://host:port". cpus, gpus: what Ray reserves for each item; None to choose it.
-    Raises UserError if the cluster cannot do it: it has too little, or a node has other versions than this machine.
+    address: "local", "auto" or "ray://host:port". cpus, gpus: what Ray reserves for each item; None: chosen here.
+    Raises UserError if no node has enough cores and GPUs, or if a node's versions differ from this machine's.
     """
     _check_share("--cpus", cpus, SMALLEST)
     _check_share("--gpus", gpus, 0)
@@ -99,7 +99,7 @@ def joined(address, config, number, cpus=None, gpus=None):
     config.setdefault("threads", _threads(config, share))
     variables = environment.for_workers() | {"KERAS_BACKEND": keras.backend.backend()}
     if not share["num_gpus"]:
-        variables["CUDA_VISIBLE_DEVICES"] = "-1"  # Ray shows all GPUs to a task without any
+        variables["CUDA_VISIBLE_DEVICES"] = "-1"  # else Ray shows all GPUs to a task that reserves none
     cluster = Cluster(ray, share, (variables, machine.versions()))
     if address != "local":
         _check_nodes(cluster)
@@ -110,7 +110,7 @@ def joined(address, config, number, cpus=None, gpus=None):
 
 
 def _check_share(option, value, least):
-    """Raises UserError if Ray cannot reserve so many cores or GPUs."""
+    """Raises UserError if Ray cannot reserve `value` cores or GPUs."""
     if value is None or value == least or SMALLEST <= value <= 1 or (1 < value < math.inf and value % 1 == 0):
         return
     raise UserError(f"{option} must be a whole number, or a share between {SMALLEST} and 1, not {value:g}")
@@ -124,26 +124,26 @@ def connected(address):
     quiet = dict(log_to_driver=False, logging_level=logging.ERROR)
     local = dict(include_dashboard=False) if address == "local" else {}
     try:
-        if found := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):  # Ray itself would wait for minutes
+        if found := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):  # Ray would wait for minutes
             socket.create_connection((found[1], int(found[2])), timeout=5).close()
-        with warnings.catch_warnings(action="ignore"):  # Ray's client warns before it raises
+        with warnings.catch_warnings(action="ignore"):  # Ray warns before it raises
             ray.init(address=address, runtime_env=scripts, **quiet, **local)
     except Exception as error:
         token = " (if it asks for a token, set RAY_AUTH_MODE=token here)" * address.startswith("ray://")
         told = f"cannot connect to Ray at {address} ({reason(error, 100)})"
         raise UserError(f"{told}; check it with `ray status` on that machine{token}") from error
-    for number, handler in handlers.items():  # Ray has set its own
+    for number, handler in handlers.items():  # Ray has replaced them
         signal.signal(number, handler)
     return ray
 
 
 def resources(nodes, nets, cpus=None, gpus=None, threads=None):
-    """Returns what Ray reserves for each net: {"num_cpus", "num_gpus"}, which may be fractions.
+    """Returns what Ray reserves for each net, {"num_cpus": ..., "num_gpus": ...}. Both may be fractions.
 
-    By default, a net has a GPU if any node has one. Its cores: its recorded threads, as far as a node has so many; else
-    one beside a GPU, and without a GPU as many as let all nets train at once.
+    By default, a net gets a GPU if any node has one. It gets one core for each recorded thread, up to the size of a
+    node. Without recorded threads, it gets one core with a GPU, else as many as let all nets train at once.
 
-    nodes: of ray.nodes(). Raises UserError if no node has as much.
+    nodes: from ray.nodes(). threads: int, the recorded threads, or None. Raises UserError if no node has enough.
     """
     found = [one["Resources"] for one in nodes if one["Alive"]]
     if gpus is None:
@@ -161,7 +161,7 @@ def resources(nodes, nets, cpus=None, gpus=None, threads=None):
 
 
 def _equal_share(cores, nets):
-    """Returns how many cores each of some nets can have if all train at once; 1 if there are too few."""
+    """Returns how many cores each net can have if all train at once; 1 if there are too few cores."""
     shares = range(max(cores, default=1), 1, -1)
     return next((share for share in shares if sum(count // share for count in cores) >= nets), 1)
 
@@ -177,16 +177,16 @@ def _told(share):
 
 
 def _threads(config, share):
-    """Returns the threads of a net to record: as the user has set them, or the cores that Ray reserves."""
+    """Returns the number of threads to record: the user's setting, else the cores that Ray reserves."""
     if environment.GIVEN["TF_NUM_INTRAOP_THREADS"] and "replicas" in config:
         return environment.recorded_threads(config)
     return max(1, int(share["num_cpus"]))
 
 
 def _check_nodes(cluster):
-    """Raises UserError if Keras cannot be imported on a node, or has another version there.
+    """Raises UserError if a node cannot import Keras, or has other versions of its packages.
 
-    A node that does not answer in time is checked when it trains, like those that join later.
+    A node that does not answer in time is checked when it trains, like nodes that join later.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -208,12 +208,12 @@ def _check_nodes(cluster):
 
 
 def each(cluster, work, items, folder, most=None):
-    """Runs a Work's task on a cluster with each of some items; yields (item, result) as they end.
+    """Runs the task of a Work for each item of an iterator on a cluster; yields (item, result) as the tasks end.
 
     An item whose node or process dies is started again from its files.
 
-    folder: the folder with the files of the items. most: how many items to start at once; None for all, so that they
-    use nodes that join later.
+    folder: Path, the folder of the items' files. most: int, how many items to start at once; None: all, so that nodes
+    which join later are used.
     """
     running = Running(cluster, work, folder)
     while True:
@@ -233,10 +233,10 @@ class Running:
     """The tasks that run on a cluster.
 
     Arguments:
-        cluster, work, folder: as of `each`.
+        cluster, work, folder: see `each`.
 
     Attributes:
-        tasks: {Ray's task: (its number, its item, the queue of answers to it)}.
+        tasks: {Ray's task: (number, item, queue of answers to the task)}.
     """
 
     def __init__(self, cluster, work, folder):
@@ -260,11 +260,11 @@ class Running:
         self.tasks[task] = number, item, answers
 
     def take_mail(self):
-        """Takes what the nodes have sent: files, progress and questions."""
+        """Handles the messages of the nodes: files, progress and questions."""
         at_work = {number: (item, answers) for number, item, answers in self.tasks.values()}
         while not self.mail.empty():
             number, kind, value, files = self.mail.get()
-            if number not in at_work:  # its node was lost
+            if number not in at_work:  # its node has died
                 continue
             item, answers = at_work[number]
             node.write_files(self.folder, files)
@@ -274,7 +274,7 @@ class Running:
                 answers.put(self.work.answer(item, value))
 
     def end(self, task):
-        """Takes the end of a task: yields (its item, its result), or starts the item again if its node has died."""
+        """Handles the end of a task: yields (item, result), or starts the item again if its node has died."""
         _, item, _ = self.tasks.pop(task)
         named = self.work.named(item)
         try:
@@ -288,13 +288,13 @@ class Running:
         yield item, result
 
     def _replace(self, item, files):
-        """Writes the files of an item that has ended, and removes those that it no longer has."""
+        """Writes the files of a finished item, and removes its files that no longer exist on the node."""
         node.write_files(self.folder, files)
         for name in node.read_files(self.folder, self.work.names(item)).keys() - files.keys():
             (self.folder / name).unlink()
 
     def _lost(self, item, named, error):
-        """Starts an item again whose node or process has died; yields (item, its result) if that was the last try."""
+        """Restarts an item whose node or process has died. After the last try, yields (item, lost's result)."""
         self.deaths[named] += 1
         told = f"{named} was lost with its node or process ({reason(error)})"
         if self.deaths[named] < TRIES:
@@ -306,7 +306,7 @@ class Running:
             raise UserError(f"{told}, {TRIES} times: continue with --resume") from error
 
     def look_at_nodes(self):
-        """Says so, once, if a node has died and none is left that can train an item."""
+        """Prints once that no node can train an item, after a node has died."""
         if not self.deaths or time.monotonic() < self.looked + LOOK:
             return
         self.looked, share = time.monotonic(), self.cluster.share
@@ -317,20 +317,20 @@ class Running:
 
 
 def _is_lost(error):
-    """Returns whether an error of Ray means that a node or a process has died, and not that a task has failed."""
+    """Returns whether an error from Ray means that a node or process has died, rather than that a task has failed."""
     from ray.exceptions import RayError, RayTaskError, UnserializableException
 
-    if isinstance(error, RayTaskError):  # Ray wraps a cause that cannot be sent in a RayError itself
+    if isinstance(error, RayTaskError):  # a cause that Ray cannot pickle becomes a RayError
         return isinstance(error.cause, RayError) and type(error.cause) is not RayError and _is_lost(error.cause)
     return not isinstance(error, UnserializableException)
 
 
 def _failure(named, error):
-    """Returns what to raise for a task that has failed: its UserError, or an error with the node's traceback."""
+    """Returns the error to raise for a failed task: its UserError, or a RuntimeError with the reason."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return cause
-    told = reason(cause) if cause else str(error).strip().splitlines()[-1]  # of one that cannot be sent, its traceback
+    told = reason(cause) if cause else str(error).strip().splitlines()[-1]  # the last line of its traceback
     return RuntimeError(f"{named} failed on a node of Ray: {told}")
 
 
@@ -340,9 +340,9 @@ def _failure(named, error):
 def trials(cluster, asked, digits, some, update, answer):
     """Trains trials of a sweep; yields (trial, (state, note)) as they end.
 
-    A search asks for no more trials than can train at once, since the results of the others decide what it asks for.
+    A search starts only as many trials as can train at once, since earlier results decide its next trials.
 
-    some: an iterator. update, answer: as of processes.each.
+    asked: dict, the content of sweep.json. some: iterator of sweeps.Trials. update, answer: see processes.each.
     """
     work = Work(
         node.train_trial,
@@ -357,7 +357,7 @@ def trials(cluster, asked, digits, some, update, answer):
 
 
 def fit_nets(config, folder, digits, cluster, verbose=None):
-    """Trains a run's nets that are not finished yet; yields each net's result as it ends."""
+    """Trains the unfinished nets of a run; yields each net's result as it ends."""
     left, finished = run_folder.unfinished_nets(folder, config)
     yield from finished
     with contextlib.closing(Overview(len(left), verbose)) as shown:

@@ -1,6 +1,6 @@
-"""What runs on the nodes of a Ray cluster: tasks, each in a temporary folder whose files are sent to the head.
+"""Runs tasks on the nodes of a Ray cluster, each in a temporary folder whose files are sent to the head.
 
-The head is the process that the user started. A node has its environment variables, and must have its versions.
+The head is the process that the user started. A node gets its environment variables, and must have the same versions.
 """
 
 import contextlib
@@ -17,27 +17,27 @@ from recognizer.config import members, sweep_settings
 from recognizer.parallel import worker
 from recognizer.runs import run_folder
 
-SAME = ("python", "keras", "tensorflow", "jax", "numpy")  # packages whose versions must be those of the run's machine
-# A folder is a run once it has config.json; the last files say that something is complete.
+SAME = ("python", "keras", "tensorflow", "jax", "numpy")  # must have the same versions as on the head
+# The order of writing: config.json makes a folder a run, and the files of LAST mark something as complete.
 FIRST = ("seen.npy", "architectures.json", "config.json")
 LAST = ("*.checkpoint-?.npz", "net-*.json", "result.json", "pruned.json")
 
 
 def read_files(folder, patterns=("**/*",)):
-    """Returns the files in a folder whose names match one of some patterns, as {name: bytes}; no hidden ones."""
+    """Returns {name: bytes} of the files in a folder that match one of the patterns, without hidden files."""
     paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."}
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def write_files(folder, files):
-    """Writes files, {name: bytes}, in an order that leaves a sound run whenever the process is killed."""
+    """Writes files, {name: bytes}, in an order that leaves a valid run even if the process is killed."""
     for name in sorted(files, key=_place):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / name, files[name])
 
 
 def _place(name):
-    """Returns the place of a file in the order of writing."""
+    """Returns the place of a file in the order of writing, a sort key."""
     name = name.rpartition("/")[2]
     if name in FIRST:
         return FIRST.index(name) - len(FIRST)
@@ -48,9 +48,9 @@ class Pipe:
     """How a task on a node sends progress, files and questions. It replaces the pipe of a worker process.
 
     Arguments:
-        number: int, of the task.
-        mail, answers: Ray's queues to and from the process that the user started.
-        files: {name: bytes}, those of the item so far.
+        number: int, the task's number.
+        mail, answers: Ray's queues to and from the head.
+        files: {name: bytes}, the item's files so far.
 
     Attributes:
         folder: the folder on the node.
@@ -60,7 +60,7 @@ class Pipe:
         self.number, self.mail, self.answers, self.sent, self.folder = number, mail, answers, files, None
 
     def open(self, folder):
-        """Writes the files to a folder, whose changed files are sent after each epoch."""
+        """Writes the files to a folder. After each epoch, its changed files are sent."""
         self.folder = folder
         write_files(folder, self.sent)
 
@@ -78,9 +78,9 @@ class Pipe:
 
 
 def run(task, head, pipe, item, *arguments):
-    """Runs task(pipe, item, versions, *arguments) on a node; returns (its result, its files).
+    """Runs task(pipe, item, versions, *arguments) on a node; returns (result, {name: bytes} of its files).
 
-    head: the environment variables and the versions of the process that the user started, (variables, versions).
+    head: (environment variables, versions) of the process that the user started.
     """
     variables, versions = head
     environment.set_variables(variables)
@@ -91,16 +91,16 @@ def run(task, head, pipe, item, *arguments):
 
 
 def check(head):
-    """Raises UserError if a run cannot be trained on this node."""
+    """Raises UserError if this node cannot import Keras or has other versions. head: see `run`."""
     variables, versions = head
-    environment.set_variables(variables | {"CUDA_VISIBLE_DEVICES": "-1"})  # takes no memory of a GPU
+    environment.set_variables(variables | {"CUDA_VISIBLE_DEVICES": "-1"})  # keeps GPU memory free
     import_keras(versions)
 
 
 def import_keras(versions, config=None):
-    """Imports Keras on a node, with the threads of a run's config; returns the versions here.
+    """Imports Keras on a node, with the number of threads of a run's config; returns the node's versions.
 
-    Raises UserError if Keras cannot be imported or versions differ.
+    Raises UserError if Keras cannot be imported, or if its versions differ from `versions`.
     """
     node = f"Ray's node {socket.gethostname()}"
     try:
@@ -133,11 +133,11 @@ def train_net(pipe, net, versions, config, digits, run):
 
 
 def train_trial(pipe, trial, versions, asked, digits):
-    """Makes the run of a sweeps.Trial on a node, or continues it; returns (state, note)."""
+    """Trains or resumes the run of a sweeps.Trial on a node; returns (state, note)."""
     try:
         config = sweep_settings.config(asked, trial.settings, trial.seed)
     except UserError as error:
         return "failed", str(error)
     import_keras(versions, config)
-    with contextlib.chdir(pipe.folder):  # which has runs/ in it
+    with contextlib.chdir(pipe.folder):  # which contains runs/
         return worker.one_trial(pipe=pipe, asked=asked, one=trial, digits=digits)

@@ -10,10 +10,10 @@ class Overview:
     """Prints the progress of a run's nets, and the time left for all of them.
 
     Arguments:
-        nets: int, how many are to be trained.
-        verbose: as in progress.Progress.
-        what: what they are called.
-        started: when, by time.perf_counter, if the time until each begins is to count; None: at the first progress.
+        nets: int, the number of nets to train.
+        verbose: see progress.Progress.
+        what: what to call the nets, e.g. "trials".
+        started: time.perf_counter() at the start; None: at the first progress, so that the time before does not count.
     """
 
     def __init__(self, nets, verbose=None, what="nets", started=None):
@@ -23,7 +23,7 @@ class Overview:
         self.bar = None
 
     def update(self, net, progress):
-        """Takes what progress.Reports sends of a net."""
+        """Records the progress of a net, as sent by progress.Reports."""
         done, total, line = progress
         if self.started is None:
             self.started = time.perf_counter()
@@ -35,7 +35,7 @@ class Overview:
             self._draw()
 
     def end(self, net):
-        """Takes that a net has ended: it may have stopped early, or failed before its first step."""
+        """Records that a net has ended, which may be early, or before its first step."""
         if net in self.totals:
             self.ended += 1
             self.done[net] = self.totals[net]
@@ -48,11 +48,11 @@ class Overview:
             self.bar.stop()
 
     def _all(self):
-        """Returns the steps of all nets together: nets that have not begun count as the others do."""
+        """Returns the total steps of all nets. A net that has not begun counts with the mean of the others."""
         return self.nets * sum(self.totals.values()) / len(self.totals)
 
     def left(self):
-        """Returns the time until all are trained, as text; "" before any has begun."""
+        """Returns the time left for all nets, as text; "" before the first net begins."""
         if not self.totals:
             return ""
         made = sum(self.done.values()) - sum(self.first.values())

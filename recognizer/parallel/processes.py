@@ -1,6 +1,6 @@
-"""Runs tasks in several processes on this machine: trains the nets of a run, for example.
+"""Runs tasks in several processes on this machine, to train the nets of a run or the trials of a sweep.
 
-Each process takes one item after another of those that are left. It has its share of the cores, or one GPU.
+Each process takes the next item when it is free. It uses its share of the cores, or one GPU.
 """
 
 import collections
@@ -19,20 +19,20 @@ from recognizer.parallel import worker
 from recognizer.parallel.overview import Overview
 from recognizer.runs import run_folder
 
-MEASURED = 3  # seconds
-TRIES = 2  # of an item whose process dies
+MEASURED = 3  # seconds of training to measure the speed
+TRIES = 2  # for an item whose process dies
 
 
 class Process:
-    """A process that does a task of worker.py, with a pipe to it.
+    """A process that runs a task of worker.py, with a pipe to it.
 
     Arguments:
         task: a function of worker.py.
-        number: int, from 0: processes take the GPUs in turn.
-        arguments: of the task, after its pipe.
+        number: int from 0, which selects the GPU in turn.
+        arguments: the arguments of the task after its pipe.
 
     Attributes:
-        item: what it is at work on, or None.
+        item: the current item, or None.
     """
 
     def __init__(self, task, number, *arguments):
@@ -47,20 +47,20 @@ class Process:
         with _ignoring_interrupts():
             self.process.start()
         theirs.close()
-        self.answer(self.arguments)  # not by start(), since it blocks until the process has read them
+        self.answer(self.arguments)  # not by start(), which would block until the process has read them
 
     def give(self, item):
-        """Gives it an item to work on; None ends it."""
+        """Sends the process an item to work on; None ends the process."""
         self.item = item
         self.answer(item)
 
     def answer(self, value):
-        """Sends it a value."""
-        with contextlib.suppress(OSError):  # a dead one is found when its answer is awaited
+        """Sends the process a value."""
+        with contextlib.suppress(OSError):  # a dead process is noticed by `received`
             self.pipe.send(value)
 
     def received(self):
-        """Returns what it sent: (kind, value). Raises UserError for its error; EOFError if it is dead."""
+        """Returns a message of the process, (kind, value). Raises its UserError, or EOFError if it is dead."""
         try:
             kind, value = self.pipe.recv()
         except OSError as error:
@@ -70,18 +70,18 @@ class Process:
         return kind, value
 
     def end(self):
-        """Ends it at once: what it has written is whole."""
+        """Kills the process. Its files stay valid, since all writes are atomic."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
     def renew(self):
-        """Replaces it by a new process, which does not depend on what this one has done."""
+        """Replaces the process by a new one, which inherits no state."""
         self.end()
         self.start()
 
     def cause(self):
-        """Returns how this process, which is dead, ended, as text."""
+        """Returns a text that says how this dead process ended."""
         self.process.join()
         code = self.process.exitcode
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -89,7 +89,7 @@ class Process:
 
 @contextlib.contextmanager
 def _ignoring_interrupts():
-    """Processes that are started in the block ignore Ctrl-C, which a terminal sends to them too."""
+    """Makes processes that start within the block ignore Ctrl-C, which a terminal also sends to them."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -99,7 +99,7 @@ def _ignoring_interrupts():
 
 @contextlib.contextmanager
 def _started(task, number, *arguments):
-    """Yields so many Processes, which are ended after the block."""
+    """Yields `number` Processes, which are ended after the block."""
     processes = []
     try:
         for i in range(number):
@@ -111,9 +111,9 @@ def _started(task, number, *arguments):
 
 
 def visible_gpu(number):
-    """Returns the environment variables by which process `number` sees one GPU; none without a GPU.
+    """Returns the environment variables that show one GPU to process `number`; {} without a GPU.
 
-    A process sees one MIG instance, whatever is visible to it, so these are counted by their names.
+    A process sees only the first MIG instance of those visible to it, so instances are counted by name.
     """
     count = len(machine.gpus())
     if not count:
@@ -125,7 +125,7 @@ def visible_gpu(number):
 
 
 def choose_threads(config, jobs):
-    """Records in a run's settings how many threads each net has, its share of the cores; a run keeps its threads."""
+    """Sets config["threads"], the threads for each net, to its share of the cores. A resumed run keeps its threads."""
     kept = "threads" in config
     config.setdefault("threads", environment.recorded_threads(config, jobs))
     threads, cores, gpus = config["threads"], joblib.cpu_count(), len(machine.gpus())
@@ -138,7 +138,7 @@ def choose_threads(config, jobs):
 
 
 def fastest(config, digits):
-    """Measures some numbers of nets at once for some seconds; returns the fastest. config: a run's, completed."""
+    """Returns the fastest number of nets to train at once, from short measurements. config: of a run, completed."""
     gpus = len(machine.gpus())
     most = min(config["nets"], 4 * gpus if gpus else joblib.cpu_count())
     rates = {}
@@ -150,7 +150,7 @@ def fastest(config, digits):
 
 
 def _rate(config, digits, jobs):
-    """Returns the images a second of a run's first net, trained so many times at once; 0 if memory runs out."""
+    """Returns the images per second of `jobs` processes that all train a run's first net; 0 if memory runs out."""
     start = _started(worker.measure, jobs, config, digits, MEASURED)
     with contextlib.suppress(UserError, EOFError), start as processes:
         for process in processes:
@@ -164,15 +164,15 @@ def _rate(config, digits, jobs):
 
 
 def each(task, items, jobs, arguments, update, named, answer=None, fresh=False, lost=None):
-    """Has processes do a task with each of some items, so many at a time; yields (item, result) as they end.
+    """Runs a task for each item, in up to `jobs` processes; yields (item, result) as they end.
 
-    An item whose process dies is begun again, once.
+    An item whose process dies is tried once more.
 
-    task: a function of worker.py. items: an iterator; the next one is taken when a process is free. arguments: of the
-    task, after its pipe. update: a function of (item, what the task sends of its progress). named: a function of an
-    item, which names it in messages. answer: a function of (item, what the task asks), whose result is sent to it.
-    fresh: whether each item has a process of its own. lost: a function of (item, why), which gives the result of an
-    item whose process has died twice; None: UserError is raised.
+    task: a function of worker.py. items: an iterator; a process takes the next item when it is free. arguments: the
+    arguments of the task after its pipe. update: function(item, progress), called when the task sends its progress.
+    named: function(item) that returns its name for messages. answer: function(item, question) that returns the answer
+    to send to the task. fresh: bool, whether each item gets a new process. lost: function(item, why) that returns the
+    result of an item whose process has died twice; None: UserError is raised.
     """
     deaths = collections.Counter()
     with _started(task, jobs, *arguments) as processes:
@@ -199,7 +199,7 @@ def each(task, items, jobs, arguments, update, named, answer=None, fresh=False, 
 
 
 def _ended(process, named, deaths, lost):
-    """Starts a process anew that has died, with the item that it had; returns why it died if that was the last try."""
+    """Restarts a dead process with its item and returns "". After the last try, returns why it died."""
     told = f"the process of {named} {process.cause()}"
     if deaths < TRIES:
         print(f"{told}: {named} continues in a new process", file=sys.stderr)
@@ -213,14 +213,14 @@ def _ended(process, named, deaths, lost):
 
 
 def _next(process, item, fresh):
-    """Gives a process its next item, or ends it by None; a new process if the item is to have one of its own."""
+    """Sends a process its next item, or None to end it. Replaces the process first if `fresh` or if it is dead."""
     if item is not None and (fresh or not process.process.is_alive()):
         process.renew()
     process.give(item)
 
 
 def fit_nets(config, folder, digits, jobs, verbose=None):
-    """Trains a run's nets that are not finished yet, so many at a time; yields each net's result as it ends."""
+    """Trains the unfinished nets of a run, `jobs` at a time; yields each net's result as it ends."""
     left, finished = run_folder.unfinished_nets(folder, config)
     yield from finished
     shown = Overview(len(left), verbose)

@@ -1,7 +1,7 @@
-"""A search for good settings: Optuna's TPE asks for a trial after another, and its pruner ends those that fall behind.
+"""A search for good settings: Optuna's TPE sampler proposes trials, and its median pruner ends poor trials early.
 
-Optuna's storage is in this process's memory, and made anew from the sweep's trials when it is resumed: so a search that
-is killed at any time loses no trial.
+Optuna's storage is in memory, and is rebuilt from the sweep's trials when the sweep is resumed. So a search that is
+killed loses no trial.
 """
 
 import warnings
@@ -19,12 +19,12 @@ def needed():
 
 
 class Search:
-    """Asks Optuna for the settings of trials, and tells it what they lead to.
+    """Asks Optuna for the settings of trials, and tells it their results.
 
     Arguments:
-        asked: of sweep.json, with ranges. The axes of its grid are chosen from, too.
-        trials: list of (point {axis: value}, state, accuracy or None, {epoch: validation accuracy}), those that ended.
-        drawn: int, how many trials were asked for before.
+        asked: dict, the content of sweep.json, with ranges. Values of the grid's axes are chosen, too.
+        trials: list of the ended trials, (point {axis: value}, state, accuracy or None, {epoch: validation accuracy}).
+        drawn: int, the number of trials proposed before.
     """
 
     def __init__(self, asked, trials, drawn):
@@ -34,10 +34,10 @@ class Search:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         (self.grid,), self.optuna = asked["grids"], optuna
         self.distributions = {entry["key"]: self._distribution(entry) for entry in asked["ranges"]}
-        for axis in self.grid:  # the number of a value, which may be a list
+        for axis in self.grid:  # by index, since a value may be a list
             numbers = list(range(len(axis["values"])))
             self.distributions[axis["name"]] = optuna.distributions.CategoricalDistribution(numbers)
-        # Another seed than before, so that a resumed search does not draw the same settings again.
+        # The seed changes, so that a resumed search does not propose the same settings again.
         sampler = optuna.samplers.TPESampler(seed=(asked["seed"] + drawn) % 2**32)
         pruner = optuna.pruners.MedianPruner()
         self.study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
@@ -75,7 +75,7 @@ class Search:
         return trial, chosen | {key: trial.params[key] for key in self.distributions if key not in chosen}
 
     def again(self, point, by_epoch):
-        """Returns Optuna's trial for a point that was proposed before, and has these validation accuracies so far."""
+        """Returns Optuna's trial for an unfinished point. by_epoch: {epoch: validation accuracy} so far."""
         self.study.enqueue_trial(self._parameters(point))
         trial = self.study.ask(self.distributions)
         for epoch, accuracy in by_epoch.items():
@@ -83,12 +83,12 @@ class Search:
         return trial
 
     def continues(self, trial, epoch, accuracy):
-        """Takes the validation accuracy of an epoch; returns whether the trial is to continue."""
+        """Reports the validation accuracy of an epoch; returns whether the trial should continue."""
         trial.report(accuracy, epoch)
         return not trial.should_prune()
 
     def tell(self, trial, state, accuracy):
-        """Takes the end of a trial."""
+        """Reports the end of a trial."""
         states = self.optuna.trial.TrialState
         if state == "done":
             self.study.tell(trial, accuracy)
@@ -97,7 +97,7 @@ class Search:
 
 
 class Proposals:
-    """Which trials of a sweep to train next: those of its grids, or what a search proposes.
+    """The trials of a sweep to train next, from its grids or from a search.
 
     Arguments:
         sweep: sweeps.Sweep.
@@ -111,7 +111,7 @@ class Proposals:
             self.search = Search(sweep.asked, before, len(sweep.trials))
 
     def trials(self):
-        """Yields each trial to train, as a process is free for it. A proposed one is written down before."""
+        """Yields the trials to train. A proposed trial is first saved in the sweep's folder."""
         for trial in [trial for trial in self.sweep.trials if not trial.state]:
             if self.search:
                 self.proposed[trial.run] = self.search.again(trial.point, self._by_epoch(trial))
@@ -130,17 +130,17 @@ class Proposals:
         return settings
 
     def _by_epoch(self, trial):
-        """Returns {epoch: validation accuracy} of a trial's first net, as far as the search was told of them."""
+        """Returns the {epoch: validation accuracy} of a trial's first net that were reported to the search."""
         path = run_folder.net_file(trial.folder, 1, ".csv")
         if self.sweep.asked["late"] or not path.is_file():
             return {}
         return {int(row["epoch"]): row["val_accuracy"] for row in read_rows(path) if "val_accuracy" in row}
 
     def continues(self, trial, told):
-        """Returns whether a trial is to continue; told: (epoch, its validation accuracy)."""
+        """Returns whether a trial should continue. told: (epoch, validation accuracy)."""
         return self.search.continues(self.proposed[trial.run], *told)
 
     def tell(self, trial):
-        """Takes the end of a trial."""
+        """Reports the end of a trial to the search, if there is one."""
         if self.search:
             self.search.tell(self.proposed.pop(trial.run), trial.state, trial.accuracy)

@@ -1,11 +1,11 @@
-"""Sweeps: many runs of a recipe that differ in some settings, as sweeps/NAME/ keeps them.
+"""Sweeps: many runs of a recipe that differ in some settings. The folder sweeps/NAME/ contains:
 
     trials.json     the trials: their settings, and how they ended
-    sweep.json      all that was asked for; written last, it makes the folder a sweep
-    trials.csv      the same as a table
+    sweep.json      everything the user asked for; written last, it marks the folder as a sweep
+    trials.csv      the trials as a table
     table.html      the table as a page, with means; and pictures, once all trials have ended
 
-Each trial is a run of its own, runs/NAME-001 and so on. A search writes down a trial before it trains it.
+Each trial is a run of its own, runs/NAME-001 and so on. A search saves a trial before it trains it.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from recognizer.runs import run_folder
 
 SWEEPS = Path("sweeps")
 NEEDED = {"recipe", "study", "settings", "grids", "ranges", "trials", "seeds", "seed", "score", "note", "sweep", "data"}
-NEEDED |= {"base", "own", "architectures", "late", "biased", "threads", "created", "command"}  # of sweep.json
+NEEDED |= {"base", "own", "architectures", "late", "biased", "threads", "created", "command"}  # keys of sweep.json
 
 
 @dataclasses.dataclass(eq=False)
@@ -39,13 +39,13 @@ class Trial:
     """A run of a sweep.
 
     Attributes:
-        run: its name.
-        grid: int, the index of the grid that it belongs to.
-        point: {axis: value}, what sets it apart.
-        settings: {key: value} for that, beside the sweep's own.
+        run: the run's name.
+        grid: int, the index of its grid in the sweep.
+        point: {axis: value}, its place in the grid or search.
+        settings: {key: value}, the settings of that point, in addition to the sweep's.
         seed: int.
         state: "" until it has ended, then "done", "pruned" or "failed".
-        accuracy, loss, seconds: of a run that is done; the last accuracy of a pruned one.
+        accuracy, loss, seconds: the results of a done run; of a pruned run only the last accuracy.
         note: why it ended early.
     """
 
@@ -67,7 +67,7 @@ class Trial:
 
 @dataclasses.dataclass
 class Sweep:
-    """A sweep's folder, what was asked for, its trials so far; to train them, its Digits, and the cluster if by Ray."""
+    """A sweep: its folder, the content of sweep.json, its trials so far, and for training its Digits and cluster."""
 
     folder: Path
     asked: dict
@@ -77,12 +77,12 @@ class Sweep:
 
     @property
     def number(self):
-        """How many trials it is to have."""
+        """The total number of trials."""
         return self.asked["trials"] or len(self.trials)
 
     @property
     def left(self):
-        """How many trials have not ended."""
+        """The number of trials that have not ended."""
         return self.number - sum(bool(trial.state) for trial in self.trials)
 
     def add(self, grid, point, settings, seed):
@@ -92,7 +92,7 @@ class Sweep:
         return trial
 
     def read_trials(self):
-        """Reads the trials anew; those that have failed are to be trained again."""
+        """Reads trials.json again. Failed trials become unfinished, so that they train again."""
         self.trials = [Trial(**trial) for trial in read_json(self.folder / "trials.json")]
         for trial in self.trials:
             if trial.state == "failed":
@@ -106,7 +106,7 @@ class Sweep:
 
 
 def started(arguments):
-    """Makes the sweep that the command's parsed arguments ask for, after trying all its settings; returns it."""
+    """Checks all settings of a new sweep, makes it, and returns it. arguments: the parsed command line."""
     asked = sweep_settings.asked(arguments)
     name = run_folder.named(arguments.sweep or _next_name(asked)).name
     folder = SWEEPS / name
@@ -140,7 +140,7 @@ def started(arguments):
 
 
 def _samples(asked):
-    """Yields configs of trials that have every value of the settings that vary."""
+    """Yields configs of trials that together contain every value of each varied setting."""
     for settings in sweep_settings.samples(asked):
         yield sweep_settings.config(asked, settings, asked["seed"])
 
@@ -152,10 +152,10 @@ def _next_name(asked):
 
 
 def _checked(asked, configs, source):
-    """Loads the data and tries all settings without training; returns the Digits.
+    """Loads the data and checks all settings without training; returns the Digits.
 
-    It records in `asked` the architectures, whether validation comes late, and whether accuracies are biased upward.
-    Raises UserError if settings cannot be used, or if nothing could be scored.
+    Adds to `asked` the architectures, whether validation comes late, and whether accuracies are biased upward.
+    Raises UserError if settings cannot be used, or if there are no labelled images to score on.
     """
     if asked["score"] == "validation" and not all(config["validation_split"] for config in configs):
         told = f"recipe {asked['recipe']!r} has" if not configs[0]["validation_split"] else "some trials have"
@@ -183,9 +183,9 @@ def _data(source):
 
 
 def _choose_where(sweep, arguments, config):
-    """Chooses the cluster, or how many trials to train at once in processes here, and the threads of a trial.
+    """Chooses the cluster, or the number of processes on this machine, and the number of threads for each trial.
 
-    config: of one of the trials. The threads of a sweep stay when it is resumed, since its trials are compared.
+    config: the config of any trial. A resumed sweep keeps its number of threads, since its trials are compared.
     """
     asked = sweep.asked
     if arguments.ray:
@@ -199,7 +199,7 @@ def _choose_where(sweep, arguments, config):
 
 
 def _jobs(jobs, config, sweep):
-    """Returns how many trials to train at once. jobs: of --jobs."""
+    """Returns how many trials to train at once. jobs: the value of --jobs."""
     if jobs == "auto":
         from recognizer.training import plan
 
@@ -210,7 +210,7 @@ def _jobs(jobs, config, sweep):
 
 
 def resumed(arguments):
-    """Returns the sweep to continue: by its name, or the unfinished one that was started last."""
+    """Returns the sweep to resume: the named one, or the unfinished one that was started last."""
     kept = ("sweep", "data", "jobs", "ray", "cpus", "gpus", "debug", "resume")
     if given := [key for key, value in vars(arguments).items() if value not in (None, False) and key not in kept]:
         by_name = "; its name is given by --sweep" if arguments.recipe else ""
@@ -254,7 +254,7 @@ def read(folder):
         asked, trials = (read_json(folder / name) for name in ("sweep.json", "trials.json"))
         if lacking := NEEDED - asked.keys():
             raise ValueError(f"sweep.json lacks {', '.join(sorted(lacking))}")
-        list(_samples(asked))  # which checks the settings
+        list(_samples(asked))  # checks the settings
         return Sweep(folder, asked, [Trial(**trial) for trial in trials])
 
 
@@ -262,13 +262,13 @@ def read(folder):
 
 
 def train(sweep):
-    """Trains the trials that have not ended; yields (trial, the time left as text) as each ends.
+    """Trains the trials that have not ended; yields (trial, time left as text) as each ends.
 
-    The sweep must be locked: another process may have trained some of them before that.
+    The sweep must be locked. Trials are read again, since another process may have trained some before that.
     """
     sweep.read_trials()
-    write_json(sweep.folder / "sweep.json", sweep.asked)  # where it is trained now
-    for trial in sweep.trials:  # this process was killed after that of the trial had ended
+    write_json(sweep.folder / "sweep.json", sweep.asked)  # records where it trains now
+    for trial in sweep.trials:  # finished, but not recorded, since an earlier process was killed
         if not trial.state and (state := worker.state_of(trial.run)):
             _end(sweep, trial, state)
             yield trial, ""
@@ -291,7 +291,7 @@ def train(sweep):
 
 
 def _end(sweep, trial, state, note=""):
-    """Records how a trial ended."""
+    """Records how a trial ended. state: "done", "pruned" or "failed"."""
     trial.note = note
     if state == "done":
         result = run_folder.read_result(trial.folder / "result.json", "seconds", f"ensemble_{sweep.asked['score']}")
@@ -305,7 +305,7 @@ def _end(sweep, trial, state, note=""):
 
 
 def line(sweep, trial, left):
-    """Returns the line on a trial that has ended."""
+    """Returns the line to print about an ended trial. left: the time left as text."""
     seed = f", seed {trial.seed}" * (sweep.asked["seeds"] > 1)
     what = f"{sweep_settings.told(trial.point)}{seed}".removeprefix(", ")
     ended = f"{trial.state}: {trial.note}"

@@ -1,4 +1,4 @@
-"""The tasks of a worker process. What to work on comes by a pipe; progress and results go back."""
+"""The tasks of a worker process. It receives items through a pipe, and sends back progress and results."""
 
 import contextlib
 import functools
@@ -14,14 +14,14 @@ from recognizer.config import members, sweep_settings
 
 
 def work(pipe, task, variables):
-    """Runs task(pipe, *arguments) in a new process, which ends with the one that started it.
+    """Runs task(pipe, *arguments) in a new process, which ends when its parent process ends.
 
-    The arguments come by the pipe. What the task prints is dropped: the other process shows the progress. A UserError
-    goes back as ("error", its line).
+    It receives the arguments through the pipe. Output of the task is dropped, since the parent shows the progress. A
+    UserError is sent back as ("error", message).
 
-    variables: environment variables to set before Keras is imported; None removes one.
+    variables: {name: value}, environment variables to set before Keras is imported; None removes a variable.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the other process, which ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends this process
     environment.set_variables(variables)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -37,7 +37,7 @@ def _end_with_parent():
 
 
 def train(pipe, config, digits, folder):
-    """Trains each net whose number comes by the pipe, until None comes; sends ("result", the net's result)."""
+    """Receives net numbers until None, trains these nets, and sends ("result", the net's result) for each."""
     import_keras(config)
     from recognizer.training.memory import smaller_batches
     from recognizer.training.progress import Reports
@@ -53,9 +53,9 @@ def train(pipe, config, digits, folder):
 
 
 def measure(pipe, config, digits, seconds):
-    """Makes the net whose number comes by the pipe; when something else comes, trains it and sends ("rate", images/s).
+    """Receives a net number, builds the net, and sends ("ready", None). At the next message, measures its speed.
 
-    It sends ("ready", None) in between. seconds: for how long it trains.
+    It trains for `seconds` seconds, and sends ("rate", images per second).
     """
     net = pipe.recv()
     import_keras(config)
@@ -69,31 +69,31 @@ def measure(pipe, config, digits, seconds):
 
 
 def import_keras(config):
-    """Imports Keras with a run's threads."""
+    """Imports Keras with the number of threads of a run's config."""
     environment.choose_threads(config)
     environment.import_keras(config["deterministic"])
 
 
 class Pruned(Exception):
-    """A trial of a sweep is to end early: (epoch, validation accuracy)."""
+    """The search ends a trial early. Its arguments: epoch, validation accuracy."""
 
 
 def trial(pipe, asked, digits):
-    """Makes the run of each sweeps.Trial that comes by the pipe, or continues it, until None comes.
+    """Receives sweeps.Trials until None, and trains or resumes their runs.
 
-    It sends ("result", (state, note)), where state is "done", "pruned" or "failed". In a search, it sends ("question",
-    (epoch, validation accuracy)) after each epoch; the answer, whether to continue, comes by the pipe.
+    For each it sends ("result", (state, note)), where state is "done", "pruned" or "failed". In a search, it sends
+    ("question", (epoch, validation accuracy)) after each epoch, and receives whether to continue.
 
-    asked: of sweep.json.
+    asked: dict, the content of sweep.json.
     """
     while (one := pipe.recv()) is not None:
         pipe.send(("result", one_trial(pipe, asked, digits, one)))
 
 
 def one_trial(pipe, asked, digits, one):
-    """Makes the run of a sweeps.Trial, or continues it; returns (state, note).
+    """Trains or resumes the run of a sweeps.Trial; returns (state, note).
 
-    Whatever goes wrong is the trial's failure: the others do not depend on it.
+    Any error makes only this trial fail, since trials do not depend on one another.
     """
     try:
         if not (state := state_of(one.run)):
@@ -107,7 +107,7 @@ def one_trial(pipe, asked, digits, one):
 
 
 def state_of(name):
-    """Returns how the run of a trial has ended, by its folder: "done" or "pruned"; "" if it has not."""
+    """Returns "done" or "pruned" if the run of a trial has ended according to its folder, else ""."""
     from recognizer.runs import run_folder
 
     folder = run_folder.named(name)
@@ -117,7 +117,7 @@ def state_of(name):
 
 
 def _make_run(pipe, one, asked, digits):
-    """Trains the nets of a run, and gathers it; its pictures are left to be drawn later."""
+    """Trains the nets of a run, and gathers their results, without drawing pictures."""
     from recognizer.base.files import write_json
     from recognizer.runs import gathered, run_folder
     from recognizer.training import plan
@@ -132,7 +132,7 @@ def _make_run(pipe, one, asked, digits):
             _check_unedited(asked, each)
         folder = plan.create(made, one.run, one.run, asked["command"], asked["commit"])
         trainers = made.trainers
-    from recognizer.training import trainer  # which imports Keras, with the threads that plan has chosen
+    from recognizer.training import trainer  # imports Keras, after plan has set the threads
 
     trainers = trainers or [trainer.Trainer(settings, digits) for settings in members.kinds(config)]
     for each in trainers:
@@ -163,7 +163,7 @@ def _check_unedited(asked, trainer):
 
 
 def _reports(pipe, prunes, net, nets, *others):
-    """Returns the progress.Reports of a net of a trial, which the first net's epochs may end."""
+    """Returns the progress.Reports for a net of a trial. In a search, the first net asks whether to continue."""
     from recognizer.training.progress import Reports
 
     def send(told):

@@ -1,6 +1,6 @@
-"""What the pictures of a run show, by name, for `plot --help` and the report."""
+"""Captions of a run's pictures by name, for `plot --help` and the report."""
 
-CAPTIONS = {  # in the report's order
+CAPTIONS = {  # in the order of the report
     "curves": "loss, accuracy and learning rate by epoch",
     "steps": "loss and learning rate by step",
     "spread": "the accuracy of each net",

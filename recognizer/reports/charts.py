@@ -16,14 +16,14 @@ from recognizer.runs import metrics
 matplotlib.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
-# Okabe and Ito's palette, which the colour-blind can tell apart; in grey, line styles differ too.
+# Okabe and Ito's palette, which colour-blind people can distinguish. Line styles differ, too, for grey prints.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 
 def new_figure(size, *rows, grid=False, **options):
-    """Returns a Figure of a size in inches, and its axes. grid: whether they have one.
+    """Returns a Figure and its axes. size: (width, height) in inches. grid: bool, whether to draw a grid.
 
-    rows, options: arguments of Figure.subplots.
+    rows, options: arguments for Figure.subplots.
     """
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(*rows, **options)
@@ -40,11 +40,11 @@ def save(figure, path):
 
 
 def curves(logs, steps, finals, title, validation="validation"):
-    """Loss, accuracy and learning rate by epoch, a line for each net.
+    """Draws loss, accuracy and learning rate by epoch, a line for each net.
 
-    logs, steps: for each net a list of dicts, as net-NN.csv and net-NN.steps.csv have them. finals: for each net the
-    epoch whose weights were saved, and the saved net's validation accuracy; [] without validation. validation: what the
-    validation during training is called.
+    logs, steps: for each net the rows of net-NN.csv and net-NN.steps.csv, lists of dicts. finals: for each net (the
+    epoch whose weights were saved, the saved net's validation accuracy); [] without validation. validation: the label
+    of the validation during training.
     """
     figure, (loss, accuracy, rate) = new_figure((7, 7.5), 3, grid=True, sharex=True, height_ratios=[3, 3, 2])
     kinds = [("", "training", ORANGE, "--")]
@@ -67,11 +67,11 @@ def curves(logs, steps, finals, title, validation="validation"):
         accuracy.plot(*zip(*finals, strict=True), "D", color=BLUE, markersize=6, label=label, clip_on=False)
     loss.set(ylabel="loss (log scale)", yscale="log")
     plain_numbers(loss)
-    # The first epochs are far off and would flatten all others, as would a validation that is not of the saved net.
+    # Leaves out the first epochs, and a validation that is not of the saved net: they would flatten all other values.
     keys = ["accuracy", *["val_accuracy"] * (validation == "validation")]
     errors = [1 - row[key] for log in logs for row in log for key in keys if key in row]
     errors += [1 - share for _, share in finals]
-    last = [1 - log[-1][key] for log in logs for key in keys if key in log[-1]]  # always in view
+    last = [1 - log[-1][key] for log in logs for key in keys if key in log[-1]]  # always visible
     lowest = 1 - min(1, max(3 * float(np.median(errors)) + 1e-3, 1.1 * max(last)))
     accuracy.set(ylabel="accuracy", ylim=(lowest, 1))
     for line in accuracy.lines:
@@ -87,9 +87,9 @@ def curves(logs, steps, finals, title, validation="validation"):
 
 
 def steps(logs, title):
-    """Loss by step with its running mean, a line for each net, and the learning rate.
+    """Draws the loss by step with its running mean, a line for each net, and the learning rate.
 
-    logs: for each net a list of dicts, as net-NN.steps.csv has them.
+    logs: for each net the rows of net-NN.steps.csv, a list of dicts.
     """
     figure, (loss, rate) = new_figure((7, 5.5), 2, grid=True, sharex=True, height_ratios=[3, 1.5])
     style = dict(lw=1.4, alpha=1 if len(logs) == 1 else 0.5)
@@ -110,9 +110,9 @@ def steps(logs, title):
 
 
 def losses_by_rate(rates, losses, smoothed, marked, title):
-    """Loss by a rising learning rate, as it is and smoothed, with some rates marked.
+    """Draws the raw and the smoothed loss by learning rate, with some rates marked.
 
-    marked: {what a rate is: the rate}, the recipe's own last.
+    marked: {label: rate}, with the recipe's own rate last.
     """
     figure, axes = new_figure((7, 4), grid=True)
     axes.plot(rates, losses, color=ORANGE, lw=0.6, alpha=0.5, zorder=1, label="of a step")
@@ -128,18 +128,18 @@ def losses_by_rate(rates, losses, smoothed, marked, title):
 
 
 def window(values):
-    """How many values a running mean is taken over: a fiftieth of them."""
+    """Returns the window length of the running mean: a fiftieth of the number of values, at least 1."""
     return max(1, len(values) // 50)
 
 
 def running_mean(values):
-    """Returns the mean of the values around each value; at both ends of those that there are."""
+    """Returns the running mean of the values; at both ends over fewer values."""
     ones = np.ones(window(values))
     return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
 
 
 def plain_numbers(axes):
-    """Writes the numbers of a logarithmic axis in full, and more of them if it spans few powers of ten."""
+    """Labels a logarithmic axis with plain numbers, and with more of them if it spans few powers of ten."""
     low, high = axes.get_ylim()
     between = LogLocator(subs=[2, 5] if high / low > 4 else [2, 3, 4, 5, 6, 7, 8, 9])
     axes.yaxis.set_minor_locator(between if high / low < 100 else NullLocator())
@@ -148,13 +148,13 @@ def plain_numbers(axes):
 
 
 def confusion_matrix(labels, predicted, title, in_percent=False):
-    """How often each digit was taken for each: as counts, or in percent of the digits with a label (of a row).
+    """Draws the confusion matrix, as counts or in percent of each label (row).
 
     labels, predicted: integers (n,).
     """
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (labels, predicted), 1)
-    wrong = counts * (1 - np.eye(10))  # only mistakes are shaded: the diagonal would drown them
+    wrong = counts * (1 - np.eye(10))  # shades only mistakes: the diagonal would hide them
     figure, axes = new_figure((6, 6))
     shade = wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1) if in_percent else wrong
     axes.imshow(shade, cmap="Blues", vmin=0, vmax=2 * (shade.max() or 1))
@@ -172,11 +172,11 @@ def confusion_matrix(labels, predicted, title, in_percent=False):
 
 
 def digit_grid(x, captions, columns, title):
-    """A grid of digits with a caption under each. x: (n, 28, 28) in 0..255."""
+    """Draws a grid of digits with a caption under each. x: (n, 28, 28) in 0..255. captions: list of str."""
     columns = min(columns, max(3, len(x)))  # the title needs some width
     rows = max(1, -(-len(x) // columns))
     lines = max([caption.count("\n") + 1 for caption in captions], default=1)
-    high = 28 + 5 + 7 * lines  # pixels of a row with its captions
+    high = 28 + 5 + 7 * lines  # pixels, the height of a row with its captions
     sheet = np.zeros((rows * high, columns * 32), np.float32)
     figure, axes = new_figure((columns * 0.95, rows * high / 32 + 0.4))
     axes.set_axis_off()
@@ -190,7 +190,7 @@ def digit_grid(x, captions, columns, title):
 
 
 def mistakes(x, y, probabilities, title, most=40):
-    """The misclassified digits, the most confident mistakes first, with label, prediction and its probability."""
+    """Draws misclassified digits with label, prediction and its probability, the most confident mistakes first."""
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != y)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
@@ -202,7 +202,7 @@ def mistakes(x, y, probabilities, title, most=40):
 
 
 def hardest(x, y, probabilities, title, answers=False, most=50):
-    """The labelled digits whose label has the least probability: numbered as a quiz, or with their labels."""
+    """Draws the digits whose label has the lowest probability, numbered as a quiz, or with their labels."""
     rows = np.argsort(probabilities[np.arange(len(y)), y], kind="stable")[:most]
     if not answers:
         numbers = [str(i) for i in range(1, len(rows) + 1)]
@@ -216,17 +216,17 @@ def hardest(x, y, probabilities, title, answers=False, most=50):
 
 
 def preview(x, probabilities, title):
-    """The first 40 digits with their predictions and probabilities."""
+    """Draws the first 40 digits with their predictions and probabilities."""
     captions = [f"{row.argmax()} ({row.max():.0%})" for row in probabilities[:40]]
     return digit_grid(x[:40], captions, 8, title)
 
 
 def readings(pairs, title, most=12):
-    """Pictures with a box around each digit and its label above: the first few of pairs (segments.Picture, Digits)."""
+    """Draws the first `most` pictures with a box and a label for each digit. pairs: (segments.Picture, its Digits)."""
     pairs = pairs[:most]
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
-    wide = 9 if columns == 1 else 4.3  # inches of a picture
+    wide = 9 if columns == 1 else 4.3  # inches, the width of a picture
     high = wide * max(picture.size[1] / picture.size[0] for picture, _ in pairs)
     figure, axes = new_figure((wide * columns, min(high, 1.2 * wide) * rows + 0.6), rows, columns, squeeze=False)
     for each in axes.flat:
@@ -247,7 +247,7 @@ def readings(pairs, title, most=12):
 
 
 def layers(model, title):
-    """A keras.Model's layers from input to output: kind, output shape, and the parameters as bars."""
+    """Draws the layers of a keras.Model from input to output: class, output shape, and parameters as bars."""
     from recognizer.nn.flip_classes import core
 
     rows = [layer for layer in core(model).layers if layer.__class__.__name__ != "InputLayer"]
@@ -264,14 +264,14 @@ def layers(model, title):
 
 
 def _output_shapes(layer):
-    """Returns the shapes of a layer's outputs, without the number of images: "26x26x32"."""
+    """Returns the shapes of a layer's outputs without the batch axis, as text: "26x26x32"."""
     import keras
 
     return ", ".join("x".join(map(str, tensor.shape[1:])) for tensor in keras.tree.flatten(layer.output))
 
 
 def spread(groups):
-    """The accuracies of many nets, a point each, with mean and standard deviation. groups: {name: [accuracy, ...]}."""
+    """Draws accuracies as points, with mean and standard deviation of each group. groups: {name: [accuracy, ...]}."""
     figure, axes = new_figure((7, 1.2 + 0.6 * len(groups)))
     names = []
     for i, (name, values) in enumerate(groups.items()):
@@ -289,7 +289,7 @@ def spread(groups):
 
 
 def calibration(labels, probabilities, title, bins=10):
-    """Reliability: how often predictions are right by their probability, and how many digits have it."""
+    """Draws a reliability diagram: the accuracy of predictions by their probability, and their number."""
     error, means, accuracies, counts = metrics.calibration(labels, probabilities, bins)
     figure, (top, below) = new_figure((5, 5.5), 2, grid=True, sharex=True, height_ratios=[3, 1])
     top.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")

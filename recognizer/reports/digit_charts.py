@@ -1,4 +1,4 @@
-"""Charts of the digits themselves, and of digits as a recipe augments them."""
+"""Charts of digits, original and augmented."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ from recognizer.reports import charts
 
 
 def augmented(name, config, images, seed):
-    """Five digits (first column) and six augmented forms of each, as a recipe's kinds of nets see them in turn.
+    """Draws five digits (first column), each with six augmented versions, one for each kind of net in turn.
 
     name, config: the recipe's name and settings. images: the labelled Images.
-    Raises UserError if there is no digit of one of the five classes that the picture shows.
+    Raises UserError if one of the five classes has no digit.
     """
     from augment import Augmentation
     from recognizer.nn import flip_classes
@@ -27,7 +27,7 @@ def augmented(name, config, images, seed):
         augmentation = Augmentation(**settings["augmentation"])
         form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
         flips = flip_classes.checked(settings)
-        views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # the columns show one after the other
+        views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # columns take them in turn
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
     captions = [f"{label}, original" if i == 0 else "" for label in images.y[firsts] for i in range(7)]
@@ -38,9 +38,9 @@ def augmented(name, config, images, seed):
 
 
 def digit(images, row):
-    """A digit as the 784 numbers in its line of the file, and as the image that they are.
+    """Draws a digit as the 784 numbers of its row in the file, and as an image.
 
-    row: which labelled row, from 1. Raises UserError if there is no such row.
+    row: int, the labelled row, from 1. Raises UserError if there is no such row.
     """
     if not 1 <= row <= len(images.x):
         raise UserError(f"--row must be from 1 to {len(images.x):,}, not {row}")
@@ -57,7 +57,7 @@ def digit(images, row):
 
 
 def samples(images, seed):
-    """Eight digits of each class, drawn at random."""
+    """Draws eight random digits of each class."""
     rng = np.random.default_rng(seed)
     rows = np.concatenate([rng.permutation(np.flatnonzero(images.y == label))[:8] for label in range(10)])
     labels = [str(label) for label in images.y[rows]]
@@ -65,11 +65,11 @@ def samples(images, seed):
 
 
 def centres(images):
-    """Where the digits lie, how large and how slanted they are, and which augmentation covers 95 % of that.
+    """Draws histograms of the digits' positions, sizes and slants, and the ranges that cover 95 % of them.
 
-    Shows the centres of the bounding box, as Deotte measured them, and of mass, by which MNIST was centred; and size
-    (the side of a square as large as the box) and slant (from the second moments, as in deskewing), both relative to
-    the median of their class.
+    Positions are the centres of the bounding box, which Deotte measured, and of mass, by which MNIST was centred. Size
+    is the side of a square with the area of the box; slant comes from the second moments, as in deskewing. Both are
+    relative to the median of their class.
     """
     box, mass, size, slant = shapes(images.x)
 
@@ -98,7 +98,7 @@ def centres(images):
 
 
 def covers(values, share=0.95):
-    """Returns the distance from 0 within which `share` of the values lie; the larger coordinate's, of points (n, 2)."""
+    """Returns the distance from 0 that covers `share` of the values. Of points (n, 2), the larger coordinate counts."""
     distances = np.abs(values)
     return float(np.quantile(distances if distances.ndim == 1 else distances.max(axis=1), share))
 
@@ -106,8 +106,8 @@ def covers(values, share=0.95):
 def shapes(x):
     """Measures digits uint8 (n, 28, 28).
 
-    Returns the centres of box and of mass, (n, 2) as (row, column) from the middle in pixels; the side of a square as
-    large as the box, in pixels; the slant in degrees, positive to the right.
+    Returns the centres of the bounding box and of mass, (n, 2), as (row, column) from the image's centre in pixels; the
+    side of a square with the area of the box, in pixels; the slant in degrees, positive to the right.
     """
     at = np.arange(28) - 13.5
     box, sides = [], []

@@ -1,4 +1,4 @@
-"""A page to draw digits on: what they are, what the net sees of the drawing, and where it looks."""
+"""A web page to draw digits on. It shows the predictions, the net's input, and where the net looks (Grad-CAM)."""
 
 import threading
 from pathlib import Path
@@ -13,33 +13,33 @@ from recognizer.runs import metrics
 
 CANVAS = (560, 280)  # pixels
 
-# The page runs this ten times a second. Gradio starts without a tool, as after "Clear canvas", so this selects the pen.
-# And Gradio sends successive drawings in parallel, so that the older one may be answered last: this sends a drawing
-# only after the answer to the one before.
+# The page runs this script ten times a second. It selects the pen, since Gradio has no tool selected at the start and
+# after "Clear canvas". It sends a drawing only after the answer to the previous one, since Gradio sends drawings in
+# parallel, and the answer to an older drawing could arrive last.
 LOOP = (Path(__file__).parent / "templates" / "draw.js").read_text(encoding="utf-8")
 
 
 def serve(page, port=None, browser=True):
-    """Serves a page (gradio.Blocks) on this machine only until Ctrl-C. port: None for the first free one.
+    """Serves a page (gradio.Blocks) until Ctrl-C, for this machine only. port: int; None: the first free port.
 
-    browser: whether to open it in a browser. Raises UserError if the port cannot be used.
+    browser: bool, whether to open the page in a browser. Raises UserError if the port cannot be used.
     """
     import gradio
 
-    # The machine's own fonts: Gradio's would be fetched from the network.
+    # System fonts, since Gradio would fetch its fonts from the network.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    here = dict(server_name="127.0.0.1", share=False)  # whatever GRADIO_SERVER_NAME or Kaggle's environment says
+    here = dict(server_name="127.0.0.1", share=False)  # overrides GRADIO_SERVER_NAME and Kaggle's environment
     quiet = dict(prevent_thread_lock=True, quiet=True, footer_links=[])
     try:
         _, address, _ = page.launch(server_port=port, inbrowser=browser, theme=theme, **here, **quiet)
     except (OSError, OverflowError) as error:
         raise UserError(f"{reason(error)}: choose another --port") from error
     print(f"Draw at {address}, and end with Ctrl-C", flush=True)
-    threading.Event().wait()  # the page is served by a thread that ends with the process
+    threading.Event().wait()  # a daemon thread serves the page
 
 
 def drawing_page(name, models, test_shift, temperature):
-    """Returns the page, a gradio.Blocks. The arguments are those of a run."""
+    """Returns the page, a gradio.Blocks. The arguments are a run's name, nets, test_shift and temperature."""
     import gradio
 
     explained = [grad_cam.grad_cam(model) for model in models]
@@ -64,7 +64,7 @@ def drawing_page(name, models, test_shift, temperature):
         with gradio.Row():
             brush = gradio.Brush(default_size=10, colors=["#000000"], color_mode="fixed")
             canvas = dict(canvas_size=CANVAS, fixed_canvas=True, layers=False, transforms=(), brush=brush)
-            width, height = (side + 80 for side in CANVAS)  # with the tools
+            width, height = (side + 80 for side in CANVAS)  # leaves room for the tools
             room = dict(height=height, width=width, min_width=width, scale=0)
             sketch = gradio.Sketchpad(label="Draw here", type="numpy", elem_id="drawing", **canvas, **room)
             probabilities = gradio.Label(label="What it is", num_top_classes=10, elem_id="probabilities")
@@ -83,17 +83,17 @@ def drawing_page(name, models, test_shift, temperature):
 
 
 def read(models, gray, test_shift=0, temperature=1):
-    """Returns the segments.Digits, with sharpened probabilities, that several nets read on a drawing uint8 (h, w)."""
+    """Returns the segments.Digits, with sharpened probabilities, that nets read in a drawing. gray: uint8 (h, w)."""
     picture = segments.picture_of(gray, gray.shape[::-1])
     if not picture.lines:
         return []
-    # One by one: JAX compiles for each number of images.
+    # One by one, since JAX compiles anew for each number of images.
     probabilities = [mean_probabilities(models, image, test_shift) for image in segments.images([picture])]
     return segments.digits([picture], probabilities, lambda raw: metrics.sharpened(raw, temperature))[0]
 
 
 def mean_probabilities(models, image, test_shift=0):
-    """Returns the mean probabilities of a digit uint8 (28, 28) by several nets, (10,)."""
+    """Returns the mean probabilities (10,) of several nets for a digit uint8 (28, 28)."""
     from recognizer.training import inference
 
     padded = np.pad(image, test_shift) / np.float32(255)
@@ -102,7 +102,7 @@ def mean_probabilities(models, image, test_shift=0):
 
 
 def _gray(sketch):
-    """Returns Gradio's sketch as dark on white, uint8 (height, width)."""
+    """Returns Gradio's sketch as uint8 (height, width), dark on white."""
     drawn = sketch and sketch["composite"]  # uint8 (height, width, 4)
     if drawn is None:
         return np.full(CANVAS[::-1], 255, np.uint8)
@@ -111,7 +111,7 @@ def _gray(sketch):
 
 
 def _overlaid(image, heat):
-    """Returns a digit as dark on white, with `heat` in orange: uint8 (28, 28, 3)."""
+    """Returns a digit, dark on white, with `heat` in orange: uint8 (28, 28, 3)."""
     paper = 255 - 0.6 * image[..., None]
     orange = np.array([213, 94, 0])  # Okabe and Ito's
     share = 0.7 * heat[..., None]

@@ -1,4 +1,4 @@
-"""The report of a run, runs/NAME/report.html: figures, pictures and settings in one file that needs no network."""
+"""The report of a run, runs/NAME/report.html: figures, pictures and settings in one self-contained file."""
 
 import base64
 import json
@@ -12,8 +12,8 @@ from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import compare, metrics, run_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
-START = b'<!DOCTYPE html>\n<html lang="en">\n<!-- made by report.py -->'  # of every page here
-# For someone who has the saved net, but not this repository.
+START = b'<!DOCTYPE html>\n<html lang="en">\n<!-- made by report.py -->'  # of all pages
+# Code for someone who has the saved net, but not this repository.
 LINES = """import keras
 import numpy as np
 net = keras.models.load_model("{file}")
@@ -24,7 +24,7 @@ NEEDED = ("nets", "seconds", "parameters", "chosen_on_validation")  # of a run's
 
 
 def render(template, **values):
-    """Returns the HTML of templates/`template` with `values`, which are escaped."""
+    """Returns the HTML of templates/`template` with the escaped `values`."""
     import jinja2
 
     loader = jinja2.FileSystemLoader(TEMPLATES)
@@ -33,7 +33,7 @@ def render(template, **values):
 
 
 def write(folder, config, result):
-    """Writes the report of a run whose pictures are drawn, and returns its path."""
+    """Writes the report of a run, and returns its path. The run's pictures must exist."""
     nets = run_folder.net_results(folder, config, "parameters", "seconds", "images_per_second")
     drawn = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in folder.glob("*.png")}
     captions = {name: what.capitalize() for name, what in CAPTIONS.items() if name in drawn}
@@ -62,12 +62,12 @@ def write(folder, config, result):
 
 
 def _ordered(settings):
-    """Returns the (key, value) pairs of a run's config in the order of schema.py; what is no setting comes last."""
+    """Returns the (key, value) pairs of a run's config in the order of schema.py; other keys come last."""
     return sorted(settings.items(), key=lambda setting: (schema.place(setting[0]), setting[0]))
 
 
 def _net_table(nets):
-    """Returns the columns' names of a table of nets, and its rows of cells. nets: their results."""
+    """Returns (column names, rows of cells) of the table of nets. nets: list of their results."""
     columns = {"net": "net", "parameters": "parameters", "validation_accuracy": "validation", "test_accuracy": "test"}
     columns |= {"seconds": "seconds", "images_per_second": "images/s"}
     known = {key: name for key, name in columns.items() if key in nets[0]}
@@ -76,7 +76,7 @@ def _net_table(nets):
 
 
 def _score_rows(result):
-    """Returns rows (name, figure, note) of the scores of all nets together."""
+    """Returns rows (name, figure, note) with the scores of the ensemble of all nets."""
     rows = []
     for key, part in (("ensemble_validation", "Validation"), ("ensemble_test", "Test")):
         if not (score := result.get(key)):
@@ -90,14 +90,14 @@ def _score_rows(result):
         rows.append((f"{part} accuracy", f"{score['accuracy']:.2%}", note))
         rows.append((f"{part} loss", f"{score['loss']:.4f}", "mean cross-entropy"))
         if (error := score.get("calibration_error")) is not None:
-            raw = score.get("raw_calibration_error")  # None of runs made before probabilities were sharpened
+            raw = score.get("raw_calibration_error")  # None for runs made before probabilities were sharpened
             note = "" if raw is None else f", on rows that the temperature was not fitted to; {raw:.2%} without it"
             rows.append((f"{part} calibration error", f"{error:.2%}", f"between confidence and accuracy{note}"))
     return rows
 
 
 def _temperature_rows(result):
-    """Returns the row (name, figure, note) of the temperature, in a list; it is empty for a run without one."""
+    """Returns a list with the row (name, figure, note) of the temperature, or [] for a run without one."""
     if "temperature" not in result:
         return []
     told = "probabilities p become p ** (1 / temperature), normalised; the setting of this name is where its fit began"
@@ -105,7 +105,7 @@ def _temperature_rows(result):
 
 
 def handed_on(folder, config, result, nets):
-    """Returns which file to send to someone who has only Keras, as a dict: templates/report.html says what for."""
+    """Returns a dict for templates/report.html about the file to send to someone who has only Keras."""
     sharpened = result.get("temperature", 1) != 1
     others = config["nets"] - 1
     lacks = [f"the other {plural(others, 'net')}"] * (others > 0)
@@ -120,7 +120,7 @@ def handed_on(folder, config, result, nets):
 
 
 def _net_rows(result):
-    """Returns rows (name, figure, note) of the mean accuracies of the nets."""
+    """Returns rows (name, figure, note) with the mean accuracies of the nets."""
     rows = []
     for key, name in (("validation_accuracy", "Validation, a net"), ("test_accuracy", "Test, a net")):
         if (part := result.get(key)) and part["n"] > 1:
@@ -132,7 +132,7 @@ def _net_rows(result):
 
 
 def _training_rows(result, nets):
-    """Returns rows (name, figure, note) of training time and parameters."""
+    """Returns rows (name, figure, note) with training time and parameters."""
     rate = sum(net["images_per_second"] for net in nets) / len(nets)
     sizes = sorted({net["parameters"] for net in nets})
     parameters = " to ".join(f"{size:,}" for size in sizes[:: max(1, len(sizes) - 1)])

@@ -1,4 +1,4 @@
-"""The pictures of a run, by name: OF_NETS show how its nets were trained, OF_DIGITS what they make of digits."""
+"""The pictures of a run by name. OF_NETS are about the training of its nets, OF_DIGITS about their predictions."""
 
 import functools
 
@@ -11,7 +11,7 @@ from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictio
 
 
 def curves(folder, config):
-    """Loss, accuracy and learning rate by epoch."""
+    """Draws loss, accuracy and learning rate by epoch."""
     results = run_folder.net_results(folder, config)
     logs, steps = _rows(folder, config, ".csv"), _rows(folder, config, ".steps.csv")
     finals = [
@@ -23,19 +23,19 @@ def curves(folder, config):
 
 
 def validation_note(config):
-    """Returns how validation during training differs from that of the saved net, after a comma; "" if it does not."""
+    """Returns how validation during training differs from that of the saved net, as ", before ...", or ""."""
     changes = ["batch-norm statistics are recomputed"] * any(kind["update_bn"] for kind in members.kinds(config))
     changes += ["weights are averaged"] * (config["weights"] == "averaged")
     return f", before {' and '.join(changes)}" if changes else ""
 
 
 def steps(folder, config):
-    """Loss and learning rate by step."""
+    """Draws loss and learning rate by step."""
     return charts.steps(_rows(folder, config, ".steps.csv"), folder.name)
 
 
 def layers(folder, config):
-    """The layers of the run's first net, and their parameters."""
+    """Draws the layers of the run's first net, and their parameters."""
     from recognizer.nn import saved_net
 
     model = saved_net.read_net(run_folder.net_file(folder, 1, ".keras"))
@@ -43,9 +43,9 @@ def layers(folder, config):
 
 
 def spread(*folders):
-    """The accuracy of each net of one or more runs: on validation rows, or else on the test set.
+    """Draws the accuracy of each net of one or more runs, on validation rows if a run has any, else on the test set.
 
-    Raises UserError if a run has neither.
+    Raises UserError if a run has no accuracies.
     """
     groups = {}
     for folder in folders:
@@ -61,13 +61,13 @@ def _rows(folder, config, suffix):
     return [read_rows(run_folder.net_file(folder, net, suffix)) for net in run_folder.net_numbers(config)]
 
 
-OF_NETS = {  # name: function(folder, config), which returns a figure
+OF_NETS = {  # {name: function(folder, config) that returns a figure}
     "curves": curves,
     "steps": steps,
     "layers": layers,
     "spread": lambda folder, config: spread(folder),
 }
-OF_DIGITS = {  # name: function(x, y, probabilities, title), of predicted_digits, which returns a figure
+OF_DIGITS = {  # {name: function of a result of predicted_digits that returns a figure}
     "confusion": lambda x, y, p, title, **options: charts.confusion_matrix(y, p.argmax(1), title, **options),
     "mistakes": charts.mistakes,
     "calibration": lambda x, y, p, title: charts.calibration(y, p, title),
@@ -77,9 +77,9 @@ OF_DIGITS = {  # name: function(x, y, probabilities, title), of predicted_digits
 
 
 def run_pictures(folder, digits, result):
-    """Draws all pictures of a run whose nets are trained and gathered into its folder, and returns their paths.
+    """Draws all pictures of a run, and returns their paths. Its nets must be trained and gathered.
 
-    digits: the run's Digits; None leaves the pictures of digits as they are. result: of gathered.gather.
+    digits: the run's Digits; None skips the pictures of digits. result: from gathered.gather.
     """
     config = run_folder.read_config(folder)
     measured = "validation_accuracy", "test_accuracy"
@@ -91,9 +91,9 @@ def run_pictures(folder, digits, result):
 
 
 def run_picture(name, folder, **options):
-    """Returns the figure `name` of a finished run. options: those of its function, in_percent of confusion.
+    """Returns the figure `name` of a finished run. options: keyword arguments for its function, such as in_percent.
 
-    Raises UserError if the run has no labelled digits that the picture could show, or if they cannot be read.
+    Raises UserError if the picture needs labelled digits, and the run has none or they cannot be read.
     """
     config = run_folder.read_config(folder)
     if name in OF_NETS:
@@ -106,11 +106,11 @@ def run_picture(name, folder, **options):
 
 
 def predicted_digits(folder, config, digits, result):
-    """Returns labelled digits that a run's nets did not train on, and what they predict; None if there are none.
+    """Returns (images uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title) of labelled digits, or None.
 
-    These are its validation rows, each by the nets that did not train on it, or if it has none the test set:
-    (uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title). The probabilities are sharpened, if the run has a
-    temperature; those of validation rows, on which it was fitted, are `cross_fitted`.
+    These are the validation rows, predicted by the nets that did not train on them. For a run without validation rows,
+    it is the labelled test set. The probabilities are sharpened if the run has a temperature: those of validation rows,
+    on which it was fitted, by metrics.cross_fitted.
     """
     train, test, nets = digits.train, digits.test, run_folder.net_numbers(config)
     predictions = read_predictions(folder / "predictions.npz", digits)
@@ -127,7 +127,7 @@ def predicted_digits(folder, config, digits, result):
 
 
 def to_tensorboard(folder, pictures):
-    """Writes pictures (paths of PNGs) and, on TensorFlow, the graph of a run's first net for TensorBoard."""
+    """Writes pictures (list of PNG paths) and, on TensorFlow, the graph of a run's first net, for TensorBoard."""
     import keras
     import tensorflow as tf
 

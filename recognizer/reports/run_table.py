@@ -1,4 +1,4 @@
-"""The table of runs (runs.compare.table) as text, as a page of HTML and as a CSV."""
+"""The table of runs (runs.compare.table) as text, HTML page and CSV."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def _text(value, form):
 
 
 def formatted(table):
-    """Returns the table, without the settings that differ, with its numbers as people write them."""
+    """Returns the table with formatted numbers, without the columns of differing settings."""
     shown = table[COLUMNS].drop(columns=["low", "high", "biased", "test", "finished", "pruned", "created"])
     for column in ("parameters", "seconds", "images/s"):
         shown[column] = table[column].apply(_text, form=",.0f")
@@ -29,7 +29,7 @@ def formatted(table):
 
 
 def page(table):
-    """Returns the table as a self-contained page of HTML, in which a click on a column sorts by it."""
+    """Returns the table as a self-contained HTML page. A click on a column sorts by it."""
     settings = table.drop(columns=COLUMNS)
     shown = formatted(table).join(settings)
     numbers = {"nets", "parameters", "epochs", "seconds", "images/s", "validation", "test"}
@@ -39,12 +39,12 @@ def page(table):
 
 
 def comma_separated(table):
-    """Returns the table as a CSV, its numbers as they are."""
+    """Returns the table as CSV text with unformatted numbers."""
     return table.to_csv(index=False, lineterminator="\n")
 
 
 def write(path, content):
-    """Writes the text of a table of runs. Raises UserError if the file (Path) exists and is not such a table."""
+    """Writes a table of runs to `path` (Path). Raises UserError if the file exists and is not such a table."""
     if path.exists() and not path.read_bytes().startswith((b"run,recipe,", report_page.START)):
         raise UserError(f"{path} exists and is not a table of runs: choose another name, or remove it")
     write_bytes(path, content.encode())

@@ -1,4 +1,4 @@
-"""The files that predict.py writes, submissions first, and the lines that it prints about them."""
+"""The files that predict.py writes, such as submissions, and the lines that it prints about them."""
 
 import os
 import re
@@ -13,16 +13,16 @@ from recognizer.data import segments
 from recognizer.runs import metrics, run_folder
 
 SUBMISSIONS = Path("submissions")
-WORKING = Path("/kaggle/working")  # the output of a Kaggle notebook, which submits its submission.csv
-PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns, where pictures show several digits
-FEW = 3  # names of files in a line
-# How files begin that may be overwritten, and other submissions, which may be if a preview lies beside them.
+WORKING = Path("/kaggle/working")  # output folder of a Kaggle notebook, which submits its submission.csv
+PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns if pictures show several digits
+FEW = 3  # file names to list in a message
+# Starts of files that may be overwritten, and of submissions that may be overwritten if their preview exists.
 OWN = re.compile(rb"ImageId,|file,label,probability|[^,\n]*,(line,number,digit,)?p0,p1,p2,")
 OTHERS = re.compile(rb"[^,\n]*,[^,\n]*\r?\n")
 
 
 def check_out(path):
-    """Raises UserError if `path` is not a CSV's, or if writing to it would overwrite a file of another kind."""
+    """Raises UserError if `path` is not a .csv file, or if writing it would overwrite a file of another kind."""
     if path.suffix.lower() != ".csv":
         raise UserError(f"--out must name a .csv file, not {path}")
     if path.is_dir():
@@ -37,7 +37,7 @@ def check_out(path):
 def check_outputs(out, probabilities):
     """Raises UserError if writing `out` and the files beside it would overwrite files of another kind.
 
-    probabilities: whether they are written, too.
+    probabilities: bool, whether the probabilities are written, too.
     """
     for path in [out, *[beside(out, "probabilities.csv")] * probabilities]:
         check_out(path)
@@ -47,12 +47,12 @@ def check_outputs(out, probabilities):
 
 
 def beside(out, what):
-    """Returns the path of a file that is written beside the CSV `out`: its name begins with that of `out`."""
+    """Returns the path of a file beside the CSV `out`: submissions/NAME-`what` for submissions/NAME.csv."""
     return out.with_name(f"{out.stem}-{what}")
 
 
 def write_all(out, test, probabilities, title, with_probabilities):
-    """Writes a submission to `out`, and the preview and the probabilities beside it.
+    """Writes a submission to `out`, and the preview and (optionally) the probabilities beside it.
 
     test: Images. probabilities: (n, 10).
     """
@@ -67,9 +67,9 @@ def write_all(out, test, probabilities, title, with_probabilities):
 
 
 def write_probabilities(out, columns, probabilities):
-    """Writes the probabilities of the rows of the CSV `out` beside it; NaN leaves a cell empty.
+    """Writes the probabilities for the rows of `out` to a second CSV beside it. NaN becomes an empty cell.
 
-    columns: for each row a dict of what names it.
+    columns: for each row a dict of the columns that identify it. probabilities: (n, 10).
     """
     pairs = zip(columns, probabilities, strict=True)
     rows = [named | {f"p{k}": "" if np.isnan(p) else f"{p:.6f}" for k, p in enumerate(row)} for named, row in pairs]
@@ -78,15 +78,15 @@ def write_probabilities(out, columns, probabilities):
 
 
 def write_submission(path, labels, test):
-    """Writes the labels of Images in Kaggle's form, ImageId (from 1) and Label, or by the images' own ids."""
+    """Writes the labels of Images in Kaggle's format, ImageId (from 1) and Label, or with the images' own ids."""
     (first, second), ids = test.named()
     write_rows(path, [{first: i, second: label} for i, label in zip(ids, labels, strict=True)])
 
 
 def write_readings(out, pictures, readings, title, with_probabilities):
-    """Writes what was read in pictures to `out`, and the preview and the probabilities beside it; prints it, too.
+    """Prints the digits in pictures, writes them to `out`, and writes preview and probabilities beside it.
 
-    pictures: segments.Pictures. readings: for each the segments.Digits in it.
+    pictures: list of segments.Picture. readings: for each picture a list of its segments.Digits.
     """
     from recognizer.reports import charts
 
@@ -111,19 +111,19 @@ def write_readings(out, pictures, readings, title, with_probabilities):
 
 
 def _is_number(digits):
-    """Whether what was read in a picture is more than one digit, or digits that touch."""
+    """Returns whether a picture shows more than one digit, or digits that touch."""
     return len(digits) > 1 or digits[0].label is None
 
 
 def _row(name, digit, with_place):
-    """Returns the row of a segments.Digit in the CSV."""
+    """Returns the CSV row of a segments.Digit."""
     label, p = ("", "") if digit.label is None else (digit.label, f"{digit.probabilities.max():.4f}")
     row = {"file": name, "label": label, "probability": p}
     return row | dict(zip(PLACE, (*digit.place, *digit.box), strict=True)) if with_place else row
 
 
 def _told(digits):
-    """Returns the line about what a picture shows: "42 (at least 90.8%)"."""
+    """Returns the digits in a picture as text: "42 (at least 90.8%)"."""
     known = [digit.probabilities.max() for digit in digits if digit.label is not None]
     told = [f"{'at least ' * (len(known) > 1)}{min(known):.1%}"] if known else []
     if len(known) < len(digits):
@@ -132,16 +132,16 @@ def _told(digits):
 
 
 def print_skipped(skipped):
-    """Prints on stderr which files in folders were no images."""
+    """Prints on stderr which files were skipped, since they are no images."""
     if skipped:
         files = "a file that is no image" if len(skipped) == 1 else f"{len(skipped):,} files that are no images"
         print(f"Skipped {files}: {_few(skipped)}", file=sys.stderr)
 
 
 def check_readings(out, pictures, readings, faults):
-    """Raises UserError, after everything else was written, if image files or parts of them could not be read.
+    """Raises UserError if image files or parts of them could not be read. Called after everything else is written.
 
-    faults: lines about files that are damaged.
+    faults: list of lines, one for each damaged file.
     """
     pairs = zip(pictures, readings, strict=True)
     touching = [picture.name for picture, digits in pairs if any(digit.label is None for digit in digits)]
@@ -159,13 +159,13 @@ def check_readings(out, pictures, readings, faults):
 
 
 def _few(names):
-    """Returns the first few of some names, and how many more there are, as text."""
+    """Returns the first few names, and the number of the others, as text."""
     more = f" and {len(names) - FEW:,} more" * (len(names) > FEW)
     return f"{', '.join(names[:FEW])}{more}"
 
 
 def write_where_kaggle_expects_it(out, labels, test):
-    """Writes the submission again as /kaggle/working/submission.csv, in a Kaggle notebook."""
+    """Writes the submission to /kaggle/working/submission.csv, too, if this is a Kaggle notebook."""
     path = WORKING / "submission.csv"
     if not os.access(WORKING, os.W_OK) or path.resolve() == out.resolve():
         return
@@ -177,9 +177,9 @@ def write_where_kaggle_expects_it(out, labels, test):
 
 
 def print_accuracy(folders, configs, test, predicted, leaked):
-    """Prints the accuracy of predicted labels, or if the test set has no labels the runs' validation accuracies.
+    """Prints the accuracy of predicted labels; if the test set has no labels, the runs' validation accuracies.
 
-    leaked: how many of the test images the runs had with their labels.
+    leaked: int, the number of test images that were among the runs' labelled images.
     """
     if test.y is None:
         for folder, config in zip(folders, configs, strict=True):
@@ -206,7 +206,7 @@ def print_validation(folder, config):
 
 
 def print_submission(out, test, leaked):
-    """Prints where a submission is, and whether it is for Kaggle. test: the Images that it labels."""
+    """Prints the path of a submission, and whether it is for Kaggle. test: its Images. leaked: see print_accuracy."""
     note = "" if test.kaggle else " (not for Kaggle: these are not the rows it asks for)"
     if test.ids is not None:
         note = f" (the column {test.columns[0]!r} as in the test set)"

@@ -1,4 +1,4 @@
-"""The pictures of a sweep: each function takes cells (sweep_report.Cell) or trials and returns a matplotlib Figure."""
+"""Charts of a sweep: each function takes cells (sweep_report.Cell) or trials, and returns a matplotlib Figure."""
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -8,11 +8,11 @@ from matplotlib.ticker import PercentFormatter
 from recognizer.config.sweep_settings import value_text
 from recognizer.reports.charts import BLUE, GREY, ORANGE, new_figure
 
-SPREAD = 20  # how many times the least value the largest must be for a logarithmic axis
+SPREAD = 20  # the least ratio of largest to smallest value for a logarithmic axis
 
 
 def heat_map(cells, axes, title, score):
-    """Means of two axes' values as colours and numbers. cells: {(first value's index, second's): Cell}."""
+    """Draws the means over two axes as colours and numbers. cells: {(index of the value on each axis): Cell}."""
     (across, down) = axes
     shape = len(down["values"]), len(across["values"])
     means = np.full(shape, np.nan)
@@ -34,7 +34,7 @@ def heat_map(cells, axes, title, score):
 
 
 def line(cells, axis, title, score):
-    """The means of an axis's values with their standard errors, and each run. cells: {(value's index,): Cell}."""
+    """Draws mean and standard error for each value of an axis, and each run. cells: {(index of the value,): Cell}."""
     numeric = all(is_number(value) for value in axis["values"])
     values = axis["values"] if numeric else list(range(len(axis["values"])))
     order = sorted(range(len(values)), key=values.__getitem__)
@@ -67,7 +67,7 @@ def line(cells, axis, title, score):
 
 
 def histogram(cell, title, score):
-    """How often the runs of a cell, which differ by their seeds alone, have which accuracy."""
+    """Draws a histogram of the accuracies in a cell, whose runs differ only by their seeds."""
     figure, drawn = new_figure((6, 3.8), grid=True)
     drawn.hist(cell.scores, bins=max(3, min(30, round(len(cell.scores) ** 0.5) + 2)), color=BLUE, edgecolor="white")
     drawn.axvline(cell.mean, color=ORANGE, lw=1.6, zorder=3, label=f"mean {cell.mean:.3%}")
@@ -86,17 +86,17 @@ def histogram(cell, title, score):
 
 
 def parallel(trials, scales, title, score):
-    """Each trial as a line through its values, coloured by its accuracy; trials that were pruned are grey.
+    """Draws each trial as a line through its values, coloured by its accuracy. Pruned trials are grey.
 
-    trials: objects with `point`, `state` and `accuracy`. scales: {axis: (values, whether it is logarithmic,
-    kind)}: the kind is "grid" for numbers, "names" for other values, "range" where the values are its two ends.
+    trials: objects with `point`, `state` and `accuracy`. scales: {axis: (values, whether it is logarithmic, kind)}.
+    kind: "grid" for numbers, "names" for other values, "range" if the values are the two ends of a range.
     """
     figure, drawn = new_figure((2.2 + 1.6 * len(scales), 4.6))
     done = [trial for trial in trials if trial.state == "done"]
     norm = Normalize(*_limits([trial.accuracy for trial in done]))
     colours = ScalarMappable(norm, "viridis")
 
-    def nudge(trial):  # so that trials of the same values do not hide one another
+    def nudge(trial):  # so that trials with the same values do not overlap
         return 0.03 * (norm(trial.accuracy) - 0.5) if trial.state == "done" else 0
 
     for trial in sorted(trials, key=lambda trial: (trial.state == "done", trial.accuracy or 0)):
@@ -134,7 +134,7 @@ def _limits(values):
 
 
 def _height(scale, value, nudge=0):
-    """Returns where a value is on its axis, 0 to 1. nudge: how much higher, if others may have the same value."""
+    """Returns the position of a value on its axis, 0 to 1. nudge: an offset if other trials may have the same value."""
     values, log, kind = scale
     if kind == "names":
         return (values.index(value) + 0.5) / len(values) + nudge
@@ -144,7 +144,7 @@ def _height(scale, value, nudge=0):
 
 
 def _marks(scale):
-    """Returns the (value, label) pairs that an axis shows."""
+    """Returns the (value, label) pairs of an axis's ticks."""
     values, log, kind = scale
     if kind == "range":
         between = np.geomspace(*values, 4) if log else np.linspace(*values, 4)
@@ -154,10 +154,10 @@ def _marks(scale):
 
 
 def is_number(value):
-    """Whether a value of a setting is a number, which can be measured on an axis."""
+    """Returns whether a value of a setting is a number, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_spread(values):
-    """Whether numbers are so far apart that a logarithmic axis shows them better."""
+    """Returns whether numbers are so far apart that they need a logarithmic axis."""
     return min(values) > 0 and max(values) / min(values) >= SPREAD

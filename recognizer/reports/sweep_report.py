@@ -1,6 +1,6 @@
-"""What a sweep leaves in its folder: trials.csv, table.html and pictures, with means and standard errors.
+"""Writes the results of a sweep to its folder: trials.csv, table.html and pictures, with means and standard errors.
 
-trials: objects with the attributes of sweeps.Trial. asked: of sweep.json.
+In all functions, trials is a list of objects with the attributes of sweeps.Trial, and asked the content of sweep.json.
 """
 
 import base64
@@ -16,11 +16,11 @@ from recognizer.reports import charts, report_page, sweep_charts
 
 UNSEEN = "not seen"
 BIASED = "biased upward: each accuracy is of its run's best epoch on the same rows"
-FINE = 5e-4  # a standard error below which hundredths of a percent say too little
+FINE = 5e-4  # a smaller standard error is shown to thousandths of a percent
 
 
 class Cell(NamedTuple):
-    """The accuracies of the runs of the same settings."""
+    """The accuracies of runs with the same settings."""
 
     scores: list
 
@@ -38,11 +38,11 @@ class Cell(NamedTuple):
 
     @property
     def error(self):
-        """The standard error of the mean, None of a single run."""
+        """The standard error of the mean, None for a single run."""
         return self.deviation / self.n**0.5 if self.n > 1 else None
 
     def text(self):
-        """Returns mean, standard error and n in lines."""
+        """Returns mean, standard error and n in separate lines."""
         if not self.n:
             return "-"
         if self.error is None:
@@ -51,14 +51,14 @@ class Cell(NamedTuple):
         return f"{self.mean:{form}}\n± {self.error:{form}}\nn {self.n}"
 
     def line(self):
-        """Returns the same in one line, with the standard deviation."""
+        """Returns mean, standard error, standard deviation and n in one line."""
         if self.n < 2:
             return self.text().replace("\n", ", ")
         return f"{self.mean:.3%}, standard error {self.error:.3%}, standard deviation {self.deviation:.3%}, n {self.n}"
 
 
 def cells(grid, trials):
-    """Returns {indices of the axes' values: Cell} of a grid; trials: those of the grid."""
+    """Returns {(index of the value on each axis): Cell}. trials: the trials of this grid."""
     found = {chosen: Cell([]) for chosen in itertools.product(*(range(len(axis["values"])) for axis in grid))}
     for trial in trials:
         if trial.state == "done":
@@ -68,19 +68,19 @@ def cells(grid, trials):
 
 
 def compared(cell, best):
-    """Returns in words how a cell differs from the best one of its grid: not seen below two standard errors."""
+    """Returns a text that compares a cell with the best one of its grid. Up to two standard errors are "not seen"."""
     if not cell.n or cell is best:
         return "best mean" if cell.n else ""
     if cell.error is None or best.error is None:
         return "one run: no standard error"
     difference, error = best.mean - cell.mean, (cell.error**2 + best.error**2) ** 0.5
-    if difference <= 2 * error or not error:  # runs that happen to be equal say nothing of their spread
+    if difference <= 2 * error or not error:  # equal accuracies give no estimate of the spread
         return f"difference from the best {UNSEEN}"
     return f"{difference:.2%} below the best ({difference / error:.1f} standard errors)"
 
 
 def write_table(folder, asked, trials):
-    """Writes trials.csv, with a row for each trial so far."""
+    """Writes trials.csv, with a row for each trial so far; returns the rows."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.point))
     accuracy = f"{asked['score']}_accuracy"
     rows = [
@@ -99,7 +99,7 @@ def _cell_text(value):
 
 
 def write(folder, asked, trials):
-    """Writes the tables and the pictures of a sweep whose trials have ended; returns their paths."""
+    """Writes the tables and the pictures of a sweep after all trials have ended; returns their paths."""
     rows = write_table(folder, asked, trials)
     drawn = [charts.save(figure, folder / f"{name}.png") for name, figure in pictures(folder.name, asked, trials)]
     page = report_page.render(
@@ -123,7 +123,7 @@ def _about(asked):
 
 
 def summary(asked, trials):
-    """Returns lines on the best of a sweep, and on what can be seen."""
+    """Returns lines about the best settings of a sweep, and about the significance of differences."""
     done = [trial for trial in trials if trial.state == "done"]
     counts = [f"{sum(trial.state == state for trial in trials)} {state}" for state in ("done", "pruned", "failed")]
     lines = [f"Trials: {', '.join(count for count in counts if not count.startswith('0 ')) or 'none'}"]
@@ -142,7 +142,7 @@ def summary(asked, trials):
 
 
 def _seen(others, best):
-    """Returns a line on how many of the other cells of a grid are not seen to be worse than the best one."""
+    """Returns a list with a line that counts the cells within two standard errors of the best one."""
     if not others:
         return []
     if any(cell.error is None for cell in [*others, best]):
@@ -158,7 +158,7 @@ def _told(grid, chosen):
 
 
 def _cell_tables(asked, trials):
-    """Returns (heading, table) pairs of the means of each grid; none of a search."""
+    """Returns a (heading, table) pair with the means of each grid; [] for a search."""
     tables = []
     for i, grid in enumerate([] if asked["ranges"] else asked["grids"]):
         found = cells(grid, [trial for trial in trials if trial.grid == i])
@@ -195,7 +195,7 @@ def _trial_table(rows):
 
 
 def pictures(name, asked, trials):
-    """Yields (file's name, figure) of a sweep's pictures."""
+    """Yields (file name without suffix, figure) of a sweep's pictures."""
     title = f"{name}, on {asked['data']['origin']}" + f"\n{asked['note']}" * bool(asked["note"])
     if asked["ranges"]:
         if any(trial.state == "done" for trial in trials):
@@ -218,7 +218,7 @@ def pictures(name, asked, trials):
 
 
 def _scales(asked, i=0):
-    """Returns the scales of `sweep_charts.parallel` of a grid's axes and of all ranges."""
+    """Returns the scales of a grid's axes and of all ranges, for `sweep_charts.parallel`."""
     scales = {}
     for axis in asked["grids"][i]:
         values = axis["values"]

@@ -1,7 +1,7 @@
-"""Batches on their way: shuffled, gathered, augmented and scaled on threads beside the training.
+"""Makes batches in threads, in parallel with training: shuffled, augmented and scaled.
 
-Pixels stay uint8; only the batches in flight are floats. Under TensorFlow tf.data makes the batches, elsewhere a
-keras.utils.PyDataset does; both follow the same `epoch_plan`.
+The data set stays uint8; only batches are floats. tf.data makes the batches on TensorFlow, a keras.utils.PyDataset on
+other backends. Both follow the same `epoch_plan`.
 """
 
 import concurrent.futures
@@ -20,7 +20,7 @@ if TENSORFLOW:
 
 
 def steps_per_epoch(settings, n):
-    """Returns the steps of an epoch over `n` training rows."""
+    """Returns the number of steps in an epoch over `n` training rows."""
     steps = settings["steps_per_epoch"]
     if steps is None:
         steps = math.ceil(n / settings["batch_size"])
@@ -30,7 +30,7 @@ def steps_per_epoch(settings, n):
 
 
 def images_per_epoch(settings, n):
-    """Returns the images of an epoch over `n` training rows: each row once, or full batches where steps are set."""
+    """Returns the number of images in an epoch over `n` training rows: `n`, or full batches if steps are set."""
     steps = steps_per_epoch(settings, n)
     if settings["steps_per_epoch"] is None and steps == math.ceil(n / settings["batch_size"]):
         return n
@@ -38,11 +38,11 @@ def images_per_epoch(settings, n):
 
 
 def epoch_plan(settings, net, epoch, rows, augmentation):
-    """Draws an epoch's row order and transform parameters, which both engines follow.
+    """Draws the row order and the transform parameters of an epoch, for either engine.
 
-    Rows come from endlessly repeated passes, each a permutation of its own, of which an epoch takes the next part. So
-    every row is seen twice before any row is seen a third time, however many steps an epoch has.
-    Returns (rows int64 (m,), parameters as augment.draw gives them for m images).
+    The rows are an endless sequence of permutations, and an epoch takes the next part of it. So every row is seen twice
+    before any row is seen a third time, whatever the number of steps in an epoch.
+    Returns (int64 (m,), the rows; the parameters from augment.draw for m images).
     """
     n, m, seed = len(rows), images_per_epoch(settings, len(rows)), settings["seed"]
     first, last = epoch * m, (epoch + 1) * m - 1
@@ -53,9 +53,9 @@ def epoch_plan(settings, net, epoch, rows, augmentation):
 
 
 def class_weights(setting, labels):
-    """Returns the weights of the ten digits, float32 (10,), by the setting class_weight; None if it is null.
+    """Returns the weights of the ten digits, float32 (10,), for the setting class_weight; None if it is null.
 
-    labels: those of a net's training rows.
+    labels: uint8 (n,), the labels of a net's training rows.
     """
     if setting is None:
         return None
@@ -71,21 +71,21 @@ def class_weights(setting, labels):
 
 
 class TrainingBatches:
-    """The training batches of a net, one epoch at a time: `set_epoch`, then pass over `data`.
+    """The training batches of a net. For each epoch, call `set_epoch` and then iterate over `data`.
 
-    A batch is (float32 (b, 28, 28, 1) in 0..1, one-hot float32 (b, 10)); with k joint flips b is 1 + k times the batch
-    size, and there are 10 * (1 + k) classes. With the setting class_weight a third part, float32 (b,), is how much each
-    image counts in the loss: after mixup the mean of its two labels' weights, by their shares.
+    A batch is (images float32 (b, 28, 28, 1) in 0..1, one-hot labels float32 (b, 10)). With k joint flips, b is 1 + k
+    times the batch size, and there are 10 * (1 + k) classes. The setting class_weight adds sample weights, float32
+    (b,); after mixup an image's weight is the mean of the weights of its two labels, by their shares.
 
     Arguments:
-        settings: a net's settings (members.member).
+        settings: a net's settings, from members.member.
         net: int, the net's number.
-        images: arrays.Images, labelled.
+        images: arrays.Images with labels.
         rows: int64 (n,), the rows of `images` to train on.
 
     Attributes:
-        data: what keras.Model.fit takes: the batches of the epoch.
-        steps: int, the batches of an epoch.
+        data: the batches of the epoch, for keras.Model.fit.
+        steps: int, the number of batches in an epoch.
     """
 
     def __init__(self, settings, net, images, rows):
@@ -95,12 +95,12 @@ class TrainingBatches:
         self.flips = settings["joint_flips"]
         self.class_weights = class_weights(settings["class_weight"], images.y[rows])
         self.steps = steps_per_epoch(settings, len(rows))
-        self._draw(0)  # Keras looks at a batch before the first epoch begins
+        self._draw(0)  # Keras takes a batch before the first epoch begins
         self.source = (TensorFlowSource if TENSORFLOW else ThreadSource)(self)
         self.data = self.source.data
 
     def set_epoch(self, epoch):
-        """Shuffles the rows and draws the transforms of an epoch, counted from 0."""
+        """Shuffles the rows and draws the transforms of an epoch (from 0)."""
         self._draw(epoch)
         self.source.refresh()
 
@@ -110,16 +110,16 @@ class TrainingBatches:
         self.numbers = self.engine.pack(parameters).astype(np.float32)
 
     def span(self, step):
-        """Returns the slice of the epoch's order that a step takes."""
+        """Returns the slice of the epoch's row order for a step."""
         return slice(step * self.settings["batch_size"], (step + 1) * self.settings["batch_size"])
 
     def fields(self, epoch, step, n):
-        """Draws a batch's elastic displacement fields, as augment.draw_elastic."""
+        """Returns the elastic displacement fields of a batch of `n` images, see augment.draw_elastic."""
         rng = streams.rng("elastic", self.settings["seed"], self.net, int(epoch), int(step))
         return draw_elastic(self.augmentation, rng, int(n))
 
     def together(self, images, labels, numbers):
-        """Mixes a batch's images and labels up, and adds the joint flips, then the images' weights if there are any."""
+        """Returns a batch after mixup, with the joint flips and, with class_weight, the sample weights."""
         if self.augmentation.mixup_alpha:
             images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
         if self.flips:
@@ -130,7 +130,7 @@ class TrainingBatches:
 
 
 class TensorFlowSource:
-    """Makes TrainingBatches by tf.data. Its variables hold the epoch, so that the pipeline is made once."""
+    """Makes the batches of TrainingBatches by tf.data. Variables hold the epoch, so that the pipeline is built once."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -163,7 +163,7 @@ class TensorFlowSource:
 
 
 class ThreadSource:
-    """Makes TrainingBatches as arrays, on threads."""
+    """Makes the batches of TrainingBatches as arrays, in threads."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -182,11 +182,11 @@ class ThreadSource:
 
 
 def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mixed=False):
-    """Returns images uint8 (n, 28, 28) transformed, and if `mixed` by mixup too: float32 (n, 28, 28) in 0..255."""
+    """Returns `x`, uint8 (n, 28, 28), augmented: float32 (n, 28, 28) in 0..255. mixed: bool, whether to use mixup."""
     parameters = draw(augmentation, streams.rng(purpose, seed, net), len(x))
     fields = draw_elastic(augmentation, streams.rng("elastic", seed, net), len(x))
     engine = augmentation.engine("keras" if augmentation.keras_only else "batch")
-    with keras.device("cpu"):  # where training's batches are made, too
+    with keras.device("cpu"):  # like the training batches
         images = engine.transform(x[..., None] / np.float32(255), engine.pack(parameters), fields)
         images = keras.ops.convert_to_numpy(images)
     if mixed and augmentation.mixup_alpha:
@@ -195,9 +195,9 @@ def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mix
 
 
 def evaluation_batches(x, y=None, batch_size=512, classes=10):
-    """Batches of images as they are, in order: float32 (b, 28, 28, 1) in 0..1; with `y`, one-hot float32 (b, classes).
+    """Returns batches of unaugmented images in order: float32 (b, 28, 28, 1) in 0..1.
 
-    x: uint8 (n, 28, 28), or float in 0..255. y: uint8 (n,) or None.
+    x: uint8 (n, 28, 28), or float in 0..255. y: uint8 (n,), adds one-hot labels, float32 (b, classes); or None.
     """
     if not TENSORFLOW:
 
@@ -219,22 +219,22 @@ def evaluation_batches(x, y=None, batch_size=512, classes=10):
 
 
 def _variables(*arrays):
-    """For tf.data, which begins each pass with a copy of every constant: a second for MNIST's pixels."""
-    with tf.device("CPU"):  # where tf.data works, also beside a GPU
+    """Returns arrays as variables: tf.data copies constants in each pass, which takes a second for MNIST."""
+    with tf.device("CPU"):  # tf.data runs on the CPU, even with a GPU
         return [tf.Variable(array, trainable=False) for array in arrays]
 
 
 def _fixed(batches):
-    """Without tf.data's search for the best numbers of threads, which costs up to two seconds at the end of a pass."""
+    """Returns batches without tf.data's autotuning, which takes up to two seconds at the end of each pass."""
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.with_options(options)
 
 
 class Batches(keras.utils.PyDataset):
-    """`steps` batches, each `batch(step)`, made by two threads beside the training.
+    """A PyDataset of `steps` batches, from batch(step), which two threads make ahead of training.
 
-    Keras's own threads would hand what was made ahead in one epoch to the next one.
+    Keras's own threads would pass batches that they made ahead in one epoch on to the next epoch.
     """
 
     AHEAD = 8

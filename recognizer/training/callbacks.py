@@ -1,4 +1,4 @@
-"""Callbacks that steer training: batches, seeds and learning rates of each epoch, an end if the loss is not finite."""
+"""Callbacks that control training: batches, seeds, learning rates, and a stop if the loss is NaN or infinite."""
 
 import math
 
@@ -18,8 +18,8 @@ class NotFinite(Exception):
 class FiniteLoss(keras.callbacks.Callback):
     """Raises NotFinite as soon as the mean loss of an epoch is NaN or infinite.
 
-    With a scaled loss single steps may be, and are skipped: it raises only if no scale helps. It comes after the
-    callback that stops training.
+    With a scaled loss, steps whose loss is not finite are skipped, and it raises only if no scale helps. It must come
+    after the callback that stops training.
     """
 
     def on_train_batch_end(self, batch, logs=None):
@@ -36,7 +36,7 @@ class FiniteLoss(keras.callbacks.Callback):
 
 
 class Epochs(keras.callbacks.Callback):
-    """Begins each epoch: its batches (TrainingBatches) and its dropout are functions of (seed, net, epoch)."""
+    """Sets the TrainingBatches and the dropout seed of each epoch, both functions of (seed, net, epoch)."""
 
     def __init__(self, batches):
         super().__init__()
@@ -51,7 +51,7 @@ class Epochs(keras.callbacks.Callback):
 
 
 def seed_dropout(model, seed, net, epoch):
-    """Seeds a model's keras.random.SeedGenerators, which dropout draws from."""
+    """Seeds the keras.random.SeedGenerators of a model, which dropout uses."""
     weights = {id(weight) for weight in model.weights}
     generators = [variable for variable in model.variables if id(variable) not in weights]
     rng = streams.rng("dropout", seed, net, epoch)
@@ -60,11 +60,11 @@ def seed_dropout(model, seed, net, epoch):
 
 
 class Recalibration(keras.callbacks.Callback):
-    """Validates with batch norm's statistics as the saved net's will be, and restores those of training after it.
+    """Validates with recomputed batch-norm statistics, like those of the saved net, and restores the old ones after it.
 
     Arguments:
-        recalibrate: a function that recomputes the statistics of the model's net. It may seed dropout anew, which
-            `Epochs` does again before the next training step.
+        recalibrate: a function that recomputes the statistics of the model's net. It may change the dropout seed, since
+            `Epochs` sets it before the next training step.
     """
 
     def __init__(self, recalibrate):
@@ -85,8 +85,8 @@ class Schedule(keras.callbacks.Callback):
     """Sets each epoch's learning rates.
 
     Attributes:
-        rate: the last step's learning rate, to six digits.
-        state: what the schedule remembers, JSON-able.
+        rate: float, the learning rate of the epoch's last step, rounded to six digits.
+        state: the schedule's state, JSON-able.
     """
 
     def __init__(self, settings, steps):
@@ -95,7 +95,7 @@ class Schedule(keras.callbacks.Callback):
         self.state, self.logs = None, {}
 
     def restore(self, state, rows):
-        """Sets what the schedule remembers; rows: the EpochLog's of the finished epochs."""
+        """Restores the schedule's state. rows: the rows of EpochLog for the finished epochs."""
         self.state, self.logs = state, rows[-1] if rows else {}
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -108,7 +108,7 @@ class Schedule(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """keras.callbacks.TensorBoard with the epoch's own learning rate: the optimizer's is the next epoch's by then."""
+    """keras.callbacks.TensorBoard that logs the epoch's learning rate: by then the optimizer has the next epoch's."""
 
     def __init__(self, schedule, folder):
         super().__init__(str(folder))

@@ -1,4 +1,4 @@
-"""What a net's training keeps from epoch to epoch, so that it goes on exactly where it was stopped."""
+"""Callbacks that save logs, best weights and checkpoints, so that training resumes exactly where it stopped."""
 
 import time
 
@@ -16,8 +16,8 @@ class EpochLog(keras.callbacks.Callback):
     """Collects a row for each epoch: epoch (from 1), learning rate, Keras's metrics, seconds.
 
     Arguments:
-        path: the CSV that `write` writes.
-        schedule: callbacks.Schedule, for the learning rate.
+        path: the CSV file for `write`.
+        schedule: callbacks.Schedule, which knows the learning rate.
     """
 
     def __init__(self, path, schedule):
@@ -41,8 +41,8 @@ class StepLog(keras.callbacks.Callback):
     """Writes the loss and the learning rate of every step to a CSV after each epoch. Skipped steps have no row.
 
     Arguments:
-        path: the CSV. When training resumes, rows of steps after the last finished epoch are dropped.
-        steps: int, the steps of an epoch.
+        path: the CSV file. When training resumes, rows after the last finished epoch are dropped.
+        steps: int, the number of steps in an epoch.
     """
 
     def __init__(self, path, steps):
@@ -67,12 +67,12 @@ def _step_row(step, loss, learning_rate):
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the best validation accuracy, the first of several.
+    """Keeps the weights of the epoch with the best validation accuracy; of equal epochs, the first.
 
     Like keras.callbacks.EarlyStopping(monitor="val_accuracy", mode="max", restore_best_weights=True).
 
     Arguments:
-        patience: int, the epochs without a better one after which training stops; None: it does not stop.
+        patience: int, training stops after this number of epochs without improvement; None: it does not stop.
 
     Attributes:
         best: {"epoch": from 1, "val_accuracy": ...}, or None before the first epoch.
@@ -98,15 +98,15 @@ class BestWeights(keras.callbacks.Callback):
         )
 
     def use(self, model):
-        """Gives a model the best weights."""
+        """Sets the weights of a model to the best weights."""
         for weight, value in zip(model.weights, self.weights, strict=True):
             weight.assign(value)
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves, after each epoch, all that training needs to go on from there; then writes the epoch's row to the log.
+    """Saves a checkpoint after each epoch, with all that training needs to resume; then writes the epoch's log row.
 
-    It comes after the callbacks whose memory it saves.
+    It must come after the callbacks whose state it saves.
 
     Arguments:
         folder, net: the run's folder and the net's number.
@@ -118,10 +118,10 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.net = folder, net
         self.schedule, self.log, self.best = schedule, log, best
-        self.epoch = 0  # finished ones
+        self.epoch = 0  # number of finished epochs
 
     def restore(self, model):
-        """Sets the model and the callbacks to the last finished epoch. Without a checkpoint they stay as they are.
+        """Sets the model and the callbacks to their state after the last finished epoch, if there is a checkpoint.
 
         Raises UserError if the checkpoint belongs to another net.
         """
@@ -146,7 +146,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         arrays = {f"variable_{i:04d}": _storable(variable) for i, variable in enumerate(self.model.state())}
-        if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss is of before the last update
+        if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss predates the last update
             raise NotFinite("weights became infinite or NaN")
         self.epoch = epoch + 1
         best = self.best.best if self.best else None
@@ -158,6 +158,6 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def _storable(variable):
-    """Returns a variable's value as an array; bfloat16, which an .npz cannot hold, as float32, which is exact."""
+    """Returns a variable's value as an array. bfloat16, which an .npz cannot hold, becomes float32 without loss."""
     array = keras.ops.convert_to_numpy(variable)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array

@@ -1,4 +1,4 @@
-"""Exports runs: their nets, averaged and sharpened, as one file for use elsewhere, which is run to verify it."""
+"""Exports the mean of all nets of one or more runs, sharpened, as one file, and runs the file to verify it."""
 
 import contextlib
 import io
@@ -19,14 +19,14 @@ from recognizer.training import predicting
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": "", "keras": ".keras"}
 LARGEST_DIFFERENCE = 1e-4
-MOST_STEPS = 200  # of all recurrent layers that are written without a loop, which takes a second for every ten
+MOST_STEPS = 200  # total steps of recurrent layers that are unrolled; ten steps take a second
 
-# What converters and runtimes say of an operation that they do not have.
+# Messages of converters and runtimes about an operation that they do not support.
 NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither", r"of Optype \((\w+)\)")
 
 
 def check_out(out, form):
-    """Raises UserError if `out` (Path) does not fit the format, or exists."""
+    """Raises UserError if `out` (Path) has the wrong suffix for the format, or exists."""
     if not out.name.endswith(SUFFIXES[form]):
         raise UserError(f"--out {out}: {form} needs a name that ends in {SUFFIXES[form]}")
     if out.exists():
@@ -34,11 +34,11 @@ def check_out(out, form):
 
 
 def export(folders, out, form, digits=64):
-    """Writes the nets of runs as one to `out` (Path) in a format of SUFFIXES, if the file agrees with Keras.
+    """Writes the mean of all nets of runs to `out` (Path), and keeps the file if it agrees with Keras.
 
-    digits: how many digits it is tried on. Returns the largest difference of a probability from Keras's.
-    Raises UserError if the format's packages are missing, if it cannot hold a net, or if the difference is above
-    LARGEST_DIFFERENCE.
+    form: a key of SUFFIXES. digits: int, the number of digits to try it on.
+    Returns the largest difference of a probability from Keras's. Raises UserError if the difference is above
+    LARGEST_DIFFERENCE, if a package is missing, or if the format does not support a net.
     """
     environment.import_keras()
     from recognizer.base.backend import TENSORFLOW
@@ -70,9 +70,9 @@ def export(folders, out, form, digits=64):
 
 
 def tried(model, path, form, x):
-    """Writes a keras.Model, and runs the file on all digits and on one alone.
+    """Writes a keras.Model, and runs the file on all digits and on a single one.
 
-    Returns (the largest difference from Keras's outputs, relative to them where they are above 1; what is wrong or "").
+    Returns (the largest difference from Keras's outputs, relative to outputs above 1; the problem as text, or "").
     Raises ImportError if a package is missing.
     """
     _remove(path)
@@ -94,7 +94,7 @@ def tried(model, path, form, x):
 
 
 def _fault(text, form):
-    """Returns what a converter or a runtime cannot do, by its message; "" if the message does not say it."""
+    """Returns what a converter or a runtime does not support according to its message, or ""."""
     if operation := next((found[1] for pattern in NO_OPERATION if (found := re.search(pattern, text))), None):
         return f"{form} cannot do the operation {operation}"
     if found := re.search(r"Required inputs \(\['([^':]+)", text):
@@ -103,7 +103,7 @@ def _fault(text, form):
 
 
 def _where(nets, path, form, x):
-    """Returns in which net and layer the fault of an exported file begins, as the rest of a line; "" if in none."""
+    """Returns the first net and layer at which an exported file is wrong, as the rest of a line, or ""."""
     import keras
 
     def is_faulty(net, layer):
@@ -138,7 +138,7 @@ def size(path):
 
 
 def saved_nets(folders):
-    """Returns the nets of runs: a list of (net and run as text, keras.Model, the shift that it predicts by)."""
+    """Returns the nets of runs: a list of (net and run as text, keras.Model, the run's test_shift in pixels)."""
     nets = []
     for run, folder in enumerate(folders, 1):
         config = run_folder.read_config(folder)
@@ -149,7 +149,7 @@ def saved_nets(folders):
 
 
 def _unroll(nets):
-    """Makes recurrent layers compute without a loop, for which LiteRT has no operations, if they have few steps."""
+    """Unrolls recurrent layers if they have few steps, since LiteRT does not support loops."""
     layers = [layer for _, net, _ in nets for layer in net._flatten_layers() if getattr(layer, "unroll", None) is False]
     lengths = [((layer.get_build_config() or {}).get("input_shape") or [None])[1:2] for layer in layers]
     views = 5 if any(by for *_, by in nets) else 1
@@ -159,7 +159,7 @@ def _unroll(nets):
 
 
 def _write_gelu_by_erf(nets):
-    """Makes layers compute the exact GELU by Erf, which ONNX has; Keras's is by Erfc."""
+    """Makes layers compute the exact GELU by Erf, which ONNX has; Keras computes it by Erfc."""
     import keras
 
     def gelu(x):
@@ -171,7 +171,7 @@ def _write_gelu_by_erf(nets):
 
 
 def mean_of(nets, temperature=1):
-    """Returns a keras.Model: the mean probabilities of all nets (of `saved_nets`) and their shifts, sharpened."""
+    """Returns a keras.Model of the mean probabilities over all nets (from `saved_nets`) and their shifts, sharpened."""
     import keras
     from keras.layers import Cropping2D, Input, ZeroPadding2D
 
@@ -189,7 +189,7 @@ def mean_of(nets, temperature=1):
 
 
 def _sharpened(probabilities, temperature):
-    """Does with a tensor what metrics.sharpened does."""
+    """Returns sharpened probabilities, like metrics.sharpened, but as a tensor."""
     from keras import ops
 
     if temperature == 1:
@@ -206,7 +206,7 @@ def _mean(tensors):
 
 
 def write(model, path, form):
-    """Saves a keras.Model, or exports it by Keras, without the messages of TensorFlow and the converters."""
+    """Saves or exports a keras.Model by Keras, and hides the messages of TensorFlow and the converters."""
     if form == "keras":
         return saved_net.save(model, path)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), environment.quiet():
@@ -238,7 +238,7 @@ def run_litert(path, x):
 def run_saved_model(path, x):
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))  # which owns the weights
+    loaded = tf.saved_model.load(str(path))  # must stay alive: it owns the weights
     return loaded.serve(x).numpy()
 
 
@@ -248,5 +248,5 @@ def run_keras(path, x):
     return keras.models.load_model(path).predict_on_batch(x)
 
 
-# By format: function(path, x), which returns the probabilities that the file gives.
+# {format: function(path, x) that returns the file's probabilities}
 RUN = {"onnx": run_onnx, "litert": run_litert, "saved_model": run_saved_model, "keras": run_keras}

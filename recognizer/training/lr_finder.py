@@ -1,6 +1,6 @@
 """The learning-rate range test: the training loss while the learning rate rises from step to step.
 
-After Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv 1506.01186), as fast.ai's lr_find.
+After Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv 1506.01186), like fast.ai's lr_find.
 """
 
 import keras
@@ -10,17 +10,17 @@ from recognizer.base.backend import TENSORFLOW
 from recognizer.base.errors import UserError
 from recognizer.training import callbacks
 
-SETTINGS = {"steps_per_epoch": 150, "min_steps_per_epoch": 1, "epochs": 1}  # of a net that is tested
-LOWEST, HIGHEST = 1e-6, 10.0  # the rates of the first and the last step
-WIDTH = 4  # steps: the standard deviation of the Gaussian that the losses are smoothed by
-FALL = 0.02  # share of the loss; a smaller fall may be noise
+SETTINGS = {"steps_per_epoch": 150, "min_steps_per_epoch": 1, "epochs": 1}  # of the tested net
+LOWEST, HIGHEST = 1e-6, 10.0  # learning rates of the first and the last step
+WIDTH = 4  # steps: standard deviation of the Gaussian that smooths the losses
+FALL = 0.02  # relative to the first loss; a smaller fall may be noise
 
 
 class UntilDivergence(keras.callbacks.Callback):
-    """Sets the rates of the steps, and stops training once the loss has diverged.
+    """Sets the learning rate of each step, and stops training once the loss has diverged.
 
     Attributes:
-        losses: float32, those of the steps that were made.
+        losses: float32 (n,), the losses of the steps so far.
     """
 
     def __init__(self, rates):
@@ -32,23 +32,23 @@ class UntilDivergence(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not TENSORFLOW:
-            self.model.jax_state_sync()  # the variables are the step's until then
+            self.model.jax_state_sync()  # copies the step's state to the variables
         self.losses = keras.ops.convert_to_numpy(self.model.epoch.losses)[: batch + 1]
         self.model.stop_training = has_diverged(self.losses, self.model.scale_loss)
 
 
 def losses_by_rate(trainer):
-    """Trains net 1 of a Trainer, whose settings have SETTINGS, from its initial state, with a rising learning rate.
+    """Trains net 1 of a Trainer from its initial state with a rising learning rate. Its settings must include SETTINGS.
 
-    Returns (rates, losses): float32 (n,), of the steps until the loss diverges; a step's loss is that before the step.
-    Raises UserError if no loss is finite.
+    Returns (rates, losses), float32 (n,) each, of the steps until the loss diverges. A step's loss is computed before
+    the step changes the weights. Raises UserError if no loss is finite.
     """
     trainer.begin(1)
     model, batches = trainer.model, trainer.batches
-    model.steps_per_execution = 1  # the loss is looked at after each step
+    model.steps_per_execution = 1  # so that the loss is checked after each step
     watched = UntilDivergence(np.geomspace(LOWEST, HIGHEST, batches.steps, dtype=np.float32))
     model.fit(batches.data, callbacks=[callbacks.Epochs(batches), watched], shuffle=False, verbose=0)
-    finite = np.flatnonzero(np.isfinite(watched.losses))  # without those that float16 skipped, or the last one
+    finite = np.flatnonzero(np.isfinite(watched.losses))  # float16 may have skipped steps
     if not len(finite):
         raise UserError(f"the loss of {trainer.settings['model']!r} is NaN or infinite at a rate of {LOWEST:g}")
     return watched.rates[finite], watched.losses[finite]
@@ -57,7 +57,7 @@ def losses_by_rate(trainer):
 def has_diverged(losses, skips):
     """Returns whether the last loss is NaN or infinite, or the smoothed loss is above four times its minimum.
 
-    skips: whether a step whose loss is not finite was skipped, as with a scaled loss.
+    skips: bool, whether steps whose loss is not finite are skipped, as with a scaled loss.
     """
     if not np.isfinite(losses[-1]) and not skips:
         return True
@@ -71,7 +71,7 @@ def has_diverged(losses, skips):
 def smooth(losses):
     """Returns losses smoothed without a lag, float64 (n,).
 
-    The medians first, so that the last loss, which may be ten times the others, is not spread over those before it.
+    A median filter comes first, so that the last loss, which may be ten times the others, affects no others.
     """
     from scipy import ndimage
 
@@ -80,7 +80,7 @@ def smooth(losses):
 
 
 def suggestions(rates, losses):
-    """Returns {what: rate}: where the smoothed loss falls fastest, and where it is lowest; {} if it does not fall."""
+    """Returns the rates where the smoothed loss falls fastest ("steepest") and is "lowest"; {} if it does not fall."""
     smoothed = smooth(losses)
     lowest = int(smoothed.argmin())
     if smoothed[0] - smoothed[lowest] < FALL * abs(smoothed[0]):

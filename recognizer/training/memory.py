@@ -1,8 +1,8 @@
-"""What the user can do if memory runs out."""
+"""Advice for the user if memory runs out."""
 
 
 def smaller_batches(settings, folder=None):
-    """Returns what to do, as the rest of a line. folder: that of the run, if it exists already."""
+    """Returns the advice as the rest of a line. folder: the run's folder, if it exists already."""
     size, replicas = settings["batch_size"], settings["replicas"]
     half = size // 2 // replicas * replicas
     smaller = f"--batch-size {half} (it is {size})" if half else "a smaller net"

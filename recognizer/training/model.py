@@ -1,10 +1,10 @@
-"""The model that trains: a net, its logits, the loss of every step, and steps that float16 must skip.
+"""The model for training: wraps a net, trains on its logits, records losses, and skips steps that overflow float16.
 
     model = TrainingModel(network, steps=100, replicas=2)
     model.compile(optimizers.make("adam"), losses.make(label_smoothing=0.1))
     model.fit(batches)                 # Keras's, with its callbacks
 
-The training step is compiled once, whatever the number of steps that one call executes.
+The training step is compiled once; one call can execute several steps.
 """
 
 import itertools
@@ -25,22 +25,22 @@ if keras.backend.backend() == "jax":
     import jax
 
 
-SMALLEST_SCALE = 2.0**-10  # a loss scale below it means that the loss itself is not finite
-CALL = 0.5  # seconds that one call may take, so that Ctrl-C and the progress line stay alive
-MOST_STEPS = 32  # of one call; more save nothing
-SURE = 0.05  # seconds of a call that is measured well enough by itself
-SMALL_STEP = 0.005  # seconds; JAX saves nothing by executing several longer steps in one call
+SMALLEST_SCALE = 2.0**-10  # a smaller loss scale means that the loss itself is not finite
+CALL = 0.5  # seconds that one call may take, so that Ctrl-C and the progress line respond
+MOST_STEPS = 32  # in one call; more steps save no time
+SURE = 0.05  # seconds; a call that takes longer needs no second measurement
+SMALL_STEP = 0.005  # seconds; with longer steps JAX saves no time by executing several in one call
 
 
 class Epoch(keras.metrics.Metric):
     """The learning rate and the loss of each step of an epoch.
 
-    A metric, so that Keras resets `done` when an epoch begins, and hands the variables to JAX's compiled step.
+    It is a metric, so that Keras resets `done` when an epoch begins, and passes the variables to JAX's compiled step.
 
     Variables:
         rates: float32 (steps,), set before the epoch.
-        losses: float32 (steps,), NaN for a step that was skipped.
-        done: integer, the steps that were made or skipped so far.
+        losses: float32 (steps,), NaN for a skipped step.
+        done: integer, the number of steps so far, skipped ones included.
     """
 
     def __init__(self, steps):
@@ -51,7 +51,7 @@ class Epoch(keras.metrics.Metric):
         self.done = self.add_variable((), "zeros", dtype="int", name="done")
 
     def rate(self):
-        """The learning rate of the step at hand, a float32 scalar."""
+        """Returns the learning rate of the current step, a float32 scalar."""
         return ops.take(self.rates.value, self.done.value)
 
     def update_state(self, loss):
@@ -61,24 +61,24 @@ class Epoch(keras.metrics.Metric):
         self.done.assign(self.done.value + 1)
 
     def reset_state(self):
-        self.done.assign(0)  # validation resets the metrics, too, before the losses of the epoch are read
+        self.done.assign(0)  # keeps the losses: validation resets the metrics before they are read
 
     def result(self):
         return {}  # nothing for the logs
 
 
 class TrainingModel(keras.Model):
-    """Trains a net on each batch in `replicas` equal parts, which TensorFlow computes side by side.
+    """Trains a net on each batch in `replicas` equal parts, which TensorFlow computes in parallel.
 
-    A core is faster at a part of the batch than at its share of every operation on the whole. As under tf.distribute,
-    batch normalization takes the mean and variance of each part, and updates its moving statistics once a part; all
-    else is the same maths.
+    A core computes a part of the batch faster than its share of every operation on the whole batch. As under
+    tf.distribute, batch normalization normalizes each part separately (ghost batch normalization), and updates its
+    moving statistics once for each part. Everything else is the same maths.
 
     Arguments:
-        network: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). It belongs to this model now:
-            `plain` gives it back.
-        steps: int, the steps of an epoch.
-        replicas: int, the parts of a batch.
+        network: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). Its softmax is
+            removed; `plain` returns a copy that has it.
+        steps: int, the number of steps in an epoch.
+        replicas: int, the number of parts of a batch.
 
     Its outputs are logits, since a loss on probabilities has no gradient where they round to 0 or 1.
     """
@@ -99,21 +99,21 @@ class TrainingModel(keras.Model):
         self.parts = len(parts)
         outputs = [self.network(part, training=training) for part in parts]
         outputs = ops.concatenate(outputs) if len(outputs) > 1 else outputs[0]
-        if self.softmax is None:  # the logarithms of probabilities are logits, too
+        if self.softmax is None:  # logarithms of probabilities are logits, too
             outputs = ops.log(ops.maximum(ops.cast(outputs, "float32"), np.finfo(np.float32).tiny))
         return outputs
 
     @property
     def losses(self):
-        """The penalties. Each part of a batch has penalties on its activities, of which the mean counts."""
+        """The regularization losses. Activity losses occur once for each part of a batch, so their mean is used."""
         penalties = super().losses
         on_weights = sum(variable.regularizer is not None for variable in self.trainable_weights)
         on_activities, others = penalties[: len(penalties) - on_weights], penalties[len(penalties) - on_weights :]
         return [penalty / self.parts for penalty in on_activities] + others
 
     def plain(self):
-        """Returns a copy of the net in Keras's own layers and float32, which ends in its softmax."""
-        if not hasattr(self.softmax, "activation"):  # a copy, made from the config, has its softmax
+        """Returns a copy of the net in Keras's own layers and float32, with its final softmax."""
+        if not hasattr(self.softmax, "activation"):  # a copy from the config has the softmax
             return copies.plain(self.network)
         self.softmax.activation = keras.activations.softmax
         try:
@@ -124,9 +124,9 @@ class TrainingModel(keras.Model):
     def compile(self, optimizer, loss=None, scale_loss=False):
         """Prepares training.
 
-        loss: one of losses.make; None: cross-entropy.
-        scale_loss: bool, whether to multiply the loss by a factor that keeps float16's gradients from becoming 0. The
-            factor adapts itself: a step whose loss, statistics or gradients are not finite is skipped and halves it.
+        loss: a loss from losses.make; None: cross-entropy.
+        scale_loss: bool, whether to scale the loss by an adaptive factor, so that float16 gradients do not underflow. A
+            step whose loss, statistics or gradients are not finite is skipped, and halves the factor.
         """
         self.scale_loss = scale_loss
         optimizer.build(self.network.trainable_variables)
@@ -135,19 +135,19 @@ class TrainingModel(keras.Model):
             optimizer.build(self.network.trainable_variables)
         # The metric is weighted, so that a skipped step does not count.
         super().compile(optimizer, loss or losses.make(), weighted_metrics=["accuracy"], auto_scale_loss=False)
-        # Metrics whose variables are made while `fit` traces a step keep that step's graph for ever.
+        # Create the metrics' variables now: variables created while `fit` traces a step keep its graph in memory.
         nothing = np.zeros((1, self.network.output_shape[-1]), np.float32)
         self.compute_metrics(None, nothing, nothing)
         self.reset_metrics()
 
     def state(self):
-        """The variables that a checkpoint must hold: weights, and what the optimizer remembers between steps."""
+        """Returns the variables that a checkpoint must hold: the weights and the optimizer's state."""
         rate = self.optimizer.learning_rate  # set at each step
         return [*self.weights, *(variable for variable in self.optimizer.variables if variable is not rate)]
 
     def fit(self, *data, **options):
-        for weight in self.trainable_weights:  # Keras ends `fit` with a weight and its average in one array, which
-            weight.assign(ops.copy(weight))  # the next `fit` cannot give to JAX's step twice
+        for weight in self.trainable_weights:  # after `fit`, a weight and its average share one array, which the
+            weight.assign(ops.copy(weight))  # next `fit` cannot donate to JAX's step twice
         return super().fit(*data, **options)
 
     # Training steps
@@ -198,7 +198,7 @@ class TrainingModel(keras.Model):
         return logs, (trainable, others, optimizer, metrics)
 
     def _record(self, x, y, logits, loss, sound):
-        """Updates the metrics by a step, which was skipped unless `sound` (None: it cannot be); returns the logs."""
+        """Updates the metrics after a step; returns the logs. sound: whether the step was made; None: always made."""
         n, weights, recorded = ops.shape(x)[0], None, loss
         if sound is not None:
             recorded, loss = ops.where(sound, loss, np.nan), ops.where(sound, loss, 0.0)
@@ -253,7 +253,7 @@ class TrainingModel(keras.Model):
                 raise StopIteration
             full = len(batches) == self.steps_per_execution > 1
             if full and self.jit_compile and len({batch[0].shape for batch in batches}) == 1:
-                stack = np.stack if isinstance(batches[0][0], np.ndarray) else jax.numpy.stack  # where they are
+                stack = np.stack if isinstance(batches[0][0], np.ndarray) else jax.numpy.stack  # stays on device
                 return several(state, [stack(part) for part in zip(*batches, strict=True)])
             for batch in batches:
                 logs, state = one(state, batch)
@@ -264,13 +264,13 @@ class TrainingModel(keras.Model):
     def warm_up(self, batches):
         """Compiles the training step, measures it (`step_seconds`), and chooses how many steps a call executes.
 
-        batches: an epoch's. It makes some steps, which change the weights and the optimizer's state. Raises
-        FloatingPointError if their loss is NaN or infinite.
+        batches: the batches of an epoch. Some steps are made, which change the weights and the optimizer's state.
+        Raises FloatingPointError if their loss is NaN or infinite.
         """
         self.step_seconds = self._time(batches, 1)
         several = int(np.clip(CALL / self.step_seconds, 1, min(MOST_STEPS, self.epoch.steps)))
         if not TENSORFLOW and several > 1:
-            # XLA compiles a loop over the steps, which pays only where calling a step takes a good part of its time.
+            # A loop over the steps, compiled by XLA, pays only if the call takes a large part of a step's time.
             small = self.jit_compile and self.step_seconds < SMALL_STEP
             seconds = self._time(batches, several) if small else math.inf
             if seconds < 0.75 * self.step_seconds:
@@ -280,7 +280,7 @@ class TrainingModel(keras.Model):
         self.steps_per_execution = several
 
     def _time(self, batches, several):
-        """Seconds of a training step when a call executes `several` of them, the first call not counted."""
+        """Returns the seconds of a step if each call executes `several` steps. The first call does not count."""
         self.steps_per_execution = several
         clock = _Clock()
         calls = max(1, min(3, self.epoch.steps // several))
@@ -289,7 +289,7 @@ class TrainingModel(keras.Model):
         return max(min(np.diff(clock.times)) / several, 1e-6)
 
     def steps_per_second(self, batches, seconds):
-        """Trains for so many seconds on an epoch's batches, again and again; returns the steps a second."""
+        """Trains on the batches of one epoch repeatedly for some seconds; returns the number of steps per second."""
         pace = _Pace(seconds)
         self.fit(batches, epochs=10**6, shuffle=False, verbose=0, callbacks=[pace])
         return pace.steps / pace.seconds
@@ -304,7 +304,7 @@ class _Pace(keras.callbacks.Callback):
         self.before = epoch * self.params["steps"]
 
     def on_train_batch_end(self, batch, logs=None):
-        float(logs["loss"])  # waits for JAX
+        float(logs["loss"])  # waits until JAX has computed it
         self.steps, self.seconds = self.before + batch + 1, time.perf_counter() - self.started
         if self.seconds > self.limit:
             self.model.stop_training = True
@@ -316,7 +316,7 @@ class _Clock(keras.callbacks.Callback):
         self.times = []
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):  # to read it also waits for JAX, which has only promised it
+        if not math.isfinite(logs["loss"]):  # also waits until JAX has computed it
             raise FloatingPointError(f"the loss is {logs['loss']} in the first steps")
         self.times.append(time.perf_counter())
         if len(self.times) > 1 and self.times[-1] - self.times[-2] > SURE:
@@ -324,18 +324,18 @@ class _Clock(keras.callbacks.Callback):
 
 
 def _unpacked(batch):
-    """Returns (x, y, weights) of a batch; weights, which the images have in the loss, may be None."""
+    """Returns (x, y, sample weights) of a batch; the sample weights may be None."""
     x, y, *weights = batch
     return x, y, weights[0] if weights else None
 
 
 def _all_finite(tensors):
-    """Whether all numbers of floating-point tensors are finite: a bool scalar. None stands for no tensor."""
+    """Returns whether all elements of floating-point tensors are finite, a bool scalar. Skips tensors that are None."""
     return ops.all(ops.stack([ops.all(ops.isfinite(tensor)) for tensor in tensors if tensor is not None]))
 
 
 def _made_nan_unless(sound, gradients):
-    """The gradients; unless `sound` with NaN among them, by which Keras's LossScaleOptimizer skips the step."""
+    """Returns the gradients, with NaN in one unless `sound`, so that Keras's LossScaleOptimizer skips the step."""
     first = next(i for i, gradient in enumerate(gradients) if gradient is not None)
     factor = ops.cast(ops.where(sound, 1.0, np.nan), gradients[first].dtype)
     return [*gradients[:first], ops.multiply(gradients[first], factor), *gradients[first + 1 :]]

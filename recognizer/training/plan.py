@@ -1,4 +1,4 @@
-"""A run before it is trained: its data and settings completed, its nets tried, recorded, and its folder made."""
+"""Prepares a run before training: loads its data, completes its settings, tries its nets, and makes its folder."""
 
 import copy
 import dataclasses
@@ -21,13 +21,13 @@ from recognizer.training.memory import smaller_batches
 
 @dataclasses.dataclass
 class Plan:
-    """What a run is to be trained with.
+    """Everything that is needed to train a run.
 
     Attributes:
-        config: every setting, resolved.
+        config: dict of all settings.
         digits: arrays.Digits.
         hashes: uint64 (n,), Images.image_hashes of the labelled images.
-        trainers: a Trainer for each of members.kinds, compiled.
+        trainers: list with a compiled Trainer for each of members.kinds.
     """
 
     config: dict
@@ -37,10 +37,10 @@ class Plan:
 
 
 def prepared(config, source, digits=None):
-    """Loads the data, completes the settings by it, tries a net of each kind, and prints the plan; returns the Plan.
+    """Loads the data, completes the settings, tries a net of each kind, and prints the plan; returns the Plan.
 
-    digits: those of the source, if they are loaded already.
-    Raises UserError for data, settings or nets that cannot be used, or if memory runs out.
+    digits: the Digits of the source, if they are already loaded.
+    Raises UserError if data, settings or nets cannot be used, or if memory runs out.
     """
     environment.choose_threads(config)
     with enough_memory(smaller_batches(config)):
@@ -59,9 +59,9 @@ def prepared(config, source, digits=None):
 
 
 def for_rate_test(config, seed, source):
-    """Loads the data, and tries net 1 of a recipe for lr_finder, by a seed; returns its Trainer.
+    """Loads the data, and tries net 1 of a recipe with lr_finder.SETTINGS; returns its Trainer.
 
-    config: every setting of a recipe. Raises UserError like `prepared`.
+    config: dict of all settings of a recipe. seed: int. Raises UserError like `prepared`.
     """
     run = {key: setting.default for key, setting in schema.RUN_SETTINGS.items()} | {"seed": seed}
     config = run | members.member(config, 1) | {"nets": 1, "members": []}
@@ -85,7 +85,7 @@ def for_rate_test(config, seed, source):
 
 
 def complete(config, digits):
-    """Fills in the settings that depend on the machine and the data: precision, arguments of architectures."""
+    """Completes the settings that depend on the machine and the data: precision and arguments of architectures."""
     from recognizer.nn import building
     from recognizer.nn.precision import native_precision
 
@@ -112,8 +112,8 @@ def complete(config, digits):
 def tried(config, digits, chosen):
     """Tries the first net of each kind; returns a list of their Trainers.
 
-    chosen: whether the user has given the precision. If not, a kind that cannot be trained in the processor's half
-    precision has float32 in the config from now on.
+    chosen: bool, whether the user has given the precision. If not, a kind of net that cannot train in the processor's
+    half precision gets float32 in the config.
     """
     from augment import Augmentation
     from recognizer.base.backend import TENSORFLOW
@@ -126,7 +126,7 @@ def tried(config, digits, chosen):
             for number in range(net, net + settings["nets"]):
                 (members.own(config, number) if config["members"] else config)["precision"] = "float32"
         net += settings["nets"]
-    if not TENSORFLOW:  # recorded, so that the run has the same bits when it is resumed or repeated
+    if not TENSORFLOW:  # recorded, so that a resumed or repeated run is bit-identical
         measured = min(trainer.model.steps_per_execution for trainer in trainers)
         for settings in (config, *(trainer.settings for trainer in trainers)):
             settings.setdefault("steps_per_call", measured)
@@ -134,7 +134,7 @@ def tried(config, digits, chosen):
 
 
 def _tried(settings, digits, net, chosen):
-    """Tries net number `net`, of one of members.kinds; returns its Trainer. chosen: as of `tried`."""
+    """Tries net number `net`; returns its Trainer. settings: one of members.kinds. chosen: see `tried`."""
     from recognizer.training import trial
     from recognizer.training.trainer import Trainer
 
@@ -148,7 +148,7 @@ def _tried(settings, digits, net, chosen):
             raise
         why = textwrap.shorten(str(error), LONGEST_LINE - 30, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
-    trial.try_net(trainer, net, *untrained)  # raises an error that is not of the precision
+    trial.try_net(trainer, net, *untrained)  # raises any error that the precision does not cause
     if chosen:
         raise UserError(f"in {precision} {why}: use --precision float32")
     print(f"        in float32, since in {precision} {why}")
@@ -156,11 +156,10 @@ def _tried(settings, digits, net, chosen):
 
 
 def check(config, digits, seen):
-    """Raises UserError if a config's augmentation or one of its architectures cannot be used; it trains nothing.
+    """Raises UserError if a config's augmentation or one of its architectures cannot be used. Does not train.
 
-    seen: a dict to which edits.record of each net that is built is added by its `architecture_key`, so that it is not
-    built again for the next config. Returns whether an epoch's validation is meaningless, since batch-norm statistics
-    are recomputed only at the end.
+    seen: {architecture_key: edits.record} of the nets built so far. New nets are added, so that each is built once.
+    Returns whether an epoch's validation is meaningless, since batch-norm statistics are recomputed only at the end.
     """
     from augment import Augmentation
     from recognizer.nn import batch_norm, edits, flip_classes
@@ -180,14 +179,15 @@ def check(config, digits, seen):
 
 
 def architecture_key(settings):
-    """Returns what identifies the architecture of a net, as text. settings: one of members.kinds."""
+    """Returns a text that identifies the architecture of a net. settings: one of members.kinds."""
     return json.dumps([settings[key] for key in ("model", "model_config", "joint_flips")])
 
 
 def create(plan, name, numbered, command=None, commit=None):
-    """Records where a run is made, and makes its folder; returns it. name: None to number the runs of `numbered`.
+    """Records data, versions and command in a run's config, and makes its folder; returns the folder.
 
-    command: the command line to record, a list; None: train.py's. commit: the repository's, if this is only a copy.
+    name: the run's name; None: `numbered` with a number. command: list, the command line to record; None: train.py's.
+    commit: the git commit to record; None: that of the repository.
     """
     digits = plan.digits
     plan.config |= {
@@ -208,22 +208,22 @@ def create(plan, name, numbered, command=None, commit=None):
 
 
 def resumed(name, source, digits=None):
-    """Returns (config, folder, digits) of the run to go on with. name: None for the newest unfinished run.
+    """Returns (config, folder, digits) of the run to resume. name: None for the newest unfinished run.
 
-    source: where its data is now, or None for where it was. digits: as of `prepared`.
+    source: the data source, None for the one in its config. digits: see `prepared`.
     """
     folder = run_folder.find(name) if name else run_folder.newest(finished=False)
     if run_folder.is_finished(folder):
         raise UserError(f"run {folder.name!r} is finished: python predict.py {folder.name}")
     if run_folder.is_pruned(folder):
         run_folder.check_finished(folder)
-    with run_folder.locked(folder):  # a run that another process trains is refused at once
+    with run_folder.locked(folder):  # fails at once if another process trains the run
         config = run_folder.read_config(folder)
     environment.choose_threads(config)
     digits = digits or sources.load(source or config["data"]["source"])
     run_folder.check_data(folder, config, digits)
     config["data"]["source"] = digits.source
-    config.setdefault("steps_per_call", 1)  # of runs that are older than this setting
+    config.setdefault("steps_per_call", 1)  # for runs older than this setting
     environment.import_keras(config["deterministic"])
     gpu_advice.print_advice()
     from recognizer.training import trial
@@ -233,7 +233,7 @@ def resumed(name, source, digits=None):
 
 
 def recorded(name):
-    """Returns (settings, data source) of the run to be repeated."""
+    """Returns (settings, data source) of the run to repeat."""
     config = run_folder.read_config(run_folder.find(name))
     keys = ("recipe", *schema.DEFAULTS, *schema.RUN_SETTINGS, "steps_per_call", "threads")
     return {key: config[key] for key in keys if key in config}, config["data"]["source"]
@@ -249,7 +249,7 @@ def print_data(digits):
 
 
 def print_copies(hashes, rows, validation_rows):
-    """Says how many labelled images are copies of others. hashes: Images.image_hashes of all labelled rows."""
+    """Prints how many labelled images are copies of others. hashes: Images.image_hashes of all labelled rows."""
     different, first, count = np.unique(hashes, return_index=True, return_counts=True)
     if len(different) == len(hashes):
         return

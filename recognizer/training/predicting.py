@@ -1,4 +1,4 @@
-"""Predicts images by the nets of finished runs, or reads what training predicted for them."""
+"""Predicts images with the nets of finished runs, or reads the predictions that training has stored."""
 
 import sys
 
@@ -14,9 +14,9 @@ from recognizer.runs.predictions import read_test_predictions
 
 
 def test_set(source, configs):
-    """Returns the test set (Images) of `source`, or if that is None the test set of the runs' own data.
+    """Returns the test set (Images) of `source`. If `source` is None, returns the test set of the runs' own data.
 
-    Raises UserError if there is none, or if the runs have different data.
+    Raises UserError if there is no test set, or if the runs have different data.
     """
     if source is not None:
         return sources.load_test(source)
@@ -33,7 +33,7 @@ def test_set(source, configs):
 
 
 def mean_probabilities(folders, configs, test):
-    """Returns the mean probabilities of every net of the runs, float64 (n, 10), for Images, not yet sharpened.
+    """Returns the mean probabilities over all nets of the runs, float64 (n, 10), not yet sharpened. test: Images.
 
     Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
     """
@@ -51,9 +51,9 @@ def mean_probabilities(folders, configs, test):
 
 
 def temperature(folders, configs):
-    """Returns the temperature by which the `mean_probabilities` of runs are to be sharpened.
+    """Returns the temperature that sharpens the `mean_probabilities` of runs.
 
-    That of several runs is the geometric mean over their nets: one for all, so that no label changes.
+    For several runs it is the geometric mean over their nets: a single temperature, so that no predicted label changes.
     """
     found = [run_folder.temperature(folder) for folder in folders]
     if len(found) == 1:
@@ -62,9 +62,9 @@ def temperature(folders, configs):
 
 
 def computed_probabilities(runs, x):
-    """Returns the probabilities by each net of the runs, a list of float32 (n, 10), for images uint8 (n, 28, 28).
+    """Returns the probabilities from each net of the runs, a list of float32 (n, 10), for images uint8 (n, 28, 28).
 
-    runs: pairs (folder, config).
+    runs: list of (folder, config).
     """
     environment.import_keras()
     import keras
@@ -91,15 +91,15 @@ def computed_probabilities(runs, x):
 
 
 def saved_models(folder, config):
-    """Yields the keras.Models of a run."""
+    """Yields the nets of a run as keras.Models."""
     for net in run_folder.net_numbers(config):
         yield saved_model(folder, net)[0]
 
 
 def saved_model(folder, net):
-    """Returns (the keras.Model of a run's net, its `dtypes` as of copies.fast).
+    """Returns (the keras.Model of a run's net, its `dtypes` for copies.fast).
 
-    Raises UserError if it cannot be used, or if a layer of models.py computes other outputs than when it was saved.
+    Raises UserError if the net cannot be used, or if a layer in models.py was edited so that outputs differ.
     """
     from recognizer.nn import edits, saved_net
 

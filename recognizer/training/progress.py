@@ -1,4 +1,4 @@
-"""Shows where training is: a bar on a terminal, a line for each epoch elsewhere."""
+"""Shows the progress of training: a bar on a terminal, a line for each epoch elsewhere."""
 
 import sys
 import time
@@ -12,12 +12,12 @@ class Progress(keras.callbacks.Callback):
     """Prints the progress of a net, and the time left for all nets.
 
     Arguments:
-        net, nets: the net's number, and how many the run has.
-        steps: int, the steps of an epoch.
-        schedule: callbacks.Schedule, for the learning rate.
-        verbose: as in keras.Model.fit: 0 for nothing, 1 for a bar, 2 for a line for each epoch; None for 1 on a
-            terminal and 2 elsewhere.
-        settings: the net's.
+        net, nets: int, the net's number, and the number of nets in the run.
+        steps: int, the number of steps in an epoch.
+        schedule: callbacks.Schedule, which knows the learning rate.
+        verbose: as in keras.Model.fit, 0: nothing, 1: a bar, 2: a line for each epoch. None: 1 on a terminal, 2
+            elsewhere.
+        settings: the net's settings.
         show_validation: bool, whether to show an epoch's validation accuracy.
     """
 
@@ -73,19 +73,19 @@ class Progress(keras.callbacks.Callback):
         return f"{metrics}  rate {self.schedule.rate:.3g}"
 
     def _left(self, now, done):
-        """The time until all nets are trained, if the steps go on as they went so far."""
+        """Returns the time left for all nets at the current pace."""
         left = 0 if self.model.stop_training else self.total - done
         left += (self.nets - self.net) * self.total
         return duration((now - self.started) / max(1, done - self.first) * left)
 
 
 class Reports(Progress):
-    """Sends the progress of a net to the process that shows that of all nets.
+    """Sends the progress of a net to the process that shows the progress of all nets.
 
     Arguments:
-        send: a function of (steps that are done, the net's steps in all, the line of an epoch that has ended or None).
-        ask: a function of an epoch's number and validation accuracy, which may raise an error to end the training; None
-            to ask nothing. It is called after each epoch but the last, if that accuracy is of the net as it is saved.
+        send: a function of (number of steps so far, the net's total steps, a finished epoch's line or None).
+        ask: None, or a function of (epoch, validation accuracy) that may raise an error to end training. It is called
+            after each epoch except the last, if epochs are validated as the saved net will be.
     """
 
     EVERY = 0.5  # seconds

@@ -1,7 +1,7 @@
-"""Trains nets: from a run's settings and a net's number to weights, log and result. The unit of all work here.
+"""Trains nets: from a run's settings and a net's number, it makes the net's weights, log and result.
 
 A net's batches, initial weights and dropout are functions of (seed, net, epoch). So nets can be resumed, repeated, and
-trained side by side or on other machines.
+trained in parallel or on other machines.
 """
 
 import time
@@ -27,24 +27,24 @@ from recognizer.training.progress import Progress
 
 
 class Trainer:
-    """Trains the nets of one kind, one after another, by one compiled training step.
+    """Trains the nets of one kind, one after another, with one compiled training step.
 
-    TensorFlow traces a training step for some seconds (XLA compiles it for up to a minute) and keeps it, 16 MB for
-    Deotte's net, to the end of the process.
+    TensorFlow takes some seconds to trace a training step, XLA up to a minute to compile it. The result stays in memory
+    until the process ends: 16 MB for Deotte's net.
 
     Arguments:
         settings: one of members.kinds.
         digits: arrays.Digits.
-        progress: Progress, or what makes another one of the same arguments.
+        progress: Progress, or a callable with the same arguments that returns another Progress.
 
     Raises UserError if the setting joint_flips is not valid.
 
     Attributes:
-        net: int, the number of the net at hand, from `begin`.
-        rows, validation_rows: int64 (n,), its rows of the labelled images.
-        batches: its TrainingBatches.
-        model: its TrainingModel.
-        architecture: edits.record of the nets' architecture, from trial.try_net.
+        net: int, the number of the current net, set by `begin`.
+        rows, validation_rows: int64 (n,), the net's rows of the labelled images.
+        batches: the net's TrainingBatches.
+        model: the net's TrainingModel.
+        architecture: edits.record of the architecture, set by trial.try_net.
     """
 
     def __init__(self, settings, digits, progress=Progress):
@@ -53,12 +53,12 @@ class Trainer:
         self.net = self.model = self.predictor = self.architecture = None
 
     def fit(self, net, folder, nets=1, verbose=None):
-        """Trains net number `net` (from 1), or goes on from its checkpoint; returns its result, a dict.
+        """Trains net number `net` (from 1), or resumes it from its checkpoint; returns its result, a dict.
 
-        Leaves net-NN.csv, .steps.csv, .json, .keras and .predictions.npz in `folder`. A net whose net-NN.json exists is
+        Writes net-NN.csv, .steps.csv, .json, .keras and .predictions.npz to `folder`. A net whose net-NN.json exists is
         not trained again.
 
-        nets, verbose: as in Progress. Raises UserError if the loss is NaN or infinite.
+        nets, verbose: see Progress. Raises UserError if the loss is NaN or infinite.
         """
         path = run_folder.net_file(folder, net, ".json")
         if path.is_file():
@@ -82,15 +82,15 @@ class Trainer:
         return result
 
     def begin(self, net):
-        """Sets the model to net number `net`'s initial state. The first time, builds and compiles it."""
+        """Sets the model to the initial state of net number `net`. The first call builds and compiles the model."""
         if net != self.net:
             self.net = net
             self.rows, self.validation_rows = streams.split_rows(self.settings, net, len(self.digits.train.y))
             self.batches = TrainingBatches(self.settings, net, self.digits.train, self.rows)
-            keras.backend.clear_session()  # else TensorFlow keeps some 35 KB for every variable that was ever made
+            keras.backend.clear_session()  # else TensorFlow keeps about 35 KB for every variable it ever made
             new = new_model(self.settings, net, self.batches.steps)
             self.initial = [keras.ops.convert_to_numpy(variable) for variable in new.state()]
-            if self.model is None or copies.finalize(new.network):  # what is derived from weights is compiled in
+            if self.model is None or copies.finalize(new.network):  # compiled with derived values
                 self.model = new
                 if new.jit_compile:
                     print("        Compiling (up to a minute) ...", flush=True)
@@ -98,18 +98,18 @@ class Trainer:
         for variable, value in zip(self.model.state(), self.initial, strict=True):
             variable.assign(value)
         copies.finalize(self.model.network)
-        if not TENSORFLOW and "steps_per_call" in self.settings:  # XLA compiles several steps to other bits than one
+        if not TENSORFLOW and "steps_per_call" in self.settings:  # in XLA, results depend on steps per call
             self.model.steps_per_execution = self.settings["steps_per_call"]
 
     @property
     def validates_late(self):
-        """Whether an epoch's validation says nothing, since batch norm's statistics are recomputed only at the end."""
+        """Whether an epoch's validation is meaningless, since batch-norm statistics are recomputed only at the end."""
         settings = self.settings
         late = settings["update_bn"] and not checks.recalibrates(settings)
         return bool(late and len(self.validation_rows) and batch_norm.is_in(self.model.network))
 
     def train(self, folder, nets=1, verbose=None):
-        """Trains the net at hand to its last epoch, from its checkpoint on; returns (EpochLog, BestWeights or None)."""
+        """Trains the current net from its last checkpoint to the end; returns (EpochLog, BestWeights or None)."""
         settings, steps = self.settings, self.batches.steps
         schedule = callbacks.Schedule(settings, steps)
         log = EpochLog(run_folder.net_file(folder, self.net, ".csv"), schedule)
@@ -142,11 +142,11 @@ class Trainer:
         return log, best
 
     def images_per_second(self, seconds):
-        """Returns the images a second of the net at hand in training for so many seconds, which change it."""
+        """Trains the current net for some seconds, which changes it; returns the number of images per second."""
         return self.settings["batch_size"] * self.model.steps_per_second(self.batches.data, seconds)
 
     def _watched(self):
-        """Returns the batches of the validation rows that each epoch is measured on, or None."""
+        """Returns the batches of validation rows for each epoch, or None."""
         rows = evenly(self.validation_rows, self.settings["validation_rows"])
         if not len(rows):
             return None
@@ -155,7 +155,7 @@ class Trainer:
         return evaluation_batches(images.x[rows], images.y[rows], at_once, network.output_shape[-1])
 
     def _stopped(self, error, checkpoint):
-        """Saves the weights of the last finished epoch; returns the UserError for a loss that is not finite."""
+        """Saves the weights of the last finished epoch; returns the UserError about a loss that is not finite."""
         kept = "no epoch was finished before it"
         if checkpoint.epoch:
             checkpoint.restore(self.model)
@@ -168,7 +168,7 @@ class Trainer:
         )
 
     def recalibrate_bn(self):
-        """Sets batch normalization's statistics to those of training images as they are, if the settings say so."""
+        """Recomputes batch-norm statistics on unaugmented training images, if the setting update_bn is above 0."""
         settings = self.settings
         if not settings["update_bn"]:
             return
@@ -182,13 +182,13 @@ class Trainer:
         batch_norm.update_bn(self.model.network, (flip_classes.with_flips(part, flips) for part in images))
 
     def plain(self):
-        """Returns the net at hand as it is saved and predicts: Keras's own layers in float32, one output a digit."""
+        """Returns the current net as it is saved: Keras's own layers in float32, with ten outputs."""
         return flip_classes.aggregated(self.model.plain(), self.settings["joint_flips"])
 
     def described(self, best, epochs, seconds):
-        """Returns the result of the net at hand, but for its accuracies.
+        """Returns the result of the current net, without its accuracies.
 
-        best: BestWeights or None. epochs: int, those that were trained.
+        best: BestWeights or None. epochs: int, the number of trained epochs. seconds: float, the training time.
         """
         settings = self.settings
         images = images_per_epoch(settings, len(self.rows)) * epochs
@@ -208,9 +208,9 @@ class Trainer:
         }
 
     def evaluate(self, plain, dtypes):
-        """Predicts the validation rows and the test set, as predict.py will; returns (arrays, scores).
+        """Predicts the validation rows and the test set like predict.py; returns (arrays, scores).
 
-        plain: from `plain`. dtypes: copies.explicit_dtypes of the net. arrays: as in net-NN.predictions.npz.
+        plain: from `plain`. dtypes: copies.explicit_dtypes of the net. arrays: the content of net-NN.predictions.npz.
         """
         settings, (train, test) = self.settings, (self.digits.train, self.digits.test)
         self.predictor = predictor_of(plain, settings["precision"], dtypes, self.predictor)
@@ -234,14 +234,14 @@ def _named(part, scores):
 
 
 def evenly(rows, most):
-    """Returns at most `most` of `rows` (None: all), evenly spaced, since a file may be sorted by class."""
+    """Returns up to `most` of `rows` (None: all), evenly spaced, since a file may be sorted by class."""
     if most is None or len(rows) <= most:
         return rows
     return rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def new_model(settings, net, steps):
-    """Returns the TrainingModel of net number `net` before its first step, for epochs of `steps` steps."""
+    """Returns a new TrainingModel for net number `net`, with `steps` steps in an epoch."""
     seed = int(streams.rng("weights", settings["seed"], net).integers(2**32))
     precision, flips, arguments = (settings[key] for key in ("precision", "joint_flips", "model_config"))
     network = building.build(settings["model"], seed, precision, flips, arguments)
@@ -256,14 +256,14 @@ def new_model(settings, net, steps):
 
 
 def fit_nets(config, folder, digits, trainers=None, verbose=None):
-    """Trains a run's nets that are not finished yet; yields each net's result.
+    """Trains the unfinished nets of a run; yields the result of each of its nets.
 
-    trainers: a Trainer for each of members.kinds, which have begun; None: to be made here.
+    trainers: a list with a compiled Trainer for each of members.kinds, or None to make them.
     """
     trainers = trainers or [Trainer(settings, digits) for settings in members.kinds(config)]
     net = 0
     while trainers:
-        trainer = trainers.pop(0)  # what a kind has compiled is not needed for the next
+        trainer = trainers.pop(0)  # frees the compiled step before the next kind
         for _ in range(trainer.settings["nets"]):
             net += 1
             with enough_memory(smaller_batches(trainer.settings, folder)):

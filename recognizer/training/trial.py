@@ -1,6 +1,6 @@
-"""Tries a net before its run is made, so that no net trains for minutes and cannot be used afterwards.
+"""Tries a net before its run is made, so that problems do not show up only after training.
 
-The net takes some training steps, is saved, and is read as predict.py reads it: it must predict the same.
+The net makes some training steps, is saved, and is read like predict.py reads it. It must then predict the same.
 """
 
 import math
@@ -20,14 +20,14 @@ from recognizer.nn import building, copies, edits, flip_classes, portable, saved
 from recognizer.nn.flip_classes import with_flips
 from recognizer.runs import run_folder
 
-DIGITS = 8  # that a net is tried on
-APART = 1e-3  # how far the probabilities of a net and of its saved copy may be apart, both in float32
-# Mean difference between the probabilities in a precision and in float32.
+DIGITS = 8  # for the trial
+APART = 1e-3  # largest allowed difference of probabilities between a net and its saved copy, both in float32
+# Largest allowed mean difference between the probabilities in a precision and in float32.
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
 
 def untrained(settings, digits):
-    """Returns what `try_net` needs of a net in float32: (the net, a few digits, its weights, edits.record of it).
+    """Returns the arguments of `try_net`: (the net in float32, a few digits, its weights, its edits.record).
 
     settings: one of members.kinds. Raises UserError if its outputs are not probabilities.
     """
@@ -40,10 +40,10 @@ def untrained(settings, digits):
 
 
 def try_net(trainer, net, own, x, initial, architecture):
-    """Tries net number `net` of a Trainer's kind, and compiles its training step.
+    """Tries net number `net` of a Trainer, and compiles its training step.
 
-    own, x, initial, architecture: from `untrained`. Raises UserError for a net that would fail in training, or could
-    not be used afterwards.
+    own, x, initial, architecture: from `untrained`. Raises UserError if the net would fail in training, or could not be
+    used afterwards.
     """
     settings = trainer.settings
     told, flips = _told(settings), settings["joint_flips"]
@@ -66,12 +66,12 @@ def _told(settings):
 
 
 def own_net(settings):
-    """Returns a net as its function makes it, in float32; settings: one of members.kinds."""
+    """Returns a net in float32 as its function makes it. settings: one of members.kinds."""
     return building.build(settings["model"], 0, "float32", settings["joint_flips"], settings["model_config"])
 
 
 def check_unchanged(folder, config, digits):
-    """Raises UserError if an architecture was edited since a run was started, and nets of it are still to be trained.
+    """Raises UserError if the architecture of a net that is still to train was edited since the run was started.
 
     Runs of earlier versions have no record of their architectures.
     """
@@ -96,7 +96,7 @@ def some_digits(images, flips):
 
 
 def moved(weight):
-    """Returns a weight a little away from its initial value, as training leaves it, so that none is lost unnoticed."""
+    """Returns a slightly changed weight, as after training, so that a weight that is not saved is noticed."""
     if weight.dtype.kind != "f":
         return weight
     by = np.random.default_rng(0).random(weight.shape).astype(weight.dtype)
@@ -104,7 +104,7 @@ def moved(weight):
 
 
 def description(trainer):
-    """Returns lines on a net that has passed the trial: Keras's summary, its parameters, the time of a step."""
+    """Returns lines about a net that passed the trial: Keras's summary, the parameters, the time of a step."""
     network, settings = trainer.model.network, trainer.settings
     name, milliseconds = settings["model"], 1000 * trainer.model.step_seconds
     trainable = sum(math.prod(weight.shape) for weight in network.trainable_weights)
@@ -118,7 +118,7 @@ def description(trainer):
 
 
 def _summary(network):
-    """Returns Keras's summary of a net in ASCII, as wide as the terminal at most."""
+    """Returns Keras's summary of a net in ASCII, not wider than the terminal."""
     lines, width = [], min(100, shutil.get_terminal_size().columns)
     network.summary(line_length=width, print_fn=lambda line, **_: lines.append(line))
     text = "\n".join(lines)
@@ -141,9 +141,9 @@ def check_outputs(outputs, told):
 
 
 def check_saving(own, plain, precision, dtypes, x, path, told):
-    """Raises UserError unless a net predicts the same once it is saved, and read as predict.py reads it.
+    """Raises UserError if a net predicts differently after it is saved, and read like predict.py reads it.
 
-    own: the net as its function made it, in float32. plain: the same net as it is saved, at `path`. dtypes: those of
+    own: the net in float32 as its function made it. plain: the copy to save at `path`. dtypes: from
     copies.explicit_dtypes.
     """
     with refused(f"{told} cannot be used once it is saved", hostile=False):
@@ -154,7 +154,7 @@ def check_saving(own, plain, precision, dtypes, x, path, told):
         rounded = probabilities(copies.fast(read, precision, dtypes), x)
     expected, again = probabilities(own, x), probabilities(own, x)
     if not np.array_equal(expected, again, equal_nan=True):
-        return  # a net that draws random numbers when it predicts
+        return  # the net draws random numbers when it predicts
     if (apart := np.abs(loaded - expected).max()) > APART:
         changed = f"{told} predicts differently after it is saved and loaded (by up to {apart:.2g})"
         general = "get_config() of its layers must return all arguments that they compute with"
