@@ -99,7 +99,7 @@ class Augmentation:
             rules[choose("augmentation setting", key, rules)].check(f"augmentation.{key}", value)
             setattr(self, key, value)
         if self.elastic_alpha and not self.elastic_sigma:
-            raise UserError("augmentation.elastic_sigma must be above 0 where elastic_alpha is")
+            raise UserError("augmentation.elastic_sigma must be above 0 if elastic_alpha is")
 
     @property
     def keras_only(self):

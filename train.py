@@ -96,7 +96,7 @@ def _add_arithmetic(group):
 
 def _add_run(group):
     group.add_argument("--run", metavar="NAME", help="the run's name (default: RECIPE-1, -2, ..., or MODEL-1)")
-    group.add_argument("--resume", action="store_true", help="go on with run NAME, or with the newest unfinished one")
+    group.add_argument("--resume", action="store_true", help="resume run NAME, or the newest unfinished run")
     cli.add_where(group, "nets")
     group.add_argument("--repeat", metavar="NAME", help="train run NAME again by its own settings, and compare")
     group.add_argument(

@@ -72,7 +72,7 @@ def _recorded(name, key, value):
         return json.loads(json.dumps(value, allow_nan=False, default=number))
     except (TypeError, ValueError):
         kind = repr(value) if isinstance(value, float) else getattr(value, "__name__", type(value).__name__)
-        told = f"architecture {name!r}: {key}={kind} is no JSON, as a run's config.json keeps it"
+        told = f"architecture {name!r}: {key}={kind} is no JSON and cannot be kept in config.json"
         by_name = getattr(value, "__module__", "").startswith("keras.src.activations")
         instead = f"write {key}={kind!r}" if by_name else "give a name or a number, and make the object in the function"
         raise UserError(f"{told}: {instead}") from None

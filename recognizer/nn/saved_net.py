@@ -53,7 +53,7 @@ def read_net(path, parameters=None):
     """
     import models  # noqa: F401 (registers its layers)
 
-    with refused(f"{path} is no net that can be used"):
+    with refused(f"{path} cannot be used as a net"):
         return read(path, parameters)
 
 
@@ -76,7 +76,7 @@ def read_weights(path):
     """Returns the weights of a .keras file as {name in the file: array}. Raises UserError like read_net."""
     import h5py
 
-    with refused(f"{path} is no net that can be used"):
+    with refused(f"{path} cannot be used as a net"):
         _checked(path)
         with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
             return {dataset.name: dataset[()] for dataset in _datasets(file)}

@@ -113,7 +113,7 @@ def started(arguments):
     if (folder / "sweep.json").exists():
         raise UserError(f"sweep {name!r} exists: go on with it by --resume, or choose another name by --sweep")
     if taken := sorted(path.name for path in run_folder.RUNS.glob(f"{name}-[0-9]*")):
-        raise UserError(f"run {taken[0]!r} exists, as trials of this sweep would be called: choose another --sweep")
+        raise UserError(f"run {taken[0]!r} exists, which is a name for a trial of this sweep: choose another --sweep")
     if asked["ranges"]:
         search.needed()
     asked["sweep"] = name
@@ -162,7 +162,7 @@ def _checked(asked, configs, source):
         raise UserError(f"a sweep compares validation accuracies, and {told} no validation rows: --validation-split .1")
     digits = _data(source)
     if asked["score"] == "test" and (digits.test is None or digits.test.y is None):
-        told = f"study {asked['study']!r} is scored on a labelled test set, as its source was"
+        told = f"study {asked['study']!r} is scored on a labelled test set, like its source"
         raise UserError(f"{told}; {digits.train.origin} has none: give --data mnist")
     from recognizer.training import plan
 

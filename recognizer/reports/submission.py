@@ -207,7 +207,7 @@ def print_validation(folder, config):
 
 def print_submission(out, test, leaked):
     """Prints the path of a submission, and whether it is for Kaggle. test: its Images. leaked: see print_accuracy."""
-    note = "" if test.kaggle else " (not for Kaggle: these are not the rows it asks for)"
+    note = "" if test.kaggle else " (not for Kaggle: these are not the competition's test rows)"
     if test.ids is not None:
         note = f" (the column {test.columns[0]!r} as in the test set)"
     if leaked:

@@ -130,7 +130,7 @@ def summary(asked, trials):
     if asked["ranges"] and done:
         best = max(done, key=lambda trial: trial.accuracy)
         lines.append(f"Best:   {best.run}, {told(best.point)}: {asked['score']} {best.accuracy:.2%}")
-        lines.append(f"        biased upward, as the best of {len(done)}: train it by other seeds to know its accuracy")
+        lines.append(f"        biased upward, as the best of {len(done)}: train it with other seeds, too")
     for i, grid in enumerate([] if asked["ranges"] else asked["grids"]):
         found = cells(grid, [trial for trial in trials if trial.grid == i])
         if not (some := {chosen: cell for chosen, cell in found.items() if cell.n}):

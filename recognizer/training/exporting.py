@@ -30,7 +30,7 @@ def check_out(out, form):
     if not out.name.endswith(SUFFIXES[form]):
         raise UserError(f"--out {out}: {form} needs a name that ends in {SUFFIXES[form]}")
     if out.exists():
-        raise UserError(f"{out} exists: remove it, or choose another name by --out")
+        raise UserError(f"{out} exists: remove it, or choose another name with --out")
 
 
 def export(folders, out, form, digits=64):

@@ -80,7 +80,7 @@ def for_rate_test(config, seed, source):
     (trainer,) = tried(config, digits, chosen)
     steps, size = trainer.batches.steps, config["batch_size"]
     print(f"Rates:  {steps} steps of {size} images, ", end="")
-    print(f"at most about {duration(steps * trainer.model.step_seconds)}, by the first steps", flush=True)
+    print(f"at most about {duration(steps * trainer.model.step_seconds)}, estimated from the first steps", flush=True)
     return trainer
 
 
@@ -278,10 +278,8 @@ def print_plan(plan):
         print(f"        {nets} of {parameters:,} parameters ({settings['model']}), ", end="")
         print(f"{'up to ' * stopping}{epochs} of {steps:,} steps of {size} images{note}")
         if batch_norm.lags(trainer.model.network, steps * settings["epochs"]) and not settings["update_bn"]:
-            print(
-                "        so few steps leave batch norm's moving statistics behind: --set update_bn=50 recomputes them"
-            )
+            print("        batch-norm statistics lag behind after so few steps: --set update_bn=50 recomputes them")
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
-    print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, by the first steps")
+    print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, estimated from the first steps")
     if any(trainer.validates_late for trainer in plan.trainers):
         print("        validation comes at the end, after batch norm's statistics are recomputed")

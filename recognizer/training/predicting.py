@@ -22,7 +22,7 @@ def test_set(source, configs):
         return sources.load_test(source)
     data = [config["data"] for config in configs]
     if len({own["fingerprint"] for own in data}) > 1:
-        raise UserError("these runs were trained on different data: choose by --test which test set to predict")
+        raise UserError("these runs were trained on different data: choose the test set with --test")
     source, without = data[0]["source"], data[0].get("test_fingerprint", "") is None
     if not without and sources.is_gone(source):
         raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")

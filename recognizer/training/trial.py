@@ -85,7 +85,7 @@ def check_unchanged(folder, config, digits):
         with refused(f"{folder} has a damaged record of its architectures"):
             found = edits.difference(then, now)
         if found:
-            told = f"net {left[0]} of run {folder.name!r} cannot go on: architecture {hyphens(settings['model'])!r}"
+            told = f"net {left[0]} of run {folder.name!r} cannot resume: architecture {hyphens(settings['model'])!r}"
             raise UserError(f"{told} was edited ({found}): undo the edit, or train a new run")
 
 

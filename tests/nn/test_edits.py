@@ -173,7 +173,7 @@ def test_a_run_goes_on_only_with_the_architecture_that_it_was_started_with(tmp_p
         train.main(["linear", "--model", "mine", *tiny, "--nets", "2", "--run", "stopped"])
     before = sorted((path.name, path.stat().st_mtime_ns) for path in run.iterdir())
     written(activation="tanh")
-    told = r"net 1 of run 'stopped' cannot go on: architecture 'mine' was edited .*'tanh' now.*undo the edit, or train"
+    told = r"net 1 of run 'stopped' cannot resume: architecture 'mine' was edited .*'tanh' now.*undo the edit, or train"
     with pytest.raises(UserError, match=told):
         train.main(["--resume"])
     assert sorted((path.name, path.stat().st_mtime_ns) for path in run.iterdir()) == before

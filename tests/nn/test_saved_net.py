@@ -201,7 +201,7 @@ def test_a_crafted_net_is_refused_in_one_line(crafted, tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=told) as error:
         saved_net.read_net(path)
-    assert "net-01.keras is no net that can be used" in str(error.value)
+    assert "net-01.keras cannot be used as a net" in str(error.value)
     assert "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600 * 1024  # KiB
 
