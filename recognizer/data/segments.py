@@ -351,8 +351,7 @@ def _pieces(ink, kept):
 def _seams(ink, kept, height):
     """Returns paths from top to bottom that cross little ink, ordered from left to right, as int arrays (rows,).
 
-    A path gives the first column right of it in each row. It stays in a band, and crosses ink once, as wide as a
-    stroke.
+    A path gives the first column right of it in each row. It stays in a band, and crosses no more than one stroke.
     """
     from scipy import ndimage
 
