@@ -33,7 +33,7 @@ def part_of(path):
 
 
 def set_of(path):
-    """Returns the words of a file's name that all files of its set share: no part, images, labels or suffixes."""
+    """Returns the words of a file's name that all files of its set share, without part, kind and suffix."""
     others = rf"idx\d|ubyte|gz|npy|npz|{'|'.join(PARTS.values())}"
     found = [word for word in words(path.rpartition("/")[2]) if not re.fullmatch(others, word)]
     return [word for word in found if word not in IMAGES | LABELS]

@@ -25,7 +25,7 @@ class Images:
 
     @property
     def kaggle(self):
-        """Whether these are Kaggle's test rows: without labels or ids, and of the same number."""
+        """Whether these are Kaggle's test rows: without labels or ids, and 28,000 of them."""
         return self.y is None and self.ids is None and len(self.x) == KAGGLE_TEST_ROWS
 
     def __post_init__(self):
@@ -164,7 +164,7 @@ def labels(values, name):
 
 
 def _lying(x, y):
-    """Yields a line if the ones are wider than high, which means that rows and columns are exchanged."""
+    """Yields a line if the ones are wider than high, a sign that rows and columns are exchanged."""
     ones = x[y == 1][:500] if y is not None else x[:0]
     if len(ones) >= 5 and ones.any(1).sum() > 1.5 * ones.any(2).sum():
         yield "its ones lie on their side: are rows and columns exchanged, as in EMNIST?"

@@ -1,4 +1,4 @@
-"""Parses the rows of a CSV of pixels. Errors say the row and the column."""
+"""Parses the rows of a CSV of pixels. Errors name the row and the column."""
 
 import csv
 import dataclasses
