@@ -1,4 +1,4 @@
-"""Which backend Keras computes with. Importing this imports Keras."""
+"""The backend that Keras uses. Importing this module imports Keras."""
 
 import keras
 

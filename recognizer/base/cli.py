@@ -1,6 +1,6 @@
 """The command line: options, exit codes, signals, and errors as one line on stderr.
 
-Imports the standard library only, so that `--help` and a mistyped option answer at once.
+Imports only the standard library, so that `--help` and a mistyped option answer at once.
 """
 
 import _thread
@@ -29,7 +29,7 @@ LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to comput
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser whose errors are one line, and whose help shows the script's docstring as written.
+    """An ArgumentParser with one-line errors. Its help shows the script's docstring as written.
 
     If argcomplete is installed and activated, the shell completes the options.
     """
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_where(group, what):
-    """Adds --jobs and the options of Ray to a group of a parser's arguments. what: "nets" or "trials"."""
+    """Adds --jobs and the Ray options to an argparse group. what: "nets" or "trials", for the help text."""
     group.add_argument(
         "--jobs",
         type=number_of_jobs,
@@ -77,7 +77,7 @@ def add_where(group, what):
 
 
 def check_where(arguments):
-    """Raises UserError if the options of `add_where` do not go together."""
+    """Raises UserError if the options from `add_where` conflict."""
     if arguments.ray and arguments.jobs:
         raise UserError(
             "--jobs trains on this machine and --ray on a cluster: give one of them (--ray local is here, too)"
@@ -88,22 +88,22 @@ def check_where(arguments):
 
 
 def where_text(arguments):
-    """Returns the options of `add_where` that were given, as they are typed: " --jobs 2"; "" without any."""
+    """Returns the given options from `add_where` as command-line text, such as " --jobs 2"; "" if none is given."""
     given = [(key, getattr(arguments, key)) for key in ("jobs", "ray", "cpus", "gpus")]
     return "".join(f" --{key} {value}" for key, value in given if value is not None)
 
 
 def number_of_jobs(text):
-    """Returns the value of --jobs: a number from 1 on, or "auto"."""
+    """Returns the value of --jobs: an int of at least 1, or "auto". Raises ArgumentTypeError for other text."""
     if text != "auto" and not re.fullmatch("[1-9][0-9]{0,3}", text):
         raise argparse.ArgumentTypeError(f"a number from 1 on, or auto, not {text!r}")
     return text if text == "auto" else int(text)
 
 
 STOP_WITHIN = 4  # seconds
-_received = []  # the signals that are to end the program
-_to_say = []  # what to say then, the innermost last
-_said = threading.Event()
+_received = []  # the signals received: SIGINT or SIGTERM
+_to_say = []  # messages on stderr if a signal ends the program, that of the innermost block last
+_said = threading.Event()  # set after the message is printed
 
 
 def _stop(signum, frame):
@@ -112,14 +112,14 @@ def _stop(signum, frame):
 
 
 def stop_if_asked():
-    """Raises KeyboardInterrupt or Terminated if such a signal was received: JAX's C++ sometimes swallows the first."""
+    """Raises KeyboardInterrupt or Terminated if a signal was received. JAX's C++ sometimes swallows the first one."""
     if _received:
         raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Terminated
 
 
 @contextlib.contextmanager
 def stopping(told):
-    """Says `told` if a signal ends the program inside the block."""
+    """Prints `told` on stderr if a signal ends the program inside the block."""
     _to_say.append(told)
     try:
         yield
@@ -132,13 +132,13 @@ def stopping(told):
 def _watch():
     """Starts a thread that ends the process if it does not stop within STOP_WITHIN seconds of a signal.
 
-    Python handles a signal when TensorFlow or XLA return to it, after the step of a slow net or after compiling. Files
-    are written atomically, so that they are whole whenever the process ends.
+    Python handles a signal only when TensorFlow or XLA returns control to it, for example after a slow step or after
+    compiling. Ending the process is safe at any time, because files are written atomically.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    stderr = os.dup(2)  # the block of environment.quiet may have it elsewhere then
+    stderr = os.dup(2)  # environment.quiet may have redirected it when the signal comes
     threading.Thread(target=_end, args=(reader, writer, stderr), daemon=True).start()
     return before
 
@@ -157,7 +157,7 @@ def _end(reader, writer, stderr):
 
 
 def _raise_again(unraisable):
-    """Has a signal's exception raised again that Python ignored: in a callback of weakref or a `__del__`."""
+    """Raises a signal's exception again if Python ignored it, as in a weakref callback or a `__del__`."""
     if not (_received and isinstance(unraisable.exc_value, (KeyboardInterrupt, Terminated))):
         return sys.__unraisablehook__(unraisable)
     again = threading.Timer(0.05, _thread.interrupt_main, [_received[-1]])
@@ -166,24 +166,24 @@ def _raise_again(unraisable):
 
 
 def _ending(stop):
-    """Returns the exit code of a KeyboardInterrupt or Terminated, and the word for it."""
+    """Returns (exit code, message) for the exception class `stop`: KeyboardInterrupt or Terminated."""
     return (143, "terminated") if issubclass(stop, Terminated) else (130, "interrupted")
 
 
 def run(main):
     """Calls a script's `main()` and exits: 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
 
-    `main` returns the exit code or None. An exception that is no fault of the user's is raised, with its traceback.
+    `main` returns the exit code, or None for 0. Exceptions that the user cannot fix are raised, with a traceback.
     """
     signal.signal(signal.SIGTERM, _stop)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore SIGINT
         signal.signal(signal.SIGINT, _stop)
     before = _watch()
     sys.unraisablehook = _raise_again
     try:
         with enough_memory(LACK_OF_MEMORY):
             code = main() or 0
-    except BrokenPipeError:  # the reader of stdout, `head` for example, has ended
+    except BrokenPipeError:  # the program that reads stdout, such as `head`, has ended
         sys.stdout = None
         code = 1
     except (KeyboardInterrupt, Terminated) as stop:
@@ -209,7 +209,7 @@ def _program():
 
 
 def _line(error):
-    """Returns the line for an error that the user can mend, or "" if it is another error."""
+    """Returns the error line for an exception that the user can fix, or "" for any other exception."""
     if isinstance(error, UserError):
         return str(error)
     if line := failed_import(error, ROOT):

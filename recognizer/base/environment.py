@@ -1,6 +1,6 @@
-"""Imports Keras with the environment variables that it needs: every variable that the scripts set is set in this file.
+"""Imports Keras with the environment variables that it needs. Only this file sets environment variables.
 
-A variable that the user has set is never changed, except that XLA_FLAGS gets more flags.
+Variables that the user has set are never changed, except that XLA_FLAGS gets more flags.
 """
 
 import contextlib
@@ -14,19 +14,19 @@ import warnings
 from recognizer.base.errors import UserError
 
 INSTALL = "python -m pip install -r requirements.txt (or requirements/jax.txt)"
-NEWEST_PYTHON = (3, 13)  # that TensorFlow has wheels for
+NEWEST_PYTHON = (3, 13)  # the newest Python for which TensorFlow has wheels
 BACKENDS = ("tensorflow", "jax")
 OLDEST_KERAS = "3.12"
-# What the user has set of the variables that the scripts choose for each process.
+# The user's values, or None, of the variables that the scripts set for each process.
 GIVEN = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "TF_NUM_INTRAOP_THREADS", "NPROC")}
-# These compute wrong matrix products on a CPU by XNNPACK (512 x 512 float32, for example).
+# These versions compute wrong matrix products with XNNPACK on a CPU (512 x 512 float32, for example).
 WRONG_JAXLIB = ("0.7.2", "0.8.0", "0.8.1")
 
 
 def for_workers():
-    """Returns the environment variables for a process that this one starts, {name: value or None}.
+    """Returns the environment variables for a worker process, {name: value or None}.
 
-    They are as the user has set them, so that it chooses its own.
+    They have the user's values, so that the worker chooses its own.
     """
     return dict(GIVEN)
 
@@ -42,11 +42,11 @@ def set_variables(values):
 def choose_threads(config):
     """Limits the threads that TensorFlow and XLA use for a net. Call it before import_keras.
 
-    An operation on 16 digits is too short to share: on two cores the net `grenholm` trains 1.4 times as fast with one
-    thread per operation. Each replica computes its operations on one thread. JAX has one pool of threads for all.
+    An operation on 16 digits is too short to split: on two cores the net `grenholm` trains 1.4 times as fast with one
+    thread per operation. Each replica computes its operations on one thread. JAX has a single thread pool.
 
-    config: a run's settings, of which it reads `replicas`, `batch_size` and `threads`, those of a net for all its
-    operations (without it: the cores that this process may use).
+    config: a run's settings. Reads `replicas`, `batch_size` and `threads`, the number of threads for all operations of
+    a net (default: the number of cores that this process may use).
     """
     threads = config.get("threads") or _cores()
     _limit("NPROC", threads)
@@ -54,49 +54,49 @@ def choose_threads(config):
 
 
 def recorded_threads(config, jobs=1):
-    """Returns the `threads` to record of a run that trains so many nets at once: its share of the cores.
+    """Returns the `threads` to record for a run that trains `jobs` nets at once: each net's share of the cores.
 
-    If the user has set TF_NUM_INTRAOP_THREADS, they are those that lead to it.
+    If the user has set TF_NUM_INTRAOP_THREADS, returns the `threads` from which choose_threads computes that value.
     """
     given = GIVEN["TF_NUM_INTRAOP_THREADS"] or ""
     return int(given) * _shares(config) if given.isdecimal() and int(given) else max(1, _cores() // jobs)
 
 
 def _shares(config):
-    """Returns by how many an operation's threads are divided."""
+    """Returns the number by which a net's threads are divided to get the threads of one operation."""
     return max(config["replicas"], 2 if config["batch_size"] < 32 else 1)
 
 
 def _cores():
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     from joblib import cpu_count
 
     return cpu_count()
 
 
 def _limit(variable, most):
-    """Sets a variable to `most` threads unless that is every core of the machine, which is the default.
+    """Sets an environment variable to `most` threads, unless that is every core of the machine, the default.
 
-    In a container TensorFlow would start one for each core of the whole machine.
+    In a container, TensorFlow would otherwise start a thread for each core of the whole machine.
     """
     if max(1, most) < (os.cpu_count() or 1):
         os.environ.setdefault(variable, str(max(1, most)))
 
 
 def import_keras(deterministic=False):
-    """Imports Keras and its backend. Hides the notes that TensorFlow writes to stderr from C++.
+    """Imports Keras and its backend. Hides the log lines that TensorFlow's C++ code writes to stderr.
 
-    The backend is that of KERAS_BACKEND. Without it: TensorFlow, or JAX if only JAX is installed. GPU memory is
+    KERAS_BACKEND names the backend. If it is not set: TensorFlow, or JAX if only JAX is installed. GPU memory is
     allocated as needed, so that programs can share a card.
 
-    deterministic: whether a GPU must compute the same bits each time, by slower kernels.
-    Raises UserError if Keras or its backend is not installed, too old, or a backend that the scripts do not support.
+    deterministic: whether a GPU must compute the same bits in every run, with slower kernels.
+    Raises UserError if Keras or its backend is not installed, if Keras is too old, or if the backend is not supported.
     """
     if "KERAS_BACKEND" not in os.environ and not installed("tensorflow") and installed("jax"):
         os.environ["KERAS_BACKEND"] = "jax"
     _check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
-        logging.getLogger("tensorflow").setLevel(logging.CRITICAL)  # TensorFlow raises its errors as well
+        logging.getLogger("tensorflow").setLevel(logging.CRITICAL)  # TensorFlow also raises its errors as exceptions
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     for variable in ("TF_NUM_INTRAOP_THREADS", "NPROC"):
@@ -107,10 +107,10 @@ def import_keras(deterministic=False):
             import keras
             from packaging.version import Version
 
-            # Keras builds such a layer by calling it, and says so at each copy of the net.
+            # Keras builds such a layer by calling it, and warns each time that the net is copied.
             warnings.filterwarnings("ignore", r"(?s).*`build\(\)` was called on layer", UserWarning)
             keras.distribution.list_devices()
-            if installed("tensorflow"):  # Keras on JAX imports it too, when it saves or copies a layer
+            if installed("tensorflow"):  # Keras on JAX also imports it, to save or copy a layer
                 import tensorflow as tf
 
                 if deterministic:
@@ -119,13 +119,13 @@ def import_keras(deterministic=False):
         raise UserError(f"Keras cannot be imported ({error}): {how_to_install()}") from error
     if Version(keras.__version__) < Version(OLDEST_KERAS):
         raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={OLDEST_KERAS}'")
-    _check_backend(keras.backend.backend())  # Keras's own settings, ~/.keras/keras.json, can name one too
+    _check_backend(keras.backend.backend())  # ~/.keras/keras.json can name a backend, too
     if keras.backend.backend() == "tensorflow":
         _compile_once()
 
 
 def how_to_install():
-    """Returns what installs Keras for the Python that runs this."""
+    """Returns how to install Keras for this Python version, as text."""
     if sys.version_info[:2] <= NEWEST_PYTHON:
         return INSTALL
     newest, here = (".".join(map(str, version[:2])) for version in (NEWEST_PYTHON, sys.version_info))
@@ -147,7 +147,7 @@ def _add_xla_flags(deterministic):
 
 
 def _compile_once():
-    """Compiles something by XLA: TensorFlow 2.20 writes a note the first time, whatever its log level is."""
+    """Compiles a function with XLA, stderr hidden: TensorFlow 2.20 logs a line the first time, at any log level."""
     import tensorflow as tf
 
     with quiet(), tf.device("CPU"):
@@ -155,7 +155,7 @@ def _compile_once():
 
 
 def import_gradio():
-    """Imports Gradio and returns it. Nothing is sent to its makers. Raises UserError if it is not installed."""
+    """Imports Gradio, with telemetry off, and returns it. Raises UserError if it is not installed."""
     need("gradio", "python -m pip install -r requirements/draw.txt")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read during the import
     return importlib.import_module("gradio")
@@ -163,7 +163,7 @@ def import_gradio():
 
 @contextlib.contextmanager
 def quiet():
-    """Discards everything written to stderr in the block, by C++ libraries as well."""
+    """Discards everything written to stderr in the block, also by C++ libraries."""
     sys.stderr.flush()
     before = os.dup(2)
     with open(os.devnull, "wb") as devnull:
@@ -194,7 +194,7 @@ def need(package, install=INSTALL):
 
 
 def import_ray():
-    """Imports Ray and returns it. Nothing is sent to its makers. Raises UserError if it is not installed."""
+    """Imports Ray, with telemetry off, and returns it. Raises UserError if it is not installed."""
     need("ray", "python -m pip install -r requirements/cluster.txt")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     return importlib.import_module("ray")

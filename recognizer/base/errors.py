@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and how others become such errors."""
+"""Errors that the user can fix, and context managers that turn other exceptions into them."""
 
 import contextlib
 import re
@@ -9,21 +9,21 @@ LONGEST_LINE = 280  # characters of an error's line, without the script's name
 
 
 class UserError(Exception):
-    """An error that the user can mend: cli.run prints it as one line, and exits with code 2."""
+    """An error that the user can fix. cli.run prints it as one line and exits with code 2."""
 
 
 class Terminated(BaseException):
-    """SIGTERM was received. Like KeyboardInterrupt, it is not caught by `except Exception`."""
+    """Raised on SIGTERM. Like KeyboardInterrupt, it is not caught by `except Exception`."""
 
 
 @contextlib.contextmanager
 def refused(told, hostile=True):
-    """Turns any exception in the block into a UserError: `told`, and the reason in parentheses.
+    """Turns any exception in the block into a UserError: the text `told`, and the reason in parentheses.
 
-    For reading a file that may be damaged or malicious: NumPy, Keras, Pillow and zipfile raise nearly every kind of
-    exception for one.
+    For reading files that may be damaged or malicious: for them, NumPy, Keras, Pillow and zipfile raise nearly every
+    kind of exception.
 
-    hostile: whether a file can be the cause if memory runs out.
+    hostile: whether the file may be what exhausts memory. If False, out-of-memory errors are raised unchanged.
     """
     try:
         yield
@@ -34,10 +34,10 @@ def refused(told, hostile=True):
 
 
 def out_of_memory(error):
-    """Returns whether an exception says that the machine's or a GPU's memory ran out.
+    """Returns whether an exception means that the machine or a GPU ran out of memory.
 
-    It compares the text: TensorFlow raises ResourceExhaustedError for a full disk as well, and cuDNN, cuBLAS and XLA
-    have no class of their own.
+    Checks the exception's text: TensorFlow raises ResourceExhaustedError for a full disk as well, and cuDNN, cuBLAS and
+    XLA have no exception class for it.
     """
     words = "[Oo]ut of memory|OUT_OF_MEMORY|OOM when|[Ff]ailed to allocate|[Uu]nable to allocate|Cannot allocate"
     return isinstance(error, MemoryError) or re.search(f"{words}|_ALLOC_FAILED|MemoryError", str(error)) is not None
@@ -45,7 +45,7 @@ def out_of_memory(error):
 
 @contextlib.contextmanager
 def enough_memory(told):
-    """Raises UserError if memory runs out in the block. told: what the user can do then."""
+    """Raises UserError if memory runs out in the block. told: advice to the user."""
     try:
         yield
     except Exception as error:

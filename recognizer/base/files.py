@@ -1,4 +1,4 @@
-"""Files written whole or not at all, read with one-line errors: JSON, CSV, NumPy arrays."""
+"""Reads and writes JSON, CSV and NumPy files. Writes are atomic."""
 
 import contextlib
 import csv
@@ -17,10 +17,10 @@ from recognizer.base.reasons import reason
 
 @contextlib.contextmanager
 def whole_file(path):
-    """An atomic write: yields a temporary path beside `path`, which is renamed to `path` after the block.
+    """Writes a file atomically: yields a temporary path beside `path`, and renames it to `path` after the block.
 
-    If the block raises, the temporary file is removed and `path` stays as it was. The bytes are on the disk before the
-    name is.
+    If the block raises, the temporary file is removed and `path` is unchanged. The bytes are on the disk before the
+    file is renamed.
     Raises UserError if the disk is full, or the folder is missing or not writable.
     """
     path = Path(path)
@@ -30,7 +30,7 @@ def whole_file(path):
             yield temporary
             _sync(temporary)
             os.replace(temporary, path)
-            with contextlib.suppress(OSError):  # some file systems cannot; the file is whole in either case
+            with contextlib.suppress(OSError):  # some file systems cannot sync a folder
                 _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
@@ -39,9 +39,9 @@ def whole_file(path):
 
 
 def _sync(path):
-    """Waits until a file's bytes, or a folder's names, are on the disk."""
+    """Waits until a file's bytes, or a folder's entries, are on the disk."""
     if os.name == "nt" and path.is_dir():
-        return  # Windows writes names itself
+        return  # Windows syncs a folder's entries itself
     file = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(file)
@@ -79,7 +79,7 @@ def read_json(path):
 
 
 def write_rows(path, rows):
-    """Writes dicts as a CSV. Its columns are the keys of the first."""
+    """Writes a list of dicts as a CSV. The keys of the first dict are the columns."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     writer.writeheader()

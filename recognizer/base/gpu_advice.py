@@ -1,8 +1,8 @@
-"""What to do if an NVIDIA GPU is not used, or is not supported by the installed cuDNN.
+"""Advice to the user if an NVIDIA GPU is not used, or not supported by the installed cuDNN.
 
 Facts (TensorFlow 2.21.0's build info, NVIDIA's support matrices): TensorFlow's package for Linux on x86-64 supports
-GPUs of compute capability 6.0 and later; those for Linux on ARM and for Windows support none. cuDNN 9.11 dropped what
-is below 7.5 (Maxwell, Pascal, Volta); 9.10.2 supports 5.0 to 12.0.
+GPUs of compute capability 6.0 and later. Its packages for Linux on ARM and for Windows support no GPU. cuDNN 9.11
+dropped GPUs below 7.5 (Maxwell, Pascal, Volta); cuDNN 9.10.2 supports 5.0 to 12.0.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def print_advice():
 
 
 def _idle():
-    """Returns what to do if there is an NVIDIA driver and Keras uses no GPU, else None."""
+    """Returns advice if there is an NVIDIA driver but Keras uses no GPU, else None."""
     import keras
 
     backend = keras.backend.backend()
@@ -50,13 +50,13 @@ def _has_driver():
 
 
 def _hidden(backend):
-    """Returns whether the user's environment hides the GPUs. CUDA ignores all numbers after an invalid one."""
+    """Returns whether the user's environment hides all GPUs. CUDA ignores all device numbers after an invalid one."""
     hidden = not re.match(r"\s*(\d|GPU-|MIG-)", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
     return hidden or (backend == "jax" and os.environ.get("JAX_PLATFORMS") == "cpu")
 
 
 def _remedy(backend):
-    """Returns why Keras uses no GPU, and what to do."""
+    """Returns why Keras uses no GPU and what to do, as text."""
     if WINDOWS:
         return "on Windows it has no GPU support: run this in WSL2 (Windows' own Linux), which has it"
     if backend == "tensorflow":
@@ -77,7 +77,7 @@ def _remedy(backend):
 
 
 def _outdated():
-    """Returns which cuDNN to install if the installed one does not support a GPU that is used, else None."""
+    """Returns advice if the installed cuDNN does not support a GPU that Keras uses, else None."""
     old = [gpu for gpu in machine.gpus() if gpu.capability and gpu.capability < TURING]
     version = _cudnn_version() if old else None
     if not version or version < (9, 11):
@@ -91,7 +91,7 @@ def _described(gpu):
 
 
 def _cudnn_version():
-    """Returns (major, minor) of the cuDNN installed by pip, otherwise of the system's; None without one."""
+    """Returns (major, minor) of the cuDNN that pip installed, else of the system's cuDNN, else None."""
     for package in ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13"):
         if version := environment.version(package):
             return tuple(map(int, version.split(".")[:2]))

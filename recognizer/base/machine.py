@@ -1,4 +1,4 @@
-"""The machine that a run is computed on: its processors, the versions of its packages, the commit of these scripts."""
+"""Describes the machine that computes a run: processors, GPUs, package versions, the git commit of these scripts."""
 
 import collections
 import contextlib
@@ -17,7 +17,7 @@ class Gpu(NamedTuple):
 
 
 def gpus():
-    """Returns the accelerators that Keras uses, a list of Gpu. Keras must be imported."""
+    """Returns the accelerators that Keras uses, as a list of Gpu. Keras must be imported."""
     import keras
 
     if keras.backend.backend() == "jax":
@@ -30,12 +30,12 @@ def gpus():
 
 
 def _jax_gpu(device):
-    capability = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(device, "compute_capability", "")))  # AMD's: gfx90a
+    capability = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(device, "compute_capability", "")))  # AMD GPUs: gfx90a
     return Gpu(device.device_kind, (int(capability[1]), int(capability[2])) if capability else None)
 
 
 def tensorflow_gpus():
-    """Returns the GPUs that TensorFlow finds, a list of Gpu. It may find them too old, and use none of them."""
+    """Returns the GPUs that TensorFlow finds, as a list of Gpu. TensorFlow may not use them if they are too old."""
     import tensorflow as tf
 
     found = []
@@ -48,13 +48,13 @@ def tensorflow_gpus():
 
 
 def gpu_names():
-    """Returns the names of the GPUs that Keras uses as text, "2 x Tesla T4" for example, or None without a GPU."""
+    """Returns the names of the GPUs that Keras uses as text, such as "2 x Tesla T4", or None without a GPU."""
     counts = collections.Counter(gpu.name for gpu in gpus())
     return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items()) or None
 
 
 def processor_name(cpuinfo="/proc/cpuinfo"):
-    """Returns the processor's model name, or its architecture if the system does not tell the model."""
+    """Returns the processor's model name, or its architecture if the model is not known."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
             sysctl = ["sysctl", "-n", "machdep.cpu.brand_string"]
@@ -65,7 +65,7 @@ def processor_name(cpuinfo="/proc/cpuinfo"):
 
 
 def where():
-    """Returns the backend and what it computes on, "tensorflow on 2 x Tesla T4" for example. Keras must be imported."""
+    """Returns the backend and its devices as text, such as "tensorflow on 2 x Tesla T4". Keras must be imported."""
     import joblib
     import keras
 
@@ -73,7 +73,7 @@ def where():
 
 
 def versions():
-    """Returns {package: its version}, with "python", "machine", "processor" and "gpu". Keras must be imported."""
+    """Returns {package: version}, and "python", "machine", "processor" and "gpu". Keras must be imported."""
     import joblib
     import keras
 
@@ -90,7 +90,7 @@ def versions():
 
 def commit():
     """Returns the git commit of these scripts, with "+changes" if they differ from it; None outside git."""
-    # "describe" without tags: the commit itself, and whether files that git knows have changed.
+    # "describe" without tags prints the commit, and "+changes" if a tracked file has changed.
     describe = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
     git = ["git", "--no-optional-locks", "-C", str(Path(__file__).parents[2]), *describe]
     with contextlib.suppress(OSError, subprocess.SubprocessError):

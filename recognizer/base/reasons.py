@@ -1,19 +1,19 @@
 """Turns an exception into one line: what is wrong, in which layer, with which shapes.
 
-Keras's messages have many lines, and begin with where an error was met instead of what it is. Imports the standard
-library only.
+Keras's messages have many lines, and begin with where an error occurred, not with what is wrong. Imports only the
+standard library.
 """
 
 import re
 import traceback
 from pathlib import Path
 
-LONGEST = 200  # characters of a reason; the line around it says what failed, and stays below 300
-LONGEST_TEXT = 5000  # characters of a message that are searched, from its beginning and from its end
+LONGEST = 200  # characters of a reason; the whole line, which also says what failed, stays below 300
+LONGEST_TEXT = 5000  # characters to search at the beginning of a message, and at its end
 REGISTER = "@keras.saving.register_keras_serializable()"
 AGAIN = "cannot be made again from its get_config()"
 
-# Messages that wrap another: (pattern with the groups `rest`, the inner message, and `name`; text about the name).
+# Messages that wrap another message: (pattern; text about the group `name`). The group `rest` is the inner message.
 WRAPPERS = [
     (
         r"Exception encountered when calling (?P<name>\w+)\S*\s+(?P<rest>.*?)"
@@ -54,7 +54,7 @@ REPLACED = [
     (r"\s+", " "),
 ]
 
-# What to do, if Keras's message does not say it: (pattern, advice).
+# Advice where Keras's message gives none: (pattern, advice).
 ADVICE = [
     (r"Received: (\w+) \(of type type\)", r"write \1(), with parentheses"),
     (r"[Rr]eceived:? \w+=KerasTensor", "call a layer twice: Layer(arguments)(x)"),
@@ -85,7 +85,7 @@ def reason(error, longest=LONGEST):
         text = f"{type(error).__name__}: {text}"
     layer, found = _layer(error)
     about = abouts[-1] if abouts and " " in abouts[-1] else layer or "".join(abouts[-1:])
-    shape = (found or shape).replace("dynamic_dimension", "None")  # JAX's
+    shape = (found or shape).replace("dynamic_dimension", "None")  # JAX's name for None
     always = " " in about and not about.startswith("layer ")
     about = f"{about}: " if about and (always or not _names(text, about)) else ""
     shape = f" (input {shape})" if shape and not re.search(r"shape|KerasTensor|None", text) else ""
@@ -97,7 +97,7 @@ def reason(error, longest=LONGEST):
 def place(error, file, but=()):
     """Returns "FILE, line N" for the innermost line of `file` in an error's traceback, or "".
 
-    but: names of functions to leave out.
+    but: names of functions to skip.
     """
     lines = [
         line
@@ -108,7 +108,7 @@ def place(error, file, but=()):
 
 
 def failed_import(error, folder):
-    """Returns "FILE, line N: what" if an error comes from importing a file of `folder`, else ""."""
+    """Returns "FILE, line N: REASON" if importing a file of `folder` raised the error, else ""."""
     if isinstance(error, SyntaxError) and Path(error.filename or "").parent == folder:
         return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
     modules = [
@@ -121,11 +121,11 @@ def failed_import(error, folder):
 
 
 def _unwrapped(text):
-    """Returns (the innermost message, what the messages around it are about, an input's shape or "")."""
+    """Returns (innermost message, list of what the outer messages are about, an input's shape or "")."""
     names, shape = [], ""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # without bold type
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # remove bold type
     text = "\n".join(line.rstrip() for line in text.splitlines())
-    if len(text) > 2 * LONGEST_TEXT:  # a config may be in its middle
+    if len(text) > 2 * LONGEST_TEXT:  # the middle may be a long config
         text = text[:LONGEST_TEXT] + text[-LONGEST_TEXT:]
     while True:
         text = text.strip()
@@ -181,13 +181,13 @@ def _shape(variables):
 
 
 def _names(text, about):
-    """Returns whether a message already names what it is about."""
+    """Returns whether a message already mentions the layer or class in `about`."""
     words = set(re.findall(r"\w+", about)) - {"layer"}
     return " of layer '" in text or any(re.search(rf"\b{word}\b", text) for word in words)
 
 
 def _shortened(text, longest):
-    """Returns a message that fits: of too long a one, the first sentence and those with shapes and values."""
+    """Returns a message. If it is too long, keeps the first sentence and the sentences with shapes or values."""
     if len(text) > longest:
         first, *others = re.split(r"(?<=[.!?:]) (?=[A-Z`'])", text)
         with_values = [sentence for sentence in others if re.search(r"\d|eceived|\bgot\b", sentence)]

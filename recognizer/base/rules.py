@@ -1,21 +1,21 @@
-"""Rules for the values of settings: what a valid value is, in words for the error line and as a test."""
+"""Rules for valid values of settings. Each rule has a test, and words for the error message."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from recognizer.base.errors import UserError
 
-LARGEST = 1e30  # float32 holds it, and a calculation with it
+LARGEST = 1e30  # float32 holds it, and results computed from it
 
 
 class Rule(NamedTuple):
-    """What a valid value is: `words` complete "KEY must be ...", `valid` tells whether a value is one."""
+    """A rule for valid values. words: complete "KEY must be ...". valid: returns whether a value is valid."""
 
     words: str
     valid: Callable[[object], bool]
 
     def check(self, key, value):
-        """Raises UserError, with the setting's name `key`, unless the value is valid."""
+        """Raises UserError, which names the setting `key`, if the value is not valid."""
         if not self.valid(value):
             raise UserError(f"{key} must be {self.words}, not {value!r:.60}")
 
@@ -24,7 +24,7 @@ class Rule(NamedTuple):
 
 
 def number(low=0, below=LARGEST, whole=False):
-    """Returns the rule for numbers (but neither NaN nor true and false) from `low` to less than `below`."""
+    """Returns the rule low <= value < below for numbers. NaN, true and false are not valid."""
     kinds = int if whole else (int, float)
     limit = f" and below {below}" if below < LARGEST else ""
     return Rule(
@@ -34,17 +34,17 @@ def number(low=0, below=LARGEST, whole=False):
 
 
 def whole(low=0, below=LARGEST):
-    """Returns the rule for whole numbers from `low` to less than `below`."""
+    """Returns the rule low <= value < below for whole numbers."""
     return number(low, below, whole=True)
 
 
 def one_of(*names):
-    """Returns the rule for one of some strings."""
+    """Returns the rule for a string that is one of `names`."""
     return Rule(" or ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
 
 
 def list_of(rule, words):
-    """Returns the rule for a list of which each element follows `rule`."""
+    """Returns the rule for a list whose elements all follow `rule`."""
     return Rule(words, lambda value: isinstance(value, list) and all(map(rule.valid, value)))
 
 

@@ -1,4 +1,4 @@
-"""Names that a user types, numbers and durations as a user reads them."""
+"""Checks names that a user types, and formats numbers and durations as text."""
 
 import difflib
 import textwrap
@@ -7,9 +7,9 @@ from recognizer.base.errors import LONGEST_LINE, UserError
 
 
 def choose(kind, name, valid):
-    """Returns `name` if it is one of `valid`.
+    """Returns `name` if it is in `valid`.
 
-    Raises UserError otherwise, with the closest name and the list of all. kind: what is named, for that line.
+    Otherwise raises UserError with the closest valid name and a list of all. kind: what `name` names, for the message.
 
     >>> choose("recipe", "grenhol", ["grenholm", "deotte"])
     Traceback (most recent call last):
@@ -25,7 +25,7 @@ def choose(kind, name, valid):
 
 
 def choose_name(kind, name, valid):
-    """Like `choose`, for names in which `-` and `_` are the same. Returns the name as it is in `valid`.
+    """Like `choose`, but treats `-` and `_` as the same. Returns the name as spelled in `valid`.
 
     >>> choose_name("recipe", "vgg_dropout", ["vgg", "vgg-dropout"])
     'vgg-dropout'
@@ -35,12 +35,12 @@ def choose_name(kind, name, valid):
 
 
 def hyphens(name):
-    """Returns the name of a recipe or an architecture as it is shown, with `-` for `_`."""
+    """Returns the displayed name of a recipe or an architecture, with `-` for `_`."""
     return str(name).replace("_", "-")
 
 
 def letters(name):
-    """Returns the name of one of Keras's classes without case, `-` and `_`, which a user may write in many ways."""
+    """Returns a Keras class's name in lower case, without `-` and `_`, to compare the spellings that users write."""
     return str(name).lower().replace("-", "").replace("_", "")
 
 

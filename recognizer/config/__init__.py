@@ -1,1 +1,1 @@
-"""Settings: defaults, checks, overrides, members, schedules."""
+"""Settings of recipes and runs: defaults, checks, overrides, members, schedules, sweeps."""

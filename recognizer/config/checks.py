@@ -1,4 +1,4 @@
-"""Checks of a whole config: each setting by its rule, then what must fit together."""
+"""Checks a whole config: each setting by its rule, then the settings that depend on each other."""
 
 import json
 
@@ -7,7 +7,7 @@ from recognizer.config import keras_classes, members, schedules, schema
 
 
 def check(config):
-    """Raises UserError at the first setting of `config`, or of one of its nets, that is not valid."""
+    """Raises UserError at the first invalid setting of `config`, or of one of its nets."""
     _check(config)
     for settings in members.kinds(config):
         _check(settings)
@@ -16,9 +16,9 @@ def check(config):
 
 
 def recalibrates(settings):
-    """Returns whether batch norm's statistics are recomputed before each validation.
+    """Returns whether batch-norm statistics are recomputed before each validation.
 
-    So they are if something follows from validation: which weights are kept, when training stops, the learning rate.
+    They are if validation decides anything: which weights to keep, when to stop training, or the learning rate.
     """
     monitor = schedules.monitored(settings["schedule"]) or ""
     return bool(settings["update_bn"]) and (settings["weights"] == "best" or monitor.startswith("val_"))
@@ -46,7 +46,7 @@ def _check(config):
 
 
 def _check_monitor(config):
-    """Raises UserError if the schedule follows a metric that training does not measure."""
+    """Raises UserError if the schedule monitors a metric that training does not measure."""
     measured = ["loss", "accuracy", *["val_loss", "val_accuracy"] * bool(config["validation_split"])]
     monitor = schedules.monitored(config["schedule"])
     if monitor not in [None, *measured]:

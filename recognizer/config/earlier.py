@@ -1,10 +1,10 @@
-"""Settings under the names that earlier versions gave them."""
+"""Renames settings that had other names in earlier versions."""
 
 
 def renamed(settings):
-    """Yields (key, value) pairs of settings, those of nets in `members` included, under the names of this version.
+    """Yields the (key, value) pairs of settings with this version's names, also inside `members`.
 
-    `joint_flips` was a part of `augmentation`.
+    In earlier versions `joint_flips` was a part of `augmentation`.
     """
     for key, value in settings:
         if key == "members" and isinstance(value, list):

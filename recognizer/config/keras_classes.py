@@ -1,13 +1,13 @@
-"""The classes of Keras that the settings `optimizer` and `loss` name, with the arguments of each.
+"""The Keras classes for the settings `optimizer` and `loss`, with the arguments of each class.
 
-A class is named in upper or lower case, with or without `-` and `_`: "AdamW", "adam_w". Its arguments are the setting
-beside it, optimizer_config or loss_config. Lists of our own, since Keras takes seconds to import.
+The spelling of a class ignores case, `-` and `_`: "AdamW", "adam_w". Its arguments are in optimizer_config or
+loss_config. The lists are written out here, since Keras takes seconds to import.
 """
 
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose, letters
 
-# Of every optimizer, but for the learning rate.
+# The arguments of every optimizer, without the learning rate.
 EVERY_OPTIMIZER = {"weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema", "ema_momentum"}
 EVERY_OPTIMIZER |= {"ema_overwrite_frequency", "gradient_accumulation_steps", "loss_scale_factor", "name"}
 ADAM = {"beta_1", "beta_2", "epsilon"}
@@ -26,11 +26,11 @@ OPTIMIZERS = {
     | {"exclude_embeddings", "muon_a", "muon_b", "muon_c", "momentum", "ns_steps", "nesterov", "rms_rate"},
     "Nadam": ADAM,
     "RMSprop": {"rho", "momentum", "epsilon", "centered"},
-    "ScheduleFreeAdamW": ADAM | {"warmup_steps"},  # of Keras 3.14 and later
+    "ScheduleFreeAdamW": ADAM | {"warmup_steps"},  # in Keras 3.14 and later
     "SGD": {"momentum", "nesterov"},
 }
 
-# The settings of each loss: `label_smoothing` is a setting of its own, the others are those of loss_config.
+# The arguments of each loss: `label_smoothing` is a separate setting, the others are in loss_config.
 SMOOTHED = {"label_smoothing", "axis"}
 LOSSES = {
     "BinaryCrossentropy": SMOOTHED,
@@ -52,7 +52,7 @@ LOSSES = {
     "SquaredHinge": set(),
     "Tversky": {"alpha", "beta", "axis"},
 }
-LOGITS = {"CategoricalCrossentropy", "CategoricalFocalCrossentropy"}  # these take logits as they are
+LOGITS = {"CategoricalCrossentropy", "CategoricalFocalCrossentropy"}  # these take logits without a softmax
 SHORT = {"mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError"}
 SHORT |= {"msle": "MeanSquaredLogarithmicError", "kld": "KLDivergence", "bce": "BinaryCrossentropy"}
 NUMBERS = "takes labels as numbers, and they are one-hot here: set loss=CategoricalCrossentropy"
@@ -64,7 +64,7 @@ UNFIT = {  # why other classes of Keras cannot be used
     "ctc": "compares sequences, not labels of digits: set loss=CategoricalCrossentropy",
     "circle": "compares embeddings, not the probabilities that a net gives: set loss=CategoricalCrossentropy",
 }
-LEFT_OUT = {  # arguments that are settings of their own, or follow from others
+LEFT_OUT = {  # arguments that are separate settings, or follow from other settings
     "optimizer_config.learning_rate": "is the schedule's: set schedule.learning_rate instead",
     "loss_config.label_smoothing": "is a setting of its own: set label_smoothing instead",
     "loss_config.from_logits": "follows from the loss: leave it out",
@@ -72,21 +72,21 @@ LEFT_OUT = {  # arguments that are settings of their own, or follow from others
 
 CONFIG_OF = {"model": "model_config", "optimizer": "optimizer_config", "loss": "loss_config"}
 CLASSES = {"optimizer": {name.lower(): name for name in OPTIMIZERS}, "loss": {name: name for name in LOSSES}}
-# What stays when another is named: these act on gradients and weights, not on an optimizer's own numbers. Weight decay
-# does not stay, since a value that suits Muon is far from what suits SGD.
+# The arguments that a new model, optimizer or loss keeps. Those of optimizers act on gradients and weights in the same
+# way for all. Weight decay is not kept, since a value that suits Muon is far from one that suits SGD.
 KEPT = {"model": set(), "optimizer": EVERY_OPTIMIZER - {"weight_decay", "name"}, "loss": {"reduction"}}
 
 
 def canonical(key, name):
-    """Returns a name as a config has it: an optimizer's class in lower case, a loss's as Keras writes it."""
+    """Returns a name as a config stores it: an optimizer's in lower case, a loss's in Keras's spelling."""
     names = {letters(name): name for name in CLASSES.get(key, ())} | (SHORT if key == "loss" else {})
     return names.get(letters(name), name) if isinstance(name, str) else name
 
 
 def replace(config, key, name):
-    """Sets a config's `model`, `optimizer` or `loss`, and drops the arguments of the one that was named before.
+    """Sets a config's `model`, `optimizer` or `loss`, and drops the arguments of the previous one.
 
-    A model takes no arguments of another, not even of the same name twice; the others take KEPT.
+    A new optimizer or loss keeps the arguments in KEPT. A model keeps none, even if its name is the same as before.
     """
     before, config[key] = canonical(key, config[key]), canonical(key, name)
     if key == "model" or config[key] != before:
@@ -97,14 +97,14 @@ def replace(config, key, name):
 
 
 def has_part(argument):
-    """Returns "optimizer_config" or "loss_config" if some optimizer or loss takes an argument of this name, or None."""
+    """Returns the setting that holds an argument of this name, "optimizer_config" or "loss_config", or None."""
     if argument in EVERY_OPTIMIZER.union(*OPTIMIZERS.values()):
         return CONFIG_OF["optimizer"]
     return CONFIG_OF["loss"] if argument in set().union(*LOSSES.values()) - {"label_smoothing"} else None
 
 
 def drops(key, other):
-    """Returns whether naming another `key`, such as "optimizer", drops the setting `other`, or a part of it."""
+    """Returns whether setting `key`, for example "optimizer", drops the setting `other`, or a part of it."""
     outer, _, inner = other.partition(".")
     return CONFIG_OF.get(key) == outer and inner not in KEPT[key]
 
@@ -115,7 +115,7 @@ def smooths(config):
 
 
 def check(config):
-    """Raises UserError unless a config's optimizer and loss are Keras's, and take the arguments that they are given."""
+    """Raises UserError if a config's optimizer or loss is not one of Keras's, or does not take its arguments."""
     _check_class(config, "optimizer", OPTIMIZERS, EVERY_OPTIMIZER)
     _check_class(config, "loss", LOSSES, {"reduction"})
     if config["label_smoothing"] and not smooths(config):

@@ -1,4 +1,4 @@
-"""The nets of a run that differ in some settings: `members`."""
+"""The setting `members`, which gives the nets of a run different settings."""
 
 import copy
 import itertools
@@ -7,11 +7,11 @@ from recognizer.config import schema
 
 
 def member(config, net):
-    """Returns the settings that net `net` (from 1) of a run is trained by: the run's, as its one of `members` has them.
+    """Returns the settings of net number `net` (from 1): the run's settings, overridden by those of the net's member.
 
-    Nets of a kind follow one another: of 4 nets and 2 members, the first two nets are of the first kind. A member with
-    a `model` of its own takes none of the run's `model_config`, and one with another `optimizer` what
-    keras_classes.replace keeps of `optimizer_config`.
+    The nets of a member are consecutive: with 4 nets and 2 members, the first two nets have the first member. A member
+    with its own `model` drops the run's `model_config`. A member with another `optimizer` keeps the part of
+    `optimizer_config` that keras_classes.replace keeps.
     """
     config = copy.deepcopy(config)
     schema.override_all(config, own(config, net).items(), schema.BY_NET)
@@ -19,12 +19,12 @@ def member(config, net):
 
 
 def own(config, net):
-    """Returns the one of a config's `members` that sets net `net` (from 1) apart; without members {}."""
+    """Returns the entry of a config's `members` for net number `net` (from 1), or {} if there are no members."""
     members = config["members"] or [{}]
     return members[(net - 1) * len(members) // config["nets"]]
 
 
 def kinds(config):
-    """Returns the different settings of a run's nets, in the nets' order; `nets` in each is how many have them."""
+    """Returns the distinct settings of a run's nets, in the nets' order. `nets` in each is how many nets have them."""
     all_members = [member(config, net) for net in range(1, config["nets"] + 1)]
     return [settings | {"nets": len(list(nets))} for settings, nets in itertools.groupby(all_members)]

@@ -1,4 +1,4 @@
-"""Recipes with changed settings: the overrides of --set and of train.py's options, applied and checked."""
+"""Applies the overrides from --set and from train.py's options to a recipe, and checks the result."""
 
 import ast
 import contextlib
@@ -11,23 +11,23 @@ from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, hyphens
 from recognizer.config import checks, earlier, keras_classes, schema
 
-# The settings that say how large the learning rate is.
+# The settings that determine the learning rate.
 RATES = ["schedule.learning_rate", "schedule.initial_learning_rate", "schedule.warmup_target"]
 RATES += ["schedule.learning_rates", "schedule.values", "schedule"]
 MODELS = Path(__file__).parents[2] / "models.py"
 
 
 def all_recipes(**_):
-    """Returns {name: recipe} of recipes.py. Imported here, so that an error in that file is one line, as any error."""
+    """Returns {name: recipe} from recipes.py. Imported here, so that an error in that file is shown as one line."""
     import recipes
 
     return recipes.RECIPES
 
 
 def recipe_name(name):
-    """Returns the name of a recipe, in which `-` and `_` are the same.
+    """Returns the recipe's name, treating `-` and `_` as the same.
 
-    Raises UserError if there is no such recipe. The line says so if it is an architecture's name.
+    Raises UserError if there is no such recipe. The message says so if an architecture has this name.
     """
     architectures = re.findall(r"^@architecture\s*\ndef (\w+)", MODELS.read_text("utf-8"), re.MULTILINE)
     if hyphens(name) not in all_recipes() and hyphens(name) in map(hyphens, architectures):
@@ -36,10 +36,10 @@ def recipe_name(name):
 
 
 def config_from_arguments(arguments):
-    """Returns what train.py's parsed arguments ask for: (config, data source, name to number the run by).
+    """Returns (config, data source, base of the run's name) for train.py's parsed arguments.
 
-    config: every setting of the recipe, resolved, with its name as `recipe`, and schema.RUN_SETTINGS.
-    Prints what replacing the recipe's architecture, optimizer, loss or schedule has dropped.
+    config: every setting of the recipe, resolved, with the recipe's name as `recipe`, and schema.RUN_SETTINGS.
+    Prints the settings that were dropped because the architecture, optimizer, loss or schedule was replaced.
     Raises UserError like resolve and parse_override.
     """
     name = recipe_name(arguments.recipe or "single")
@@ -59,34 +59,34 @@ def config_from_arguments(arguments):
 def configured(name, given, rate=None, recipe=None):
     """Returns recipe `name` with changed settings, as a config without schema.RUN_SETTINGS.
 
-    given, recipe: as of `resolve`. rate: the learning rate; None: the recipe's own.
+    given: the `overrides` of `resolve`. recipe: see `resolve`. rate: the learning rate, or None for the recipe's.
     """
-    overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # {} for every net
+    overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # clears it in `members`, too
     if dict(given).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(given):
-        overrides.append(("min_steps_per_epoch", 1))  # the number that was asked for
+        overrides.append(("min_steps_per_epoch", 1))  # so that the recipe's minimum does not raise it
     return {"recipe": name} | _with_learning_rate(name, overrides, rate, recipe)
 
 
 def _with_learning_rate(name, overrides, rate, recipe):
-    """Resolves a recipe with the learning rate `rate` (None: its own): the schedule's peak, or where it begins."""
+    """Resolves a recipe. rate: the schedule's peak or initial learning rate, or None for the recipe's."""
     if rate is None:
         return resolve(name, overrides, recipe)
     config = resolve(name, [*overrides, ("schedule.learning_rate", rate)], recipe)
-    if config["schedule"].get("warmup_target") is not None:  # the peak; the warm-up begins at learning_rate
+    if config["schedule"].get("warmup_target") is not None:  # the peak; learning_rate is where the warm-up starts
         config = resolve(name, [*overrides, ("schedule.warmup_target", rate)], recipe)
     return config
 
 
 def resolve(name, overrides=(), recipe=None):
-    """Returns recipe `name` with every setting filled in, as a dict of its own.
+    """Returns recipe `name` with every setting filled in, as a new dict.
 
-    overrides: (key, value) pairs; a key may reach into a setting by a dot, "schedule.decay". Whole settings are set
-    before parts of them, and a schedule's name before its settings.
-    A key that some of the recipe's `members` have as well is set for every net: theirs are no longer used.
+    overrides: (key, value) pairs; a dotted key, "schedule.decay", sets a part of a setting. Whole settings are set
+    before their parts, and a schedule's name before its settings. An override applies to every net: `members` lose the
+    key.
     Names of recipes, nets and schedules may have `_` for `-`.
-    recipe: its entry in recipes.py, if that may have been edited since; None: as it is now.
-    Raises UserError for a name, key or value that is not valid, with the valid ones; and for a setting of which some
-    members have a part of their own, or that is a part of one of theirs, unless `members` are given anew.
+    recipe: the recipe's entry in recipes.py at an earlier time, or None for its current entry.
+    Raises UserError for an invalid name, key or value, and lists the valid ones. Raises UserError if a key and a
+    member's setting overlap only in part, as "schedule" and "schedule.decay" do, unless `members` is overridden, too.
     """
     name = recipe_name(name) if recipe is None else name
     config, overrides = _filled(name, recipe), list(earlier.renamed(overrides))
@@ -96,7 +96,7 @@ def resolve(name, overrides=(), recipe=None):
     if config["weights"] == "last" and "weights" not in keys:
         if config["early_stopping"] is not None:
             config["weights"] = "best"
-        elif config["optimizer_config"].get("use_ema") is True:  # Keras ends a training with these weights
+        elif config["optimizer_config"].get("use_ema") is True:  # Keras ends training with the EMA weights
             config["weights"] = "averaged"
     checks.check(config)
     for settings in (config, *config["members"]):
@@ -106,7 +106,7 @@ def resolve(name, overrides=(), recipe=None):
 
 
 def _filled(name, recipe=None):
-    """Returns a recipe with every setting filled in, and Keras's names as a config has them; not checked."""
+    """Returns a recipe with every setting filled in, and Keras's names in a config's spelling. Does not check it."""
     config = copy.deepcopy(schema.DEFAULTS | (recipe or all_recipes()[name]))
     for key in ("schedule", "optimizer", "loss"):
         schema.override(config, key, config[key], schema.DEFAULTS)
@@ -114,9 +114,9 @@ def _filled(name, recipe=None):
 
 
 def _give_way(name, config, keys):
-    """Takes the settings `keys`, which are set for every net, from the members of recipe `name`'s config.
+    """Removes the settings `keys`, which are overridden for every net, from a config's members.
 
-    Raises UserError if a member has a part of one of them, or if one of them is a part of a member's setting.
+    Raises UserError if a key and a member's setting overlap only in part. name: the recipe's, for the message.
     """
     config["members"] = [{key: own[key] for key in own if key not in keys} for own in config["members"]]
     own = [] if "members" in keys else sorted({key for member in config["members"] for key in member})
@@ -128,14 +128,14 @@ def _give_way(name, config, keys):
 
 
 def _overlap(key, other):
-    """Returns whether one of two keys is the other or a part of it: "schedule" and "schedule.decay"."""
+    """Returns whether two keys are equal, or one is a part of the other: "schedule" and "schedule.decay"."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def _replaced(before, after, given):
-    """Returns lines on what replacing an architecture, an optimizer, a loss or a schedule has dropped of its settings.
+    """Returns lines on the settings dropped because an architecture, optimizer, loss or schedule was replaced.
 
-    before, after: configs. given: the keys of the settings that were asked for.
+    before, after: configs. given: the keys that the user set.
     """
     lines = []
     for key, arguments in keras_classes.CONFIG_OF.items():
@@ -155,7 +155,7 @@ def _replaced(before, after, given):
 
 
 def _lost(before, after, key, given):
-    """Returns {key: value} of the parts of setting `key` that one config has and the other lacks."""
+    """Returns {key: value} for the parts of setting `key` that config `before` has and config `after` lacks."""
     if key in given:
         return {}
     return {f"{key}.{inner}": value for inner, value in before[key].items() if inner not in after[key]}
@@ -173,10 +173,10 @@ def _rate(schedule):
 
 
 def parse_override(text):
-    """Returns (key, value) of a text "KEY=VALUE": 'schedule.decay=0.9' gives ('schedule.decay', 0.9).
+    """Returns (key, value) from "KEY=VALUE": 'schedule.decay=0.9' gives ('schedule.decay', 0.9).
 
-    The value is JSON or a Python literal (True, None, .9, [.1, .01]); what is neither is a string.
-    Raises UserError if there is no "=", and for an infinite number or NaN.
+    The value is JSON or a Python literal (True, None, .9, [.1, .01]). Any other value is a string.
+    Raises UserError if there is no "=", or if the value is infinite or NaN.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -185,12 +185,12 @@ def parse_override(text):
 
 
 def full_key(key):
-    """Returns the name of a setting that may be given as `learning_rate`, the schedule's."""
+    """Returns "schedule.learning_rate" for "learning_rate", and any other key unchanged."""
     return "schedule.learning_rate" if key == "learning_rate" else key
 
 
 def parse_value(value):
-    """Returns the value of a text, as `parse_override` reads it."""
+    """Returns the value that a text stands for; see `parse_override`."""
     if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise UserError(f"a setting must be a finite number, not {value}")
     for read in (json.loads, lambda text: json.loads(json.dumps(ast.literal_eval(text)))):  # tuples become lists

@@ -1,16 +1,16 @@
-"""Learning-rate schedules: the rate of every step, computed from the settings, so that a resumed run is exact.
+"""Learning-rate schedules. Every step's rate is computed from the settings, so that a resumed run has the same rates.
 
 A config's "schedule" is {"name": NAME, SETTING: VALUE, ...}. NAME is one of
-  - our own: constant, exponential, phases, plateau, one_cycle: the functions below and their keyword arguments;
+  - our own: constant, exponential, phases, plateau, one_cycle: the functions below, with their keyword arguments;
   - a class of keras.optimizers.schedules: CosineDecay (`cosine` for short), ExponentialDecay, PolynomialDecay ... with
-    Keras's arguments (KERAS below), except that what Keras counts in steps is given in epochs, which may be fractions:
-    decay_epochs for decay_steps, and so on. Keras's initial_learning_rate is `learning_rate`, as in every schedule.
-Upper and lower case, `-` and `_` are the same in a name.
+    Keras's arguments (KERAS below). Times are in epochs, which may be fractions, not in steps: decay_epochs for
+    decay_steps, and so on. Keras's initial_learning_rate is `learning_rate`, as in every schedule.
+Names ignore case, `-` and `_`.
 
-Our own are called as `schedule(epoch, state, logs, epochs, **settings)` and return (learning rate, state):
-    epoch     float, epochs done so far (a fraction within an epoch where STEPWISE has the schedule)
-    state     what the schedule returned the last time, JSON-able; None at first
-    logs      the last epoch's metrics as Keras gives them, {} before the first epoch has ended
+Our own functions are called as `schedule(epoch, state, logs, epochs, **settings)` and return (learning rate, state):
+    epoch     float, epochs done so far (with a fraction if the schedule is in STEPWISE)
+    state     the state that the last call returned, JSON-serializable; None at first
+    logs      the last epoch's metrics, as in Keras's callbacks; {} in the first epoch
     epochs    int, epochs of the whole training
 """
 
@@ -36,7 +36,7 @@ def exponential(epoch, state, logs, epochs, *, learning_rate, decay):
 
 
 def phases(epoch, state, logs, epochs, *, learning_rates):
-    """One rate after another; learning_rates: [[epochs, rate], ...], the last rate stays."""
+    """One rate after another. learning_rates: [[epochs, rate], ...]; the last rate stays."""
     for length, rate in learning_rates:
         if epoch < length:
             return rate, state
@@ -57,9 +57,9 @@ def plateau(
     min_lr=0,
     monitor="val_accuracy",
 ):
-    """keras.callbacks.ReduceLROnPlateau (defaults and comparisons as there), its memory held in `state`.
+    """keras.callbacks.ReduceLROnPlateau with its defaults and comparisons. Its memory is in `state`.
 
-    `monitor` ending in "loss" is to fall, any other is to rise.
+    A `monitor` that ends in "loss" should fall, any other should rise.
     """
     state = state or {"learning_rate": learning_rate, "best": None, "wait": 0}
     if not logs:
@@ -76,9 +76,9 @@ def plateau(
 
 
 def one_cycle(epoch, state, logs, epochs, *, learning_rate, warmup=0.2, final=0.0):
-    """Linear warm-up over the share `warmup` of training to `learning_rate`, then a cosine to `final`.
+    """Linear warm-up to `learning_rate` during the share `warmup` of training, then a cosine down to `final`.
 
-    After Smith, "Super-convergence", 2018, with the cosine descent that fast.ai made usual.
+    Source: Smith, "Super-convergence", 2018, with the cosine descent that fast.ai made usual.
     """
     share = min(epoch / epochs, 1.0)
     if share < warmup:
@@ -90,7 +90,7 @@ def one_cycle(epoch, state, logs, epochs, *, learning_rate, warmup=0.2, final=0.
 OWN = {f.__name__: f for f in (constant, exponential, phases, plateau, one_cycle)}
 STEPWISE = {"one_cycle"}  # computed for every step; the others once an epoch
 
-# Keras's classes: the settings that each needs, and those that have a default.
+# Keras's classes: (required settings, settings with a default).
 DECAY = {"learning_rate", "decay_rate"}, {"decay_epochs", "staircase"}
 KERAS = {
     "CosineDecay": ({"learning_rate"}, {"decay_epochs", "alpha", "warmup_target", "warmup_epochs"}),
@@ -105,7 +105,7 @@ SHORT = {"cosine": "CosineDecay"}
 RATE, EPOCHS, SHARE = number(), number(0.001, 10**6), number(0, 1)
 PHASE = Rule("", lambda value: isinstance(value, list) and len(value) == 2 and all(map(RATE.valid, value)))
 RATES = ("learning_rate", "end_learning_rate", "decay", "decay_rate", "min_lr", "final", "alpha", "m_mul", "power")
-RULES = {  # for the settings of every schedule
+RULES = {  # for the settings of all schedules
     **dict.fromkeys(RATES, RATE),
     **dict.fromkeys(["decay_epochs", "first_decay_epochs", "warmup_epochs"], EPOCHS),
     **dict.fromkeys(["factor", "warmup"], SHARE),
@@ -121,9 +121,9 @@ RULES = {  # for the settings of every schedule
 
 
 def make(config, steps):
-    """Returns a net's schedule as a function of (epoch, state, logs), as above, for epochs of `steps` steps.
+    """Returns a net's schedule: a function of (epoch, state, logs) that returns (rates, state).
 
-    It returns (the learning rates of that epoch's steps as float32 (steps,), state). config: the net's settings.
+    rates: float32 (steps,), the learning rates of the epoch's steps. config: the net's settings.
     """
     settings = dict(config["schedule"])
     name = settings.pop("name")
@@ -142,7 +142,7 @@ def make(config, steps):
 
 
 def _keras_schedule(name, settings, epochs, steps):
-    """Returns the instance of Keras's class `name`, in steps, for settings in epochs."""
+    """Returns an instance of Keras's class `name`. Converts settings in epochs to arguments in steps."""
     import keras
 
     if "decay_epochs" in KERAS[name][1]:
@@ -154,7 +154,7 @@ def _keras_schedule(name, settings, epochs, steps):
         elif key == "boundaries":
             arguments[key] = [boundary * steps for boundary in value]
         elif key == "values":
-            arguments[key] = [float(rate) for rate in value]  # Keras computes in the type that these have
+            arguments[key] = [float(rate) for rate in value]  # Keras computes in the dtype of the values
         elif key == "learning_rate":
             arguments["initial_learning_rate"] = float(value)
         else:
@@ -163,9 +163,9 @@ def _keras_schedule(name, settings, epochs, steps):
 
 
 def _keras_rates(schedule, steps):
-    """Returns a Keras schedule's rates for so many steps as float32 (steps,).
+    """Returns a Keras schedule's learning rates for the first `steps` steps, float32 (steps,).
 
-    The steps are mapped by one compiled call: one call a step would take a millisecond for each.
+    One vectorized call computes all of them; a call for each step would take a millisecond.
     """
     import keras
 
@@ -175,7 +175,7 @@ def _keras_rates(schedule, steps):
 
 
 def _settings(name):
-    """Returns the names of the settings that schedule `name` needs, and of those that have a default."""
+    """Returns (names of the required settings, names of the settings with a default) of schedule `name`."""
     if name in KERAS:
         return KERAS[name]
     own = [p for p in inspect.signature(OWN[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -184,7 +184,7 @@ def _settings(name):
 
 
 def monitored(schedule):
-    """Returns the metric that a config's schedule follows, or None."""
+    """Returns the metric that a config's schedule monitors, or None."""
     parameter = inspect.signature(OWN[schedule["name"]]).parameters.get("monitor") if schedule["name"] in OWN else None
     return parameter and schedule.get("monitor", parameter.default)
 
@@ -196,9 +196,9 @@ def peak(schedule):
 
 
 def override(schedule, key, value):
-    """Returns a config's schedule with setting `key` set, or, if `key` is "", replaced by `value`.
+    """Returns a config's schedule with setting `key` set to `value`. If `key` is "", `value` is the whole schedule.
 
-    A name set by itself keeps the settings that the schedule of that name has, too, and drops the others.
+    A new name keeps the settings that the new schedule also has, and drops the others.
     """
     if not key:
         return canonical(value)
@@ -210,9 +210,9 @@ def override(schedule, key, value):
 
 
 def canonical(schedule):
-    """Returns a config's schedule with its name as OWN and KERAS have it, and Keras's initial_learning_rate by ours."""
+    """Returns a config's schedule with its name as in OWN or KERAS, and learning_rate for initial_learning_rate."""
     if not isinstance(schedule, dict):
-        return schedule  # to be refused by `check`
+        return schedule  # its rule in schema.py rejects it
     schedule = dict(schedule)
     if "initial_learning_rate" in schedule and "learning_rate" not in schedule:
         schedule["learning_rate"] = schedule.pop("initial_learning_rate")
@@ -223,7 +223,7 @@ def canonical(schedule):
 
 
 def check(schedule, epochs):
-    """Raises UserError unless a config's schedule, as `canonical` returns it, is valid for so many epochs."""
+    """Raises UserError if a config's schedule, from `canonical`, is not valid. epochs: of the whole training."""
     names = [*OWN, *KERAS, *SHORT]
     if "name" not in schedule:
         raise UserError(f"the schedule needs a name, one of: {', '.join(sorted(names))}")
@@ -245,7 +245,7 @@ def check(schedule, epochs):
 
 
 def _check_warm_up(schedule, epochs):
-    """Raises UserError unless CosineDecay's warm-up, if there is one, is complete and leaves time for the decay."""
+    """Raises UserError if CosineDecay's warm-up lacks a setting, or leaves no epochs for the decay."""
     warmup = schedule.get("warmup_epochs")
     if (warmup is None) != (schedule.get("warmup_target") is None):
         raise UserError("schedule.warmup_epochs and schedule.warmup_target go together: set both or neither")

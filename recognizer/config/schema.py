@@ -1,6 +1,6 @@
-"""Every setting: its default, what values are valid, and what it means. A recipe gives those that differ.
+"""Every setting: its default, its valid values and its meaning. A recipe lists only the settings that differ.
 
-The names of settings and their defaults are also the keys of a run's config.json.
+The names of the settings are also the keys of a run's config.json.
 """
 
 from typing import NamedTuple
@@ -21,90 +21,90 @@ class Setting(NamedTuple):
 
 COUNT = whole(1, 10**6)
 SEED = whole(0, 2**32)
-TEMPERATURES = 0.05, 20  # the least, and more than any
+TEMPERATURES = 0.05, 20  # low <= temperature < high
 TEN_NUMBERS = Rule("a list of ten numbers, some above 0", lambda value: _are_weights(value))
 
 SETTINGS = {
-    # The architecture, a function of models.py, and its keyword arguments. `mean` and `std`, where it has them, are
-    # those of the training pixels.
+    # The architecture, a function of models.py, and its keyword arguments. If it takes `mean` and `std`, their defaults
+    # are those of the training pixels.
     "model": Setting(None, TEXT, by_net=True),
     "model_config": Setting({}, OBJECT, by_net=True),
-    # How many nets are trained and averaged. `members` lists what sets them apart: each member is an object of
-    # settings, for an equal share of the nets.
+    # The number of nets to train and average. Each of `members` is an object of settings for an equal share of the
+    # nets.
     "nets": Setting(1, whole(1, 10_000)),
     "members": Setting([], list_of(OBJECT, "a list of objects of settings")),
-    # The share of the labelled images to validate on; scikit-learn's random_state for that split (null: from the run's
-    # seed); whether each net has a split of its own; on how many images to validate while training (null: on all).
+    # The share of labelled images to validate on; scikit-learn's random_state for this split (null: from the run's
+    # seed); whether each net has its own split; the number of images to validate on during training (null: all).
     "validation_split": Setting(0.1, number(0, 1)),
     "split_seed": Setting(None, SEED | NULL),
     "bagging": Setting(False, FLAG),
     "validation_rows": Setting(None, COUNT | NULL),
-    # Augmentation's arguments, which are those of ImageDataGenerator and more: augment.py.
+    # The arguments of the augmentation, those of ImageDataGenerator and more; see augment.py.
     "augmentation": Setting({}, OBJECT, by_net=True),
-    # Flips of each image that are trained on too, as ten classes of their own: nn/flip_classes.py.
+    # Flips of each image to train on, each with ten more classes; see nn/flip_classes.py.
     "joint_flips": Setting([], list_of(TEXT, 'a list, for example ["horizontal"]'), by_net=True),
     # The name of a Keras optimizer, in any spelling (AdamW, adam_w), and its keyword arguments except the learning
-    # rate. Naming another one keeps the arguments that every optimizer takes, without weight_decay: keras_classes.py.
+    # rate. A new optimizer keeps the arguments that every optimizer takes, except weight_decay; see keras_classes.py.
     "optimizer": Setting("adam", TEXT, by_net=True),
     "optimizer_config": Setting({}, OBJECT, by_net=True),
     # The learning rate: schedules.py lists the schedules and their settings.
     "schedule": Setting({"name": "constant", "learning_rate": 1e-3}, OBJECT, by_net=True),
     # The name of a Keras loss, in any spelling (MeanSquaredError, mean_squared_error, mse), and its keyword arguments.
-    # A loss of probabilities gets the softmax of the logits. label_smoothing is for the losses that take it.
+    # Losses of probabilities get the softmax of the logits. Only some losses take label_smoothing.
     "loss": Setting("CategoricalCrossentropy", TEXT, by_net=True),
     "loss_config": Setting({}, OBJECT, by_net=True),
     "label_smoothing": Setting(0.0, number(0, 1), by_net=True),
-    # How much the images of each digit count in the loss: null (all the same), "balanced" (the rarer, the more, as
+    # The weight of each digit's images in the loss: null (all equal), "balanced" (rarer digits weigh more:
     # scikit-learn's compute_class_weight on a net's own training rows), or a list of ten weights. Accuracy and
     # validation are not weighted, as in keras.Model.fit.
     "class_weight": Setting(None, one_of("balanced") | TEN_NUMBERS | NULL, by_net=True),
     "batch_size": Setting(64, COUNT, by_net=True),
-    # Equal parts of a batch that are computed side by side, each on a core of its own.
+    # The number of equal parts of a batch to compute in parallel, each on its own core.
     "replicas": Setting(1, whole(1, 1000)),
-    # null: every training image once; "full": the same in full batches only; a number: so many steps, reshuffling.
-    # min_steps_per_epoch keeps a small data set from having a handful of steps.
+    # null: every training image once; "full": the same in full batches only; a number: that many steps, reshuffling.
+    # min_steps_per_epoch is for small data sets, whose epochs would have only a few steps.
     "steps_per_epoch": Setting(None, COUNT | one_of("full") | NULL, by_net=True),
     "min_steps_per_epoch": Setting(1, COUNT, by_net=True),
     "epochs": Setting(10, COUNT, by_net=True),
-    # Which weights to keep: "last"; "averaged", Keras's moving average over the steps (optimizer_config.ema_momentum),
-    # which needs update_bn; "best", those of the best epoch on validation, whose figure is biased upward.
+    # Which weights to keep: "last"; "averaged", Keras's EMA over the steps (optimizer_config.ema_momentum), which needs
+    # update_bn; "best", those of the best epoch on validation, whose validation accuracy is biased upward.
     "weights": Setting("last", one_of("last", "averaged", "best")),
-    # Stop a net's training when its validation accuracy has not risen for so many epochs, and keep the weights of the
-    # best epoch (weights "best"), as keras.callbacks.EarlyStopping with this patience. null: train all epochs.
+    # Stop training a net when its validation accuracy has not risen for this many epochs, and keep the weights of the
+    # best epoch (weights "best"), like keras.callbacks.EarlyStopping with this patience. null: train all epochs.
     "early_stopping": Setting(None, whole(0, 10**6) | NULL),
-    # Recompute batch-norm statistics at the end on so many batches of unaugmented images, which match test inputs.
+    # After training, recompute batch-norm statistics on this many batches of unaugmented images, like test inputs.
     "update_bn": Setting(0, whole(0, 10**6), by_net=True),
-    # Predict an image as the mean over itself and its shifts by so many pixels in four directions.
+    # Average the predictions for an image and for its shifts by this many pixels in four directions.
     "test_shift": Setting(0, whole(0, 28)),
-    # The mean probabilities are sharpened to p ** (1 / temperature), normalised, which changes no label. It is fitted
-    # on the validation rows: this is where the fit starts, and what counts without such rows. Nets trained with
-    # label smoothing are too unsure of themselves, so their recipes have less than 1.
+    # The mean probabilities p are sharpened to p ** (1 / temperature), normalised, which changes no label. The
+    # temperature is fitted on the validation rows, with a prior around this value; without them this value is used.
+    # Recipes with label smoothing, which makes nets underconfident, have a value below 1.
     "temperature": Setting(1, number(*TEMPERATURES)),
-    # Whether the test images are also scored augmented, as the source did.
+    # Whether to score augmented test images, too, as the source did.
     "score_augmented": Setting(False, FLAG),
-    # Whose work it is, and the figure its author gave.
+    # The source of the recipe, and the accuracy that its author reported.
     "source": Setting("", TEXT),
     "reported": Setting("", TEXT),
 }
 NAMES = {*keras_classes.CONFIG_OF, "schedule.name"}
-DESCRIPTIONS = {"source", "reported"}  # they change nothing that is computed
+DESCRIPTIONS = {"source", "reported"}  # without effect on the results
 DEFAULTS = {key: setting.default for key, setting in SETTINGS.items()}
 
-# What a run has besides its recipe's settings; train.py has an option for each.
+# The settings of a run that are not in its recipe. train.py has an option for each.
 RUN_SETTINGS = {
     "seed": Setting(0, SEED),
-    # Of the layers' arithmetic. "auto" (bfloat16 or float16 where the processor computes it natively) is resolved
-    # before a run starts.
+    # The dtype in which layers compute. "auto" is resolved before a run starts: to bfloat16 or float16 if the processor
+    # computes it natively.
     "precision": Setting("auto", one_of("float32", "bfloat16", "float16"), by_net=True),
     # "batch": augment.py's own transforms of whole batches; "keras": ImageDataGenerator, image by image.
     "augment_engine": Setting("batch", one_of("batch", "keras")),
-    # Whether a GPU computes the same bits each time, by slower kernels.
+    # Whether a GPU must compute the same bits in every run, with slower kernels.
     "deterministic": Setting(False, FLAG),
-    # Whether curves, graph and pictures are written for TensorBoard, too.
+    # Whether to write curves, graph and pictures for TensorBoard.
     "tensorboard": Setting(False, FLAG),
 }
 BY_NET = {key for key, setting in (SETTINGS | RUN_SETTINGS).items() if setting.by_net}
-# What a run's config.json records besides, and what it records of the run's data.
+# The other entries of a run's config.json, and the entries of its "data".
 RECORDED = {
     "recipe": Setting(None, TEXT),
     "created": Setting(None, TEXT),
@@ -120,16 +120,16 @@ def _are_weights(value):
 
 
 def place(key):
-    """Returns where a setting, "schedule.decay" for example, is in this file's order; what is no setting comes last."""
+    """Returns the position of a setting, such as "schedule.decay", in this file. Unknown keys come last."""
     keys = [*SETTINGS, *RUN_SETTINGS]
     outer = key.partition(".")[0]
     return keys.index(outer) if outer in keys else len(keys)
 
 
 def check_values(config, settings, prefix=""):
-    """Raises UserError at the first of `settings` ({name: Setting}) that `config` does not have, or not as valid.
+    """Raises UserError at the first of `settings` ({name: Setting}) that is missing in `config`, or not valid.
 
-    prefix: what the error puts before a setting's name.
+    prefix: text before a setting's name in the message.
     """
     for key, setting in settings.items():
         if key not in config:
@@ -138,9 +138,9 @@ def check_values(config, settings, prefix=""):
 
 
 def override(config, key, value, valid):
-    """Sets setting `key` of a config; a key may reach into a setting by a dot, "schedule.decay".
+    """Sets setting `key` of a config. A dotted key, "schedule.decay", sets a part of a setting.
 
-    Raises UserError unless the setting is one of `valid`.
+    Raises UserError if the setting is not one of `valid`.
     """
     outer, _, inner = key.partition(".")
     if key == "schedule" and isinstance(value, str):
@@ -168,9 +168,9 @@ def _setting_with(part):
 
 
 def override_all(config, pairs, valid):
-    """Sets the settings of (key, value) `pairs`, like `override`, whatever their order.
+    """Applies `override` to (key, value) `pairs`, in an order that does not depend on theirs.
 
-    Whole settings are set before parts of them, and names, which may drop settings, before those.
+    Whole settings are set before their parts. Names, which may drop other settings, are set first in each group.
     """
     for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], pair[0] not in NAMES)):
         override(config, key, value, valid)

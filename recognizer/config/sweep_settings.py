@@ -1,7 +1,7 @@
-"""What a sweep varies: grids, seeds, ranges and the studies of recipes.py, as data that sweep.json keeps.
+"""What a sweep varies: grids, seeds, ranges and the studies in recipes.py, in the form of sweep.json.
 
-An axis of a grid is {"name": ..., "values": [...], "settings": [{key: value}, ...]}: the settings that each value
-stands for. A range is {"key": ..., "low": ..., "high": ..., "log": ...}.
+An axis of a grid is {"name": ..., "values": [...], "settings": [{key: value}, ...]}, with the settings for each value.
+A range is {"key": ..., "low": ..., "high": ..., "log": ...}.
 """
 
 import collections
@@ -15,16 +15,16 @@ from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, hyphens
 from recognizer.config import overrides, schema
 
-DRAWN = 20  # values of a range that are checked before training
-FEWEST = 3  # values of a study's axis, and runs of a cell, that scaling leaves
+DRAWN = 20  # random values of a range to check before training
+FEWEST = 3  # at least this many values of an axis, and runs of a cell, remain after scaling
 
 
 def asked(arguments):
-    """Returns what the parsed arguments of `sweep` ask for, as sweep.json has it. Raises UserError if it is not valid.
+    """Returns a sweep's description, as in sweep.json, from the parsed arguments. Raises UserError if it is not valid.
 
-    "base" is the recipe as recipes.py has it now. "settings" and "grids" are as of a study there. "own" are the user's
-    settings for all trials; they are applied last. "score" says on which rows trials are scored. "note" says how the
-    sweep differs from the source's study.
+    "base" is the recipe's current entry in recipes.py. "settings" and "grids" are like those of a study there. "own"
+    are the user's settings for all trials; they are applied last. "score" says which rows score the trials. "note" says
+    how the sweep differs from the source's study.
     """
     for key in ("seeds", "trials"):
         if getattr(arguments, key) is not None:
@@ -42,7 +42,7 @@ def asked(arguments):
 
 
 def _own(arguments):
-    """Returns what is asked for of a recipe."""
+    """Returns the description of a sweep over a recipe."""
     if not (arguments.grid or arguments.seeds or arguments.range):
         raise UserError("nothing varies: give --grid KEY=V1,V2, --seeds R, or --range KEY=LOW..HIGH with --trials T")
     if bool(arguments.range) != bool(arguments.trials):
@@ -64,19 +64,19 @@ def _own(arguments):
 
 
 def studies(**_):
-    """Returns {name: study} of recipes.py."""
+    """Returns {name: study} from recipes.py."""
     import recipes
 
     return recipes.STUDIES
 
 
 def names(**_):
-    """The names of all recipes and studies, for the shell."""
+    """Returns the names of all recipes and studies, for shell completion."""
     return [*overrides.all_recipes(), *studies()]
 
 
 def _study(arguments):
-    """Returns what is asked for of a study, scaled; None if the name is not a study's."""
+    """Returns the description of a study's sweep, scaled by --scale, or None if the name is not a study's."""
     name = hyphens(arguments.recipe or "")
     if name not in studies():
         if name and name not in overrides.all_recipes():
@@ -105,7 +105,7 @@ def _study(arguments):
 
 
 def _scale_note(asked, scale):
-    """Returns how a study is smaller than the source's, as text; "" if it is not."""
+    """Returns a text that says how much smaller a study is than its source's, or "" if it is not."""
     if scale is None or scale == 1:
         return ""
     study = studies()[asked["study"]]
@@ -120,7 +120,7 @@ def _scale_note(asked, scale):
 
 
 def _epochs(settings, grids):
-    """Returns the epochs that settings and grids have, as text: "20", "20 to 35", or "" if they are the recipe's."""
+    """Returns the epochs in settings and grids as text: "20", "20 to 35", or "" if none are set."""
     found = [settings.get("epochs")] + [
         one.get("epochs") for grid in grids for axis in grid for one in axis["settings"]
     ]
@@ -133,7 +133,7 @@ def _cell_count(grids):
 
 
 def _scaled(settings, scale):
-    """Returns a study's settings with fewer epochs."""
+    """Returns a study's settings with `epochs` multiplied by `scale`."""
     if "epochs" not in settings:
         return settings
     return settings | {"epochs": max(1, round(scale * settings["epochs"]))}
@@ -149,7 +149,7 @@ def _scaled_axis(axis, scale):
 
 
 def _axis(text):
-    """Returns the axis of a text "KEY=V1,V2"."""
+    """Returns the axis for the text "KEY=V1,V2"."""
     key, equals, values = text.partition("=")
     values = [overrides.parse_value(value) for value in _split(values)] if values else []
     if not (equals and key and values):
@@ -161,14 +161,14 @@ def _axis(text):
 
 
 def _split(text):
-    """Returns the parts of a text between its commas, but for those inside brackets."""
+    """Splits a text at its commas, except those inside brackets."""
     depth = list(itertools.accumulate((c in "[{(") - (c in "]})") for c in text))
     cuts = [-1, *(i for i, c in enumerate(text) if c == "," and depth[i] <= 0), len(text)]
     return [text[i + 1 : j] for i, j in itertools.pairwise(cuts)]
 
 
 def _range(text):
-    """Returns the range of a text "KEY=LOW..HIGH" or "KEY=LOW..HIGH:log"."""
+    """Returns the range for the text "KEY=LOW..HIGH" or "KEY=LOW..HIGH:log"."""
     if not (found := re.fullmatch(r"([^=]+)=(.+?)\.\.(.+?)(:log)?", text)):
         raise UserError(f"--range takes KEY=LOW..HIGH or KEY=LOW..HIGH:log, not {text!r:.60}")
     key, low, high = overrides.full_key(found[1]), *map(overrides.parse_value, found.group(2, 3))
@@ -194,7 +194,7 @@ def _check_keys(found):
 
 
 def _varied(settings):
-    """Returns the keys of an axis by which its values differ: a study may have others, which the user may set."""
+    """Returns the keys that vary along an axis. A study's axis may have other keys, which the user may set."""
     keys = dict.fromkeys(key for one in settings for key in one)
     return [key for key in keys if len(settings) == 1 or any(one.get(key) != settings[0].get(key) for one in settings)]
 
@@ -208,7 +208,7 @@ def points(asked):
 
 
 def point(grid, chosen):
-    """Returns ({axis: value}, settings) of a grid where each axis has its value number `chosen`."""
+    """Returns ({axis: value}, settings) of one cell of a grid. chosen: the index of each axis's value."""
     settings = {}
     for axis, j in zip(grid, chosen, strict=True):
         settings |= axis["settings"][j]
@@ -216,9 +216,9 @@ def point(grid, chosen):
 
 
 def samples(asked):
-    """Yields settings of a sweep that together have each value of a grid, both ends of each range, and some between.
+    """Yields settings to check before a sweep: each value of a grid, both ends of each range, random values between.
 
-    They are all the settings of a sweep without ranges.
+    For a sweep without ranges it yields all its settings.
     """
     if not asked["ranges"]:
         for _, _, settings, seed in points(asked):
@@ -232,7 +232,7 @@ def samples(asked):
 
 
 def _inside(entry, i, drawn):
-    """Returns a value of a range: its ends first, then some that are drawn."""
+    """Returns value number `i` of a range: its ends for 0 and 1, then random values. drawn: a random.Random."""
     low, high = entry["low"], entry["high"]
     if i < 2:
         return (low, high)[i]
@@ -240,7 +240,7 @@ def _inside(entry, i, drawn):
 
 
 def config(asked, settings, seed):
-    """Returns the config of a trial with these settings and this seed. Raises UserError if they do not go together."""
+    """Returns the config of a trial with these settings and this seed. Raises UserError if they conflict."""
     given = dict(map(tuple, asked["settings"])) | settings | dict(map(tuple, asked["own"]))
     run = {key: setting.default for key, setting in schema.RUN_SETTINGS.items()} | {"seed": seed}
     for key in run.keys() & given.keys():
@@ -252,7 +252,7 @@ def config(asked, settings, seed):
 
 
 def told(settings):
-    """Returns settings, or values by axis, as a text: "rotation 10, shift 0.1"."""
+    """Returns settings, or {axis: value}, as text: "rotation 10, shift 0.1"."""
     return ", ".join(f"{key} {value_text(value)}" for key, value in settings.items())
 
 

@@ -1,1 +1,1 @@
-"""Sources of digits, tables, photographs, splits, random streams."""
+"""Data sources, readers of tables and photographs, validation splits, random streams."""

@@ -1,4 +1,4 @@
-"""Reads files of arrays: IDX, MNIST's own form, and NumPy's .npy and .npz. Decides which array holds what."""
+"""Reads array files: IDX (MNIST's format), .npy and .npz. Finds the images and the labels among the arrays."""
 
 import functools
 import io
@@ -18,13 +18,13 @@ PARTS = {"train": "train(ing)?(set)?", "test": "t10k|test(ing)?(set)?", "validat
 
 @functools.lru_cache(maxsize=1000)
 def words(name):
-    """Returns the words of a name in lower case: "X_train", "trainX" and "x-train" have the same."""
+    """Splits a name into words in lower case: "X_train", "xTrain" and "x-train" all give ["x", "train"]."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower()
     return re.sub(r"\b([xy])(?=(train|test|val)\b)", r"\1 ", name).split()
 
 
 def part_of(path):
-    """Returns the part of a set that a path's name, or else a folder's, says: "train", "test", "validation" or ""."""
+    """Returns the part of a data set in a file's, or else a folder's, name: "train", "test", "validation" or ""."""
     for level in reversed(path.split("/")):
         for part, pattern in PARTS.items():
             if any(re.fullmatch(pattern, word) for word in words(level)):
@@ -33,14 +33,14 @@ def part_of(path):
 
 
 def set_of(path):
-    """Returns what the names of a set's files have in common, without the part and what says images or labels."""
+    """Returns the words of a file's name that all files of its set share, without part, kind and suffix."""
     others = rf"idx\d|ubyte|gz|npy|npz|{'|'.join(PARTS.values())}"
     found = [word for word in words(path.rpartition("/")[2]) if not re.fullmatch(others, word)]
     return [word for word in found if word not in IMAGES | LABELS]
 
 
 def partner(path):
-    """Returns the name that the file of the labels should have that belong to one of images; "" if it is not clear."""
+    """Returns the name that the labels' file should have for an images' file, or "" if it is not clear."""
     name = re.split(r"[/\\]", path)[-1]
     found = re.sub(r"(?i)image|img", "label", name).replace("idx3", "idx1").replace("IDX3", "IDX1")
     found = found if found != name else re.sub(r"^x(?=[\W_t])|(?<=[\W_])x(?=\.npy)", "y", name)
@@ -48,7 +48,7 @@ def partner(path):
 
 
 def gathered(files):
-    """Returns the arrays in Files by what their names say: {part: {where an array is: array}}; part: as `part_of`."""
+    """Returns the arrays in Files, grouped by the part that `part_of` returns: {part: {location, as text: array}}."""
     parts = {}
     for file in files:
         for key, array in _arrays(file).items():
@@ -58,7 +58,7 @@ def gathered(files):
 
 
 def _rows_first(array):
-    """Returns an array whose examples are its rows: MATLAB's are often its columns."""
+    """Returns an array with its examples along axis 0. MATLAB's arrays often have them along the last axis."""
     if array.ndim == 3 and array.shape[:2] == (28, 28) and array.shape[2] != 28:
         return np.moveaxis(array, -1, 0)
     columns = array.ndim == 2 and array.shape[0] in (1, 784) and array.shape[1] not in (1, 10, 784)
@@ -66,14 +66,14 @@ def _rows_first(array):
 
 
 def images_of(found):
-    """Returns the Images of the arrays of one part, {where they are: array}."""
+    """Returns the Images in the arrays of one part. found: {location: array}, from `gathered`."""
     x = _only({name: array for name, array in found.items() if arrays.is_pixels(array)}, IMAGES)
     y = _only({name: array for name, array in found.items() if arrays.is_labels(array)}, LABELS)
     if x is None:
         told = "; ".join(f"{name[-60:]} is {array.dtype} {array.shape}" for name, array in list(found.items())[:2])
         raise UserError(f"{told}, where images, (n, 28, 28) or (n, 784), are needed")
     images, notes = found[x], []
-    files = [name.partition(", '")[0] if name else "" for name in (x, y)]  # without the arrays' names in them
+    files = [name.partition(", '")[0] if name else "" for name in (x, y)]  # without the names of arrays inside files
     if y is not None and files[0] != files[1] and partner(files[0]) != re.split(r"[/\\]", files[1])[-1]:
         notes.append(f"its labels are those of {files[1]}")
     if re.search(r"emnist[^/\\]*(idx3|ubyte)[^/\\]*$", x, re.IGNORECASE):
@@ -83,7 +83,7 @@ def images_of(found):
 
 
 def _only(found, usual):
-    """Returns the name of the only array of those of one shape, or of the only one with a usual name; None of none."""
+    """Returns the name of the only array, or of the only one with a name in `usual`; None if there is no array."""
     if len(found) > 1:
         found = {name: None for name in found if usual & set(words(re.split(r"[/\\]", name)[-1]))} or found
     if len(found) > 1:
@@ -93,7 +93,7 @@ def _only(found, usual):
 
 
 def _arrays(file):
-    """Returns the arrays in a File, {name: array}; of an IDX or .npy file, {"": array}."""
+    """Returns the arrays in a File, {name: array}, or {"": array} for an IDX or .npy file."""
     with containers.reading(file):
         if file.member is None and containers.kind_of(file.path) == "npz":
             return _npz(file.path, file)
@@ -111,7 +111,7 @@ def _npz(source, file):
 
 
 def _idx(data, file):
-    """Returns the array of a file in http://yann.lecun.com/exdb/mnist/'s format: a type, the sizes, the bytes."""
+    """Returns the array in an IDX file (http://yann.lecun.com/exdb/mnist/), which has type, sizes, and bytes."""
     if data[:3] != b"\0\0\x08":
         raise UserError(f"{file} is not in IDX format with bytes: it begins with {data[:4].hex(' ')}, not 00 00 08")
     shape = tuple(int(size) for size in np.frombuffer(data, ">u4", data[3], 4))

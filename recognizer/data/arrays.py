@@ -1,4 +1,4 @@
-"""What every reader returns: images with their labels, and data sets of them. The place that checks arrays."""
+"""Images and Digits, which all readers return. Every array from a file is checked here."""
 
 import dataclasses
 import hashlib
@@ -18,14 +18,14 @@ class Images:
 
     x: np.ndarray  # uint8 (n, 28, 28), 0 background to 255 ink
     y: np.ndarray | None  # uint8 (n,), 0 to 9
-    origin: str  # where they come from, for people
+    origin: str  # where they come from, for messages
     ids: np.ndarray | None = None  # the names of the images, for a submission; None for 1, 2, ...
-    columns: tuple = ("", "label")  # what their file calls the ids and the labels
+    columns: tuple = ("", "label")  # the file's names for the columns of ids and labels
     notes: tuple = ()  # lines about how they were read
 
     @property
     def kaggle(self):
-        """Whether they are Kaggle's test rows, by form and number."""
+        """Whether these are Kaggle's test rows: without labels or ids, and 28,000 of them."""
         return self.y is None and self.ids is None and len(self.x) == KAGGLE_TEST_ROWS
 
     def __post_init__(self):
@@ -34,26 +34,26 @@ class Images:
                 array.flags.writeable = False  # all nets of a process share them
 
     def named(self):
-        """Returns (the names of a submission's two columns, the ids in the first): Kaggle's, if there are no others."""
+        """Returns (names of a submission's two columns, ids for the first). Without own ids, both are Kaggle's."""
         if self.ids is None:
             return ("ImageId", "Label"), range(1, len(self.x) + 1)
         return self.columns, self.ids.tolist()
 
     def kept(self):
-        """Returns the arrays from which `kept_images` makes these Images again."""
+        """Returns a dict of arrays from which `kept_images` restores these Images."""
         found = dict(x=self.x, y=self.y, ids=self.ids, columns=np.array(self.columns), notes=np.array(self.notes, str))
         return {key: array for key, array in found.items() if array is not None}
 
     def statistics(self):
-        """Returns the mean and the standard deviation of all pixels, in 0..1: two floats."""
-        blocks = np.array_split(self.x, 64)  # never a copy of all pixels in a wider type
+        """Returns (mean, standard deviation) of all pixels, scaled to 0..1, as floats."""
+        blocks = np.array_split(self.x, 64)  # avoids a copy of all pixels in a wider dtype
         counts = sum(np.bincount(block.ravel(), minlength=256) for block in blocks) / self.x.size
         values = np.arange(256) / 255
         mean = float(counts @ values)
         return mean, float(np.sqrt(counts @ (values - mean) ** 2))
 
     def image_hashes(self):
-        """Returns a hash of each image's pixels, uint64 (n,): in effect, images that differ have different hashes."""
+        """Returns a hash of each image's pixels, uint64 (n,). In practice, different images have different hashes."""
         digests = (hashlib.blake2b(image, digest_size=8).digest() for image in np.ascontiguousarray(self.x))
         return np.frombuffer(b"".join(digests), np.uint64)
 
@@ -67,16 +67,16 @@ class Images:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Digits:
-    """A data set: labelled images to train on, and the test set that belongs to them, if any."""
+    """A data set: labelled images to train on, and their test set, if there is one."""
 
     train: Images
     test: Images | None
-    source: str  # gives the same data to `sources.load` again
-    hint: str = ""  # how to get the next better data
+    source: str  # `sources.load(source)` returns the same data
+    hint: str = ""  # how to get better data
 
 
 def kept_images(kept, name):
-    """Returns the Images of `Images.kept`; None of None."""
+    """Returns the Images that `Images.kept` stored, or None for None. name: their origin."""
     if kept is None:
         return None
     columns, notes = (tuple(map(str, kept[key])) for key in ("columns", "notes"))
@@ -84,10 +84,10 @@ def kept_images(kept, name):
 
 
 def images(name, x, y=None, ids=None, columns=(), notes=()):
-    """Returns the Images of arrays that a reader found. Raises UserError if they are not sound.
+    """Returns Images from the arrays of a reader. Raises UserError if they are not valid.
 
-    name: where they come from, for people. x, y: as `pixels` and `labels` take them, or None. ids: the names of the
-    images. columns: of the ids and the labels. notes: lines about how they were read.
+    name: their origin, for messages. x, y: see `pixels` and `labels`; y may be None. ids: the names of the images.
+    columns: the names of the ids' and the labels' columns. notes: lines about how they were read.
     """
     x, note = pixels(x, f"{name}: the images")
     y = None if y is None else labels(y, f"{name}: the labels")
@@ -98,19 +98,19 @@ def images(name, x, y=None, ids=None, columns=(), notes=()):
 
 
 def is_pixels(array):
-    """Whether an array has the shape of images."""
+    """Returns whether an array has the shape of images."""
     return array.shape[1:] in PIXEL_SHAPES
 
 
 def is_labels(array):
-    """Whether an array has the shape of labels: whole, or ten columns of which one is 1."""
+    """Returns whether an array has the shape of labels: (n,), (n, 1), or one-hot (n, 10)."""
     return array.ndim > 0 and array.shape[1:] in ((), (1,), (10,))
 
 
 def pixels(values, name):
     """Returns (images as uint8 (n, 28, 28), 0 background to 255 ink; a line about how they were read, or "").
 
-    values: (n, 784), (n, 28, 28), (n, 28, 28, 1) or (n, 1, 28, 28); whole numbers 0 to 255, or 0 to 1 of any type.
+    values: (n, 784), (n, 28, 28), (n, 28, 28, 1) or (n, 1, 28, 28); whole numbers 0 to 255, or 0 to 1 of any dtype.
     """
     found = f"{name} are {values.dtype} {values.shape}"
     if not is_pixels(values) or not len(values) or values.dtype.kind not in "buif":
@@ -130,20 +130,20 @@ def pixels(values, name):
         if (different := np.flatnonzero((x != values).any((1, 2)))).size:
             raise UserError(f"{name}: image {different[0] + 1} has fractions above 1, where whole pixels are needed")
     some = x[:: max(1, len(x) // 1000)]
-    if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:  # its corners too: clothes can fill an image
+    if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:  # its corners, too: clothes can fill an image
         note, x = "its images are dark on white: turned to light on dark, as MNIST's", 255 - x
     return x, note
 
 
 def _parts(values):
-    """Returns views of an array, so small that a copy of each in a wider type takes little memory."""
+    """Returns views of an array that are so small that converting one to a wider dtype takes little memory."""
     return np.array_split(values, max(1, values.size >> 22))
 
 
 def labels(values, name):
-    """Returns labels as uint8 (n,). Raises UserError for one that is not 0 to 9, and names it.
+    """Returns labels as uint8 (n,). Raises UserError for a label that is not 0 to 9, with its row.
 
-    values: (n,) or (n, 1), of any type, or one-hot (n, 10).
+    values: (n,) or (n, 1), of any dtype, or one-hot (n, 10).
     """
     values = np.asarray(values)
     if values.shape[1:] == (10,) and (np.isin(values, (0, 1)).all(1) & (values.sum(1) == 1)).all():
@@ -164,7 +164,7 @@ def labels(values, name):
 
 
 def _lying(x, y):
-    """Yields a line if the ones are wider than high, as they are in images whose rows and columns are exchanged."""
+    """Yields a line if the ones are wider than high, a sign that rows and columns are exchanged."""
     ones = x[y == 1][:500] if y is not None else x[:0]
     if len(ones) >= 5 and ones.any(1).sum() > 1.5 * ones.any(2).sum():
         yield "its ones lie on their side: are rows and columns exchanged, as in EMNIST?"

@@ -1,4 +1,4 @@
-"""Downloads the competition's files, and hands in a submission, by Kaggle's own client (`pip install kaggle`)."""
+"""Downloads the competition's files and uploads a submission with Kaggle's own client (`pip install kaggle`)."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ SETTINGS = "https://www.kaggle.com/settings"
 
 
 def fetch(folder):
-    """Downloads digit-recognizer.zip into a folder; returns its path. Raises UserError that says what to do."""
+    """Downloads digit-recognizer.zip into a folder and returns its path. Raises UserError that says what to do."""
     path = Path(folder) / f"{NAME}.zip"
     if path.exists():
         raise UserError(f"{path} is there already: remove it to download it anew")
@@ -31,7 +31,7 @@ def fetch(folder):
 
 
 def submit(path, message):
-    """Hands in a CSV; returns what Kaggle says. Raises UserError that says what to do."""
+    """Uploads a CSV as a submission and returns Kaggle's answer. Raises UserError that says what to do."""
     with _client(f"handed in; {path} is written, and can be handed in at {PAGE}/submit") as client:
         response = client.competition_submit(str(path), message, NAME, quiet=True)
     told = getattr(response, "message", None) or str(response)
@@ -42,7 +42,7 @@ def submit(path, message):
 
 @contextlib.contextmanager
 def _client(done):
-    """Gives Kaggle's client, signed in; raises UserError if it fails. done: what an error says has not been done."""
+    """Yields Kaggle's client, signed in. Raises UserError if it fails. done: completes the message's "nothing was"."""
     environment.need("kaggle", f"python -m pip install kaggle (nothing was {done})")
     try:
         with contextlib.redirect_stdout(io.StringIO()), environment.quiet():
@@ -56,7 +56,7 @@ def _client(done):
 
 
 def _refusal(error):
-    """Returns what a failure of Kaggle's client means, and what to do."""
+    """Returns what a failure of Kaggle's client means and what to do, as text."""
     if isinstance(error, SystemExit):
         return f"Kaggle's client has no credentials: make a token at {SETTINGS}, and save it where that page says"
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status", None)

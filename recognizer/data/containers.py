@@ -1,4 +1,4 @@
-"""Opens data files, whatever contains them: plain, gzipped, members of a zip or a tar. Never more than the limits."""
+"""Opens data files: plain, gzipped, or inside a zip or tar. Refuses files that exceed the limits of limits.py."""
 
 import dataclasses
 import gzip
@@ -27,7 +27,7 @@ STARTS = {  # the first bytes of a file, and its kind
     b"BZh": "packed",
 } | {bytes([0x80, protocol]): "pickle" for protocol in range(2, 6)}
 
-HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # files that systems leave in folders
+HIDDEN = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)")  # files that operating systems leave in folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +40,18 @@ class File:
 
     def __str__(self):
         text = f"{self.path}" if self.member is None else f"{self.path} ({self.member})"
-        return "".join(c if c.isprintable() else "?" for c in text)  # an archive of others may hold any name
+        return "".join(c if c.isprintable() else "?" for c in text)  # an archive from a stranger may contain any name
 
 
 def reading(name):
-    """Any exception in the block becomes a UserError that says that `name` cannot be read, and why."""
+    """Turns any exception in the block into a UserError: `name` cannot be read, and why."""
     return refused(f"{name} cannot be read, damaged or cut short?")
 
 
 def kind_of(path):
-    """Returns what is at a path: "folder", "tar", "csv" (text), or a kind of STARTS; of a gzipped file, what it holds.
+    """Returns the kind of a path: "folder", "tar", a kind in STARTS, or "csv" for any other file.
 
-    A zip of NumPy's is "npz", one of PyTorch's "torch".
+    For a gzipped file it is the kind of the content. NumPy's zips are "npz", PyTorch's are "torch".
     """
     path = Path(path)
     kind = "folder" if path.is_dir() else start_of(path)
@@ -63,7 +63,7 @@ def kind_of(path):
 
 
 def start_of(path):
-    """Returns the kind of a file by its first bytes alone."""
+    """Returns the kind of a file from its first bytes alone."""
     with reading(path), opened(path) as file:
         start = file.read(512)
     if start[257:262] == b"ustar":
@@ -72,9 +72,9 @@ def start_of(path):
 
 
 def listing(path, kind):
-    """Returns the Files of a folder and all below it, or of a zip or tar, without hidden ones; of a file itself.
+    """Returns the Files in a folder and its subfolders, in a zip or in a tar, without hidden ones; for a file, itself.
 
-    kind: as of `kind_of`.
+    kind: see `kind_of`.
     """
     path = Path(path)
     if kind == "folder":
@@ -101,7 +101,7 @@ def _files_below(path):
 
 
 def zip_members(path):
-    """Returns the names of the files in a zip. Raises UserError for a name that would lie outside its folder."""
+    """Returns the names of the files in a zip. Raises UserError for a name that points outside the zip's folder."""
     with reading(path):
         members = zipfile.ZipFile(path).namelist()
     return _inside(members, path)
@@ -130,20 +130,20 @@ def is_gzipped(path):
 
 
 def opened(path):
-    """Returns a stream of the bytes of a file, unpacked if it is gzipped."""
+    """Returns a binary stream of a file's bytes, decompressed if the file is gzipped."""
     return (gzip.open if is_gzipped(path) else open)(path, "rb")
 
 
 def decompressed(file):
-    """Returns the bytes of a File. Raises UserError if they are more than the limits allow."""
+    """Returns the bytes of a File, decompressed. Raises UserError if they exceed the limits."""
     return next(contents([file]))
 
 
 def contents(files):
-    """Yields the bytes of each of some Files, which are all in one archive or in none."""
+    """Yields the bytes of each File. The Files must all be in the same archive, or all outside archives."""
     for file, stream in _streams(files):
         with reading(file), stream:
-            # Digits as text shrink to a tenth or a thirtieth: what shrinks far more is made to fill the memory.
+            # Digits as text compress 10 to 30 times. A file that compresses far more is made to exhaust memory.
             most = min(limits.FILE_BYTES, 2**24 + 100 * os.path.getsize(file.path))
             data = stream.read(most + 1)
             if file.member is not None and data.startswith(b"\x1f\x8b"):
@@ -155,7 +155,7 @@ def contents(files):
 
 
 def _streams(files):
-    """Yields (File, stream) of each of some Files. An archive is opened once, and a tar is read in its own order."""
+    """Yields (File, binary stream) for each File. Opens an archive once, and reads a tar in its own order."""
     path = files[0].path if files else None
     if not files or files[0].member is None:
         for file in files:
@@ -176,7 +176,7 @@ def _streams(files):
 
 
 def _of_tar(path, members):
-    """Returns the bytes of members of a tar, {name: bytes}, in all no more than the limits allow."""
+    """Returns the bytes of members of a tar, {name: bytes}. Raises ValueError if together they exceed the limits."""
     found, left = {}, limits.FILE_BYTES
     with tarfile.open(path) as archive:
         for member in archive:

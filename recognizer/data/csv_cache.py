@@ -1,4 +1,4 @@
-"""Keeps what was read from a data file beside it, or in the user's cache folder, while it is the same."""
+"""Caches the arrays read from a data file, beside the file or in the user's cache folder, while it is unchanged."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ from recognizer.base.files import write_arrays
 
 
 def _paths(file, digest):
-    """Returns where what was read of a File may be kept: beside it, then in the user's cache folder."""
+    """Returns the possible paths of a File's cache: beside the file, then in the user's cache folder."""
     path = file.path.resolve()
     beside = path.with_name(f".{path.name}{'.' + Path(file.member).name if file.member else ''}.cache.npz")
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
@@ -21,12 +21,12 @@ def _paths(file, digest):
 
 
 def read(file, digest):
-    """Returns the arrays that were kept of the same content, as a dict; None if there are none.
+    """Returns the arrays cached for a File as a dict, or None.
 
-    digest: tells one content from another.
+    digest: a string that identifies the file's content.
     """
     for path in _paths(file, digest):
-        # Absent or damaged: NumPy raises nearly every kind of exception.
+        # For a missing or damaged file, NumPy raises nearly every kind of exception.
         with contextlib.suppress(Exception), np.load(path, allow_pickle=False) as cache:
             if cache["digest"].item() == digest:
                 return {key: cache[key] for key in cache.files if key != "digest"}
@@ -34,11 +34,11 @@ def read(file, digest):
 
 
 def write(file, digest, arrays):
-    """Keeps a dict of arrays, in the first place that can be written to; nowhere if none can."""
+    """Caches a dict of arrays at the first writable path of `_paths`. Does nothing if none is writable."""
     for path in _paths(file, digest):
         with contextlib.suppress(OSError, UserError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # A folder marked read-only is left alone even if the user (root, say) could write to it.
+            # Respects a read-only folder, even if the user (root, for example) could write to it.
             if path.parent.stat().st_mode & 0o222:
                 write_arrays(path, arrays | {"digest": np.array(digest)})
                 return

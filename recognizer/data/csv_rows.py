@@ -1,4 +1,4 @@
-"""Parses the rows of a CSV of pixels, with the row and the column of every fault."""
+"""Parses the rows of a CSV of pixels. Errors name the row and the column."""
 
 import csv
 import dataclasses
@@ -11,9 +11,9 @@ import numpy as np
 from recognizer.base.errors import UserError, refused
 from recognizer.data import competition, limits
 
-LABELS = {"label", "labels", "class", "digit", "y", "target"}  # names of the column of labels, in lower case
-IDS = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}  # and of that of ids
-BLOCK = 2**21  # bytes that are parsed at once, on a thread
+LABELS = {"label", "labels", "class", "digit", "y", "target"}  # names of the labels' column, in lower case
+IDS = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}  # names of the ids' column, in lower case
+BLOCK = 2**21  # bytes that a thread parses at once
 FRACTION = re.compile(r"0?\.\d+(e-\d+)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
 
 
@@ -21,15 +21,15 @@ FRACTION = re.compile(r"0?\.\d+(e-\d+)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
 class Head:
     """The header of a CSV."""
 
-    columns: list  # their names; of a CSV without a header, "1", "2", ...
+    columns: list  # the names of the columns; "1", "2", ... without a header
     named: bool  # whether it has a header
-    start: int  # where the first row starts
-    line: int  # the number of that row's line
+    start: int  # the first row's offset in bytes
+    line: int  # the first row's line number
     separator: str
 
 
 def read_header(data, name):
-    """Returns the Head of a CSV or an ARFF file. Raises UserError for what is no CSV."""
+    """Returns the Head of a CSV or an ARFF file. Raises UserError if the data is neither."""
     if not data or data.isspace():
         raise UserError(f"{name} is empty")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -37,7 +37,7 @@ def read_header(data, name):
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     if data[start : start + 512].lstrip().startswith(b"<"):
         raise UserError(f"{name} is a web page, not a CSV: download the file from {competition.PAGE}/data")
-    said = (line.strip() for line in data[start : limits.HEADER_BYTES].split(b"\n"))  # the comments begin with %
+    said = (line.strip() for line in data[start : limits.HEADER_BYTES].split(b"\n"))  # ARFF comments begin with %
     if (
         next((line for line in said if line and line[:1] != b"%"), b"")
         .lower()
@@ -61,7 +61,7 @@ def read_header(data, name):
 
 
 def counts(columns):
-    """Whether the names of many columns are numbers that count them, as pandas names them."""
+    """Returns whether many columns are named by consecutive numbers from 0 or 1, as pandas names them."""
     return len(columns) > 300 and all(column == str(i) for i, column in enumerate(columns, int(columns[0] == "1")))
 
 
@@ -75,18 +75,18 @@ def _read_arff_header(data, name):
 
 
 def few(names):
-    """Returns the first three names, for a line, and how many more there are."""
+    """Returns the first three names, and how many more there are, as text."""
     shown = ", ".join(repr(name[:40]) for name in names[:3])
     return shown + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def parse(data, head, ids, labels, name):
-    """Returns (the numbers of a CSV's rows (n, columns), uint8 or, of fractions, float32; the ids or None).
+    """Returns (the CSV's values (n, columns), uint8, or float32 if there are fractions; list of ids, or None).
 
-    ids: whether the first column holds ids, which are no numbers. labels: which columns after it hold labels.
-    Raises UserError, with row and column, if a cell is not as it should be.
-    Blocks of lines are parsed as arrays of bytes on all cores, faster than by a CSV reader. In a block with anything
-    but digits, commas and line ends, usual ways to write the same are changed first; what then remains is at fault.
+    ids: whether the first column holds ids, which are text. labels: the set of columns after it that hold labels.
+    Raises UserError, with row and column, for an invalid cell.
+    Blocks of lines are parsed as arrays of bytes on all cores, faster than with a CSV reader. If a block has anything
+    but digits, commas and line ends, other usual ways to write numbers are converted first; what remains is an error.
     """
     import joblib
 
@@ -110,7 +110,7 @@ def parse(data, head, ids, labels, name):
 
 
 def _blocks(data, start):
-    """Returns slices of whole lines, from `start` on, without blank lines at the end."""
+    """Returns slices of whole lines, from byte `start` on, without blank lines at the end."""
     end = len(data)
     while end > start and data[end - 1] in b"\r\n":
         end -= 1
@@ -124,7 +124,7 @@ def _blocks(data, start):
 
 
 def _block(block, columns, ids):
-    """Returns (whole lines as uint16 (rows, columns), or None as `_parse_block`; their ids)."""
+    """Returns (values uint16 (rows, columns), or None if they cannot be parsed; list of ids) of whole lines."""
     found = []
     if ids:
         found = [one.decode("utf-8", "replace").strip('" ') for one in re.findall(rb"(?m)^([^,\n]*),", block)]
@@ -132,7 +132,7 @@ def _block(block, columns, ids):
     values = _parse_block(block, columns)
     if values is None:
         values = _parse_block(_without_zeros(block), columns)
-    if values is None and (b'"' in block or b" " in block):  # takes far more time
+    if values is None and (b'"' in block or b" " in block):  # this takes far longer
         values = _parse_block(_tidy(block), columns)
     return values, found
 
@@ -143,13 +143,13 @@ def _without_zeros(block):
 
 
 def _tidy(block):
-    """Returns lines without carriage returns, and without quotes, spaces and .0 at numbers."""
+    """Returns lines without carriage returns, and without quotes, spaces and .0 around numbers."""
     block = block.replace(b"\r\n", b"\n")
     return re.sub(rb'(?m)(?<![^,\n]) *("?)(\d+)(?:\.0*)?\1 *(?=[,\n])', rb"\2", block)
 
 
 def _check_range(values, columns, labels, row, line, name):
-    """Raises UserError at the first value that is too large. row, line: the numbers of the first row and its line."""
+    """Raises UserError at the first value that is too large. row: the first row's number. line: the line of row 1."""
     largest = np.array([9 if i in labels else 255 for i in range(len(columns))])
     if (values > largest).any():
         i, j = np.argwhere(values > largest)[0]
@@ -157,7 +157,7 @@ def _check_range(values, columns, labels, row, line, name):
 
 
 def _parse_block(block, columns):
-    """Returns whole lines as uint16 (rows, columns); None if they hold anything but numbers of one to three digits."""
+    """Parses whole lines to uint16 (rows, columns). Returns None if a cell is not a number of one to three digits."""
     text = np.frombuffer(block, np.uint8)
     at = np.flatnonzero(text < ord("0"))  # commas and line ends
     if len(at) % columns or text.max() > ord("9"):
@@ -176,7 +176,7 @@ def _parse_block(block, columns):
 
 
 def _check_lines(block, head, ids, labels, row, name):
-    """Raises UserError at the first cell of a block's lines that is no number, fractions from 0 to 1 aside.
+    """Raises UserError at a block's first cell that is neither a number of one to three digits nor a fraction below 1.
 
     row: the number of the block's first row.
     """
@@ -198,7 +198,7 @@ def _check_lines(block, head, ids, labels, row, name):
 
 
 def _fractions(data, spans, head, ids, name):
-    """Returns the same as `parse`, float32, of a CSV with fractions, read by pandas."""
+    """Like `parse`, for a CSV with fractions. Reads it with pandas, as float32."""
     import pandas as pd
 
     kinds = {i: str if i < ids else np.float32 for i in range(len(head.columns))}
@@ -214,7 +214,7 @@ def _fractions(data, spans, head, ids, name):
 
 
 def bad_cell(name, row, line, column, found, label):
-    """Raises the UserError of a cell that holds no label or no pixel."""
+    """Raises UserError for a cell that is not a valid label or pixel. label: whether it should be a label."""
     needed = "a label, 0 to 9" if label else "a whole number from 0 to 255"
     found = f"{found[:40]!r}" if found else "nothing"
     raise UserError(f"{name}: row {row} (line {line}), column {column[:40]}: {found} is not {needed}")

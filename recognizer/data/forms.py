@@ -1,4 +1,4 @@
-"""Reads digits in any form: finds what a folder, an archive or a file holds, and which of it is train and test."""
+"""Reads digits in any file format: finds the data in a folder, archive or file, and its train and test parts."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.data import array_files, containers, csv_rows, image_files, tables
 
-# What the names of a form's files end in. The first form that is in a folder or an archive is read.
+# How the names of a form's files end. The first form that is found in a folder or an archive is read.
 FORMS = {
     "idx": r"[-.](idx[13]?|ubyte)(\.gz)?",
     "npz": r"\.npz",
@@ -16,7 +16,7 @@ FORMS = {
     "images": "|".join(map(re.escape, sorted(image_files.SUFFIXES))),
 }
 OUT = "np.savez('mnist.npz', "
-# Files that are not read: what they are, and the Python that converts the usual ones.
+# Kinds of files that are not read: (description, Python code that converts a usual one).
 CONVERSIONS = {
     "mat": (
         "a MATLAB file",
@@ -38,10 +38,10 @@ CONVERSIONS = {
 
 
 def read(path, wanted=("train", "test")):
-    """Returns {"train": Images, "test": Images} of the data at a path, with those `wanted` that there are.
+    """Returns {"train": Images, "test": Images} from the data at a path, with the parts in `wanted` that exist.
 
-    What no name calls train or test, and a file that is given itself, is the first of `wanted`. Raises UserError if
-    there is nothing that can be read, or it is not sound.
+    Data without a part in its name, and a single file at `path`, count as the first part in `wanted`. Raises UserError
+    if nothing can be read, or if the data is not valid.
     """
     form, given = containers.kind_of(path), ""
     files = containers.listing(path, form)
@@ -59,7 +59,7 @@ def read(path, wanted=("train", "test")):
         parts.pop("", None)
     found = {}
     for part, what in parts.items():
-        alone = len(parts) == 1 and Path(path).is_file()  # a file that is named is what it is wanted for
+        alone = len(parts) == 1 and Path(path).is_file()  # a single file is the part that is wanted
         role = wanted[0] if alone or part in (given, "") else part
         if role in wanted:
             found[role] = array_files.images_of(what) if arrays else _read(form, what, role, path)
@@ -67,7 +67,7 @@ def read(path, wanted=("train", "test")):
 
 
 def found_in(files, path):
-    """Returns (the first of FORMS that is among Files, or "archive"; its Files)."""
+    """Returns (the first of FORMS that is found among Files, or "archive"; the Files of this form)."""
     for form, ends in FORMS.items():
         found = [file for file in files if re.search(rf"({ends})$", file.name, re.IGNORECASE)]
         others = [file for file in found if not re.search("sample|submission", file.name, re.IGNORECASE)]
@@ -88,7 +88,7 @@ def found_in(files, path):
 
 
 def _parts(files, form):
-    """Returns {part: its Files}. Of several tables for one part, that is taken which is called by it, or of digits."""
+    """Returns {part: its Files}. Of several CSVs for one part, keeps the one named for the part, or for digits."""
     parts = {}
     for file in files:
         name = file.name.rpartition("/")[0] if form == "images" else file.name
@@ -107,7 +107,7 @@ def _parts(files, form):
 
 
 def _read(form, files, role, path):
-    """Returns the Images of the Files of one part that are in one of the forms "csv", "parquet", "images"."""
+    """Returns the Images in the Files of one part. form: "csv", "parquet" or "images"."""
     if form == "csv":
         return tables.read_table(files[0])
     if form == "parquet":
@@ -116,7 +116,7 @@ def _read(form, files, role, path):
 
 
 def _with_partners(file, kind, part, wanted):
-    """Returns the Files of the set of an IDX, .npy or .npz file, from its folder: of its part, and "test" to train."""
+    """Returns a file of arrays and the Files beside it of the same set and part; for "train" also those of "test"."""
     own = set(array_files.words(file.name))
     if kind not in ("idx", "npy") and not (kind == "npz" and own & (array_files.IMAGES | array_files.LABELS)):
         return [file]
@@ -128,9 +128,9 @@ def _with_partners(file, kind, part, wanted):
 
 
 def _without_copies(files, form, path):
-    """Returns Files of arrays without copies, which torchvision keeps unpacked and packed, and others in a subfolder.
+    """Returns Files of arrays without copies: torchvision keeps files packed and unpacked, others in a subfolder, too.
 
-    Raises UserError if they are several sets, before any of them is read.
+    Raises UserError if the Files belong to several sets, before reading any of them.
     """
     first = {}
     for file in sorted(files, key=lambda file: (file.name.count("/"), len(file.name))):
@@ -145,7 +145,7 @@ def _without_copies(files, form, path):
 
 
 def refuse_others(path, kind):
-    """Raises UserError for a file of a kind that is not read: it says why, and the command that converts it."""
+    """Raises UserError for a kind of file that is not read, with the reason and a command that converts it."""
     if Path(path).suffix.lower() in image_files.SUFFIXES:
         raise UserError(f"{path} is an image: read it by predict.py --images {path}")
     if kind == "packed":

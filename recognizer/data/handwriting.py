@@ -1,7 +1,7 @@
-"""Brings photographs, scans and drawings of a digit to MNIST's form.
+"""Converts photographs, scans and drawings of a digit to MNIST's form.
 
-Ink is what differs from the paper around it, however the paper is lit: a grey-scale closing of what is narrower than a
-stroke can be gives the paper (Sternberg's background subtraction). Frames, edges and specks are left out.
+Ink is what differs from the paper around it, whatever the lighting. A grey-scale closing wider than any stroke
+estimates the paper (Sternberg's background subtraction). Frames, edges and specks are left out.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ import numpy as np
 from recognizer.base.errors import UserError, refused
 from recognizer.data import limits, ruled_lines
 
-# Pillow's others may start programs, as EPS does. HEIF is pillow-heif's.
+# Pillow's other formats may start programs, as EPS does. pillow-heif reads HEIF.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF")
 SIDE = 400  # pixels: larger images are scaled down to this; a digit needs 20
-FAINT = 0.3  # of the ink's full contrast: less is no stroke
+FAINT = 0.3  # share of the ink's full contrast: anything fainter is not a stroke
 
 
 def read_image(source, name=None):
     """Returns the digit in an image file of any size and polarity, as uint8 (28, 28) in MNIST's form.
 
-    source, name: as for `read_gray`. Raises UserError for a file that is no image, or shows nothing.
+    source, name: see `read_gray`. Raises UserError if the file is not an image, or shows nothing.
     """
     found = digit(read_gray(source, name=name)[0])
     if found is None:
@@ -33,9 +33,9 @@ def read_image(source, name=None):
 
 
 def pages(stream):
-    """Returns how many pages an image file has: more than one only if it is a TIFF, as scanners make them.
+    """Returns the number of pages in an image file. Only a TIFF, as from a scanner, can have more than one.
 
-    stream: of its bytes. A file that cannot be read has one.
+    stream: the file's binary stream. Returns 1 for an unreadable file.
     """
     from PIL import Image
 
@@ -45,17 +45,17 @@ def pages(stream):
 
 
 def read_gray(source, side=SIDE, name=None, page=0):
-    """Returns (an image file's pixels, the image's own width and height), upright and on white.
+    """Reads an image file. Returns (pixels, (width, height) of the original image), upright and on white.
 
-    The pixels are uint8 (height, width), at most `side` high and wide. source: a path, or a binary stream of its bytes,
-    with `name` for error lines. page: which one of a TIFF, from 0. Raises UserError for a file that is no image.
+    The pixels are uint8 (height, width), at most `side` high and wide. source: a path or a binary stream. name: for
+    messages if `source` is a stream. page: the page of a TIFF, from 0. Raises UserError if the file is not an image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = name or source
-    Image.MAX_IMAGE_PIXELS = None  # Pillow counts a JPEG's pixels before they are scaled down; checked below
+    Image.MAX_IMAGE_PIXELS = None  # Pillow would count a JPEG's pixels before scaling; checked below
     with refused(f"{name} is not an image that can be read"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # of a damaged file that can still be read
+        warnings.filterwarnings("ignore", module="PIL")  # on damaged files that can still be read
         try:
             image = Image.open(source, formats=formats())
         except UnidentifiedImageError as error:
@@ -63,7 +63,7 @@ def read_gray(source, side=SIDE, name=None, page=0):
         with image:
             image.seek(page)
             own, deep = image.size, image.mode == "F" or image.mode.startswith("I")
-            image.draft("L", (side, side))  # JPEG can be read at a smaller size, in less time
+            image.draft("L", (side, side))  # decoding a JPEG at a smaller size takes less time
             if math.prod(own) > limits.JPEG_PIXELS or math.prod(image.size) > limits.IMAGE_PIXELS // (1 + deep):
                 raise ValueError(f"{own[0]} x {own[1]} pixels are too many: make it smaller")
             if deep:
@@ -81,7 +81,7 @@ def read_gray(source, side=SIDE, name=None, page=0):
 
 @functools.cache
 def formats():
-    """Returns those of FORMATS that are installed."""
+    """Returns the FORMATS that the installed packages can read."""
     from PIL import Image
 
     with contextlib.suppress(ImportError):
@@ -93,7 +93,7 @@ def formats():
 
 
 def _missing(source):
-    """Returns why a file is no image to Pillow: HEIC and AVIF begin with their names."""
+    """Returns why Pillow cannot read a file, as text. The first bytes of HEIC and AVIF files name their formats."""
     with open(source, "rb") if isinstance(source, (str, Path)) else contextlib.nullcontext(source) as file:
         file.seek(0)
         start = file.read(12)
@@ -106,7 +106,7 @@ def _missing(source):
 
 
 def _on_paper(image):
-    """Returns an RGBA image on white, or on black if all that it shows is light: white ink, say."""
+    """Returns an RGBA image on white, or on black if all visible pixels are light, such as white ink."""
     from PIL import Image
 
     seen = np.asarray(image.convert("L"))[np.asarray(image)[..., 3] > 127]
@@ -115,7 +115,7 @@ def _on_paper(image):
 
 
 def _of_8_bits(image):
-    """Returns a grey image of more bits, or of floats, with 8 bits; white is the power of two above all its values."""
+    """Converts a grey image of more bits, or of floats, to 8 bits. White is the power of two above all its values."""
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(image, np.float32)).clip(0)
@@ -124,9 +124,9 @@ def _of_8_bits(image):
 
 
 def digit(gray):
-    """Returns the digit on an image uint8 (height, width), as uint8 (28, 28) in MNIST's form; None if there is none.
+    """Returns the digit in an image uint8 (height, width), as uint8 (28, 28) in MNIST's form; None if there is none.
 
-    An image of 28x28 pixels, light on dark, is in that form already, and is returned as it is.
+    An image of 28x28 pixels, light on dark, is already in that form, and is returned unchanged.
     """
     if is_ready(gray):
         return gray
@@ -135,14 +135,14 @@ def digit(gray):
 
 
 def is_ready(gray):
-    """Returns whether an image is a digit in MNIST's form already."""
+    """Returns whether an image is already a digit in MNIST's form."""
     return gray.shape == (28, 28) and gray.any() and np.median(_border(gray)) < 64
 
 
 def written(gray):
-    """Returns what is written on an image (height, width), or None.
+    """Returns the ink on an image (height, width), or None if there is none.
 
-    It is float32, 0 paper to 255 ink, of the part of the image within a frame, and some pixels more where a fine pen's
+    It is float32, 0 paper to 255 ink, for the part of the image inside a frame. The array is padded if a fine pen's
     strokes are widened.
     """
     found = inked(gray)
@@ -154,9 +154,9 @@ def written(gray):
 def inked(gray, size=None):
     """Returns (contrast, labels, (top, left)) of an image (height, width), or None if nothing is written on it.
 
-    contrast: by how much each pixel differs from the paper, float32, of the part of the image that begins at
-    (top, left). labels: the connected parts of what is written, from 1. size: pixels that a digit and the paper around
-    it take, if that is not all of the image.
+    contrast: float32, each pixel's difference from the paper, for the part of the image that begins at (top, left).
+    labels: the connected parts of the ink, from 1. size: side in pixels of a digit with the paper around it; None: the
+    image's shorter side.
     """
     from scipy import ndimage
 
@@ -164,7 +164,7 @@ def inked(gray, size=None):
     smooth = ndimage.gaussian_filter(gray.astype(np.float32), size / 200)
     edge = _border(smooth)
     paper = np.median(edge)
-    even = np.mean(np.abs(edge - paper) < 12) > 0.6  # a drawing, a scan: the paper is of one shade
+    even = np.mean(np.abs(edge - paper) < 12) > 0.6  # a drawing or a scan: the paper has one shade
     if even and (found := _inked_sheet(smooth, paper, size)) is not None:
         return found
     if (smooth.mean() > paper) if even else _is_light_on_dark(smooth, size):
@@ -174,14 +174,14 @@ def inked(gray, size=None):
         return found
     smooth = np.pad(smooth, 2, mode="edge")
     contrast = np.maximum(paper - smooth, 0) if even else _thinner(smooth, size // 3)
-    noise = np.median(contrast)  # the larger part of an image is paper
+    noise = np.median(contrast)  # most of an image is paper
     contrast = _without_lines(contrast, max(12, 3 * noise))
     labels, n = labelled(contrast > max(12, 3 * noise))
     return (contrast, labels, (-2, -2)) if n else None
 
 
 def _inked_part(image, part, size):
-    """Returns what `inked` finds on a part of an image: slices of rows and columns."""
+    """Returns the result of `inked` for a part of an image. part: slices of rows and columns."""
     found = inked(image[part], min(size, *(each.stop - each.start for each in part)))
     if found is None:
         return None
@@ -190,7 +190,7 @@ def _inked_part(image, part, size):
 
 
 def _inked_sheet(image, desk, size):
-    """Returns what `inked` finds on a sheet of paper that lies on a desk of one shade; None if there is no sheet."""
+    """Returns the result of `inked` for a sheet of paper on a desk of one shade; None if there is no sheet."""
     from PIL import Image, ImageDraw
     from scipy import ndimage, spatial
 
@@ -204,20 +204,20 @@ def _inked_sheet(image, desk, size):
     hull = np.asarray(hull)
     part = ndimage.find_objects(hull.astype(int))[0]
     rim = hull & ~ndimage.binary_erosion(hull, np.ones((3, 3)), 2 + min(hull[part].shape) // 50)
-    if seen[rim].mean() < 0.85 or hull[part].mean() < 0.8:  # a sheet is a rectangle, a digit has bays
+    if seen[rim].mean() < 0.85 or hull[part].mean() < 0.8:  # a sheet is a rectangle, a digit is not convex
         return None
     inner = hull & ~rim
     if not inner.any() or abs(np.median(image[inner]) - desk) < 5:
-        return None  # what lies around paper of the desk's shade is a frame, or a row of boxes
+        return None  # paper of the desk's shade: the outline is a frame, or a row of boxes
     nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
     found = _inked_part(image[tuple(nearest)], part, size)
     if found is None or np.quantile(found[0][found[0] > 12], 0.9) < 0.3 * abs(np.median(image[inner]) - desk):
-        return None  # a stroke of a broad pen, which is not of one shade
+        return None  # not a sheet, but a stroke of a broad pen with several shades
     return found
 
 
 def _without_lines(contrast, least):
-    """Returns contrast with none where lines are ruled. least: contrast of ink."""
+    """Returns contrast that is 0 at ruled lines. least: the contrast above which a pixel is ink."""
     from scipy import ndimage
 
     mask = contrast > least
@@ -227,23 +227,23 @@ def _without_lines(contrast, least):
     lines = ruled_lines.ruled(mask)
     if lines.any() and not (mask & ~lines).any():
         return np.zeros_like(contrast)
-    rim = ndimage.binary_dilation(lines, np.ones((3, 3)), 2) & ~mask  # where a line is blurred
+    rim = ndimage.binary_dilation(lines, np.ones((3, 3)), 2) & ~mask  # the blurred edges of lines
     return np.where(lines | rim, 0, contrast)
 
 
 def main_digit(contrast, labels):
-    """Returns (ink, about 0 to 1, where the main digit is, bool) of what `inked` found."""
+    """Returns (ink, about 0 to 1; bool mask of the main digit) from the contrast and labels of `inked`."""
     kept = _of_the_digit(contrast, labels)
     full = np.quantile(contrast[kept], 0.9)
-    # Again without what is faint, which may have joined a shadow's edge to the digit.
+    # Repeat without faint pixels, which may have joined a shadow's edge to the digit.
     again, _ = labelled(kept & (contrast > FAINT * full))
     return contrast / full, _of_the_digit(contrast, again)
 
 
 def pen(ink, kept):
-    """Returns ink as float32, 0 to 255, of what is kept: as if written by a pen that is not too fine.
+    """Returns the ink inside the mask `kept`, float32, 0 to 255, with the strokes of a fine pen widened.
 
-    Of a shape of more than 500 pixels it returns a smaller copy, which takes seconds less.
+    A shape of more than 500 pixels is returned as a smaller copy, which saves seconds.
     """
     every = 1 + max(np.ptp(where) for where in np.nonzero(kept)) // 500
     ink, kept = ink[::every, ::every], kept[::every, ::every]
@@ -251,28 +251,28 @@ def pen(ink, kept):
 
 
 def labelled(mask):
-    """Returns (labels of the connected parts of a mask, their number); pixels connect by their corners, too."""
+    """Returns (labels of a mask's connected parts, their number). Pixels that touch at a corner are connected."""
     from scipy import ndimage
 
     return ndimage.label(mask, np.ones((3, 3)))
 
 
 def boxes_of(labels):
-    """Returns the boxes of what is labelled, int (n, 2, 2): rows and columns, their beginnings and ends."""
+    """Returns the bounding boxes of labels, int (n, 2, 2): begin and end of the rows, begin and end of the columns."""
     from scipy import ndimage
 
     return np.array([[(part.start, part.stop) for part in box] for box in ndimage.find_objects(labels)])
 
 
 def _widened(ink, kept):
-    """Returns ink, 0 to 1, with the strokes of a fine pen widened: MNIST's are at least two pixels wide when scaled.
+    """Returns ink, 0 to 1, with a fine pen's strokes widened, since MNIST's are at least two pixels wide.
 
-    kept: bool, where the digit is.
+    kept: bool mask of the digit.
     """
     from scipy import ndimage
 
     side = max(np.ptp(where) + 1 for where in np.nonzero(kept))
-    width = 4 * ndimage.distance_transform_edt(kept)[kept].mean()  # of a band: four times its mean depth
+    width = 4 * ndimage.distance_transform_edt(kept)[kept].mean()  # a band's width is 4 times its mean depth
     lacking = round(0.11 * side - width)
     if lacking <= 0:
         return ink
@@ -285,7 +285,7 @@ def _border(image):
 
 
 def _is_light_on_dark(image, size):
-    """Whether ink is lighter than paper: strokes are thinner than what they enclose, so they are found first."""
+    """Returns whether ink is lighter than paper. Narrow filters find strokes before what the strokes enclose."""
     from scipy import ndimage
 
     found = []
@@ -296,15 +296,13 @@ def _is_light_on_dark(image, size):
     dark, light = found[np.argmax(most >= most.max() / 5)]
     detail = image - ndimage.gaussian_filter(image, size / 8)
     skewness = (detail**3).mean() / max(1e-9, (detail**2).mean() ** 1.5)
-    if (
-        abs(skewness) > 2.5
-    ):  # far more paper than ink, as on a page, where the gaps between digits are as thin as strokes
+    if abs(skewness) > 2.5:  # a page: far more paper than ink, and gaps between digits as thin as strokes
         return skewness > 0
     return light > dark
 
 
 def _thinner(image, width):
-    """Returns by how much each pixel of what is thinner than `width` is darker than the paper around it."""
+    """Returns by how much each pixel is darker than the paper around it, for strokes thinner than `width`."""
     from scipy import ndimage
 
     return ndimage.grey_closing(image, (max(5, width),) * 2, mode="nearest") - image
@@ -318,13 +316,13 @@ def _within_frame(image):
     labels, _ = labelled(contrast > max(12, 5 * np.median(contrast)))
     for i, box in enumerate(ndimage.find_objects(labels), 1):
         if any(2 * (part.stop - part.start) < size for part, size in zip(box, image.shape, strict=True)):
-            continue  # it encloses less than a quarter
+            continue  # too small for a frame
         inside = ndimage.binary_fill_holes(labels[box] == i) & (labels[box] != i)
-        if inside.mean() < 0.7:  # a 0 has less, a box has more
+        if inside.mean() < 0.7:  # less is a 0, more is a box
             continue
         holes, _ = ndimage.label(inside)
         if 2 * np.bincount(holes.ravel())[1:].max() < inside.sum():
-            continue  # several boxes beside each other
+            continue  # several boxes side by side
         rows, columns = ndimage.find_objects(holes)[np.bincount(holes.ravel())[1:].argmax()]
         edge = 2 + min(inside.shape) // 50
         if min(rows.stop - rows.start, columns.stop - columns.start) < 4 * edge:
@@ -337,7 +335,7 @@ def _within_frame(image):
 
 
 def _of_the_digit(contrast, labels):
-    """Returns where the digit is, the strongest connected part and those near it: bool, of the shape of `labels`."""
+    """Returns the digit's bool mask, of the shape of `labels`: the strongest connected part and those near it."""
     from scipy import ndimage
 
     numbers = np.arange(1, labels.max() + 1)
@@ -346,7 +344,7 @@ def _of_the_digit(contrast, labels):
     size = np.array(labels.shape)
     sides = (boxes[:, :, 1] - boxes[:, :, 0]).max(axis=1)
     at_edge = ((boxes[:, :, 0] <= 2) | (boxes[:, :, 1] >= size - 2)).any(axis=1)
-    usual = sides >= 0.1 * sides.max()  # of what is not a speck
+    usual = sides >= 0.1 * sides.max()  # not specks
     inner = usual & ~at_edge
     choice = inner if inner.any() else usual
     main = np.flatnonzero(choice)[strength[choice].argmax()]
@@ -360,7 +358,7 @@ def mnist_form(ink):
     """Returns a digit in MNIST's form: its box scaled to fit 20x20 pixels, its centre of mass in the middle of 28x28.
 
     ink: (height, width), 0 background to 255, with some ink. Returns uint8 (28, 28).
-    After http://yann.lecun.com/exdb/mnist/.
+    Source: http://yann.lecun.com/exdb/mnist/.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Reads image files of digits: those that a CSV names, with their labels, and those in folders."""
+"""Reads image files of digits, listed in a CSV or sorted into folders."""
 
 import contextlib
 import csv
@@ -19,15 +19,15 @@ from recognizer.base.errors import UserError, refused
 from recognizer.data import arrays, containers, csv_cache, csv_rows, handwriting, segments
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-SUFFIXES |= {".avif", ".heic", ".heif"}  # where Pillow or pillow-heif can read them
-CLASS = re.compile(r"(?:digit|class|label)?[-_ ]?([0-9])", re.IGNORECASE)  # the folder of a class
+SUFFIXES |= {".avif", ".heic", ".heif"}  # if Pillow or pillow-heif can read them
+CLASS = re.compile(r"(?:digit|class|label)?[-_ ]?([0-9])", re.IGNORECASE)  # a class's folder
 
 
 def read_pictures(paths):
-    """Returns (Pictures of image files, lines about those that cannot be read, the names of files that are no images).
+    """Returns (Pictures of image files, messages about unreadable ones, names of files that are not images).
 
-    paths: of image files, and of folders and archives, which are searched to their ends. Raises UserError if there is
-    no picture among them.
+    paths: of image files, and of folders and archives, which are searched with all subfolders. Raises UserError if
+    there is no picture among them.
     """
     from rich.progress import track
 
@@ -64,21 +64,21 @@ def _at(path):
 
 
 def _called(file):
-    """Returns the name of an image File in the predictions."""
+    """Returns an image File's name for the predictions."""
     return f"{file.path}" if file.member is None else f"{file.path}/{file.name}"
 
 
 def names_files(data, head):
-    """Whether the first rows of a CSV, its bytes and its csv_rows.Head, name image files."""
+    """Returns whether the first rows of a CSV name image files. data: its bytes. head: its csv_rows.Head."""
     rows = data[head.start : head.start + 4096].lower()
     return any(suffix.encode() in rows for suffix in SUFFIXES)
 
 
 def read_list(data, head, file):
-    """Returns the Images of a CSV of file names (and labels) that lies beside the image files, or in one zip with them.
+    """Returns the Images listed in a CSV of file names (and labels). The files are beside the CSV, or in the same zip.
 
-    data: the CSV's bytes. head: its csv_rows.Head. file: where it is, a containers.File.
-    Raises UserError, with row and column, for a file or a label that is not sound.
+    data: the CSV's bytes. head: its csv_rows.Head. file: its containers.File.
+    Raises UserError, with row and column, for a missing file or an invalid label.
     """
     column, label, ids = _columns(head.columns, file)
     rows = _strings(data, head, file)
@@ -98,10 +98,10 @@ def read_list(data, head, file):
 
 
 def read_classes(files, root):
-    """Returns the Images of image files, containers.Files, in a folder for each class, "0" to "9".
+    """Returns the Images of image files in a folder for each class, "0" to "9". files: containers.Files.
 
-    root: the folder or archive they are in, a containers.File, whose member is "train", or "test", which needs no such
-    folders.
+    root: a containers.File for the folder or archive. Its member is "train", or "test", which needs no folders for
+    classes.
     """
     files = sorted(files, key=lambda file: (_natural(file.name.rpartition("/")[2]), file.name))
     folders = [file.name.split("/")[-2] if "/" in file.name else "" for file in files]
@@ -124,7 +124,7 @@ def _natural(name):
 
 
 def _cached(files, file, digest, y, ids, columns):
-    """Returns the Images of image files, which are decoded once. file: where they are kept. digest: of their list."""
+    """Returns the Images of image files, from the cache if possible. file: the cache's File. digest: of their list."""
     for path in sorted({one.path for one in files}):
         state = os.stat(path)
         digest += f"{path}{state.st_size}{state.st_mtime_ns}"
@@ -138,9 +138,9 @@ def _cached(files, file, digest, y, ids, columns):
 
 
 def decoded(contents, names):
-    """Returns (uint8 (n, 28, 28), lines about how they were read) of the bytes of image files.
+    """Decodes the bytes of image files. Returns (images uint8 (n, 28, 28), lines about how they were read).
 
-    Those of 28x28 grey pixels are taken as they are; photographs are brought to that form. names: for error lines.
+    Images of 28x28 grey pixels stay as they are; photographs are converted to MNIST's form. names: for messages.
     """
     import joblib
     from rich.progress import track
@@ -169,12 +169,12 @@ def decoded(contents, names):
 
 
 def _decoded(some):
-    """Returns what `_decoded_one` returns of each of a few: a small image takes less time than a call of a thread."""
+    """Returns the results of `_decoded_one` for several files: a thread call for each small image would take longer."""
     return [_decoded_one(data, name) for data, name in some]
 
 
 def _decoded_one(data, name):
-    """Returns (uint8 (28, 28) of the bytes of an image file, whether these are its own pixels)."""
+    """Returns (an image file's digit, uint8 (28, 28); whether these are the file's own pixels). data: the bytes."""
     from PIL import Image
 
     stream = io.BytesIO(data)
@@ -186,7 +186,7 @@ def _decoded_one(data, name):
 
 
 def _columns(header, name):
-    """Returns which columns hold the names of files, the labels (or None), and the ids of a submission."""
+    """Returns the indices of the columns of file names, of labels (or None), and of ids for a submission."""
     lower = [column.lower() for column in header]
     label = next((i for i, column in enumerate(lower) if column in csv_rows.LABELS), None)
     others = [i for i in range(len(header)) if i != label]
@@ -200,7 +200,7 @@ def _columns(header, name):
 
 
 def _strings(data, head, name):
-    """Returns the rows of a CSV, lists of strings."""
+    """Returns the rows of a CSV as lists of strings."""
     with refused(f"{name} cannot be read"):
         text = io.StringIO(data[head.start :].decode("utf-8"), newline="")
         rows = [row for row in csv.reader(text, strict=True, delimiter=head.separator) if row]
@@ -213,9 +213,9 @@ def _strings(data, head, name):
 
 
 def _finder(file):
-    """Returns a function that finds the image file that a CSV names: it returns (File, None) or (None, what is wrong).
+    """Returns a function that finds an image file by its name in a CSV, and returns (File, None) or (None, error).
 
-    file: the CSV's containers.File. An image below it may be named without its folder.
+    file: the CSV's containers.File. An image in a subfolder may be named without its folder.
     """
     root = file.path.parent if file.member is None else file.path
     base = "" if file.member is None else file.name.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""MNIST as Keras keeps it, mnist.npz: in data/, in Keras's cache, or downloaded by Keras."""
+"""Reads MNIST in Keras's form, mnist.npz: in data/, in Keras's cache, or downloaded by Keras."""
 
 import contextlib
 import dataclasses
@@ -17,12 +17,12 @@ TIMEOUT = 10  # seconds without an answer; Keras itself would wait for ever
 
 
 def on_this_machine():
-    """Returns the Digits of data/mnist.npz, or of Keras's copy; None if there is neither, or that copy is damaged."""
+    """Returns the Digits of data/mnist.npz or of Keras's copy; None if neither exists, or if the copy is damaged."""
     if (own := places.DATA / "mnist.npz").is_file():
         return read_npz(own)
     try:
         return read_npz(_keras_copy()) if _keras_copy().is_file() else None
-    except UserError:  # half a download, which Keras repeats
+    except UserError:  # an unfinished download, which Keras will repeat
         return None
 
 

@@ -1,4 +1,4 @@
-"""Where Kaggle's files may be: data/, folders and zips with Kaggle's name in it, and where Kaggle mounts them."""
+"""Finds Kaggle's files: in data/, in folders and zips there with Kaggle's name, and where Kaggle mounts them."""
 
 import itertools
 import re
@@ -15,16 +15,16 @@ HALF_DOWNLOADS = {".crdownload", ".part", ".partial", ".download", ".opdownload"
 
 
 def kaggle_advice():
-    """Returns what a user can do to have Kaggle's files found."""
+    """Returns advice on where to put Kaggle's files."""
     if KAGGLE_INPUT.is_dir():
         return "in a Kaggle notebook, add it by Add Input, Competitions, Digit Recognizer"
     return f"put digit-recognizer.zip from {competition.PAGE}/data into {DATA}/"
 
 
 def kaggle_place(path=None, part="train"):
-    """Returns the first of all `_places` in a path that holds a part ("train" or "test"); None if none does.
+    """Returns the first of the `_places` in a path that holds a part ("train" or "test"); None if none does.
 
-    path: None for data/, then where Kaggle mounts its files.
+    path: None for data/ and then the places where Kaggle mounts its files.
     """
     paths = [path] if path else [DATA, *(KAGGLE_INPUT / mount for mount in KAGGLE_MOUNTS)]
     places = itertools.chain.from_iterable(map(_places, paths))
@@ -47,7 +47,7 @@ def _places(path):
 
 
 def find(path, part):
-    """Returns the containers.File of the table of a part, "train" or "test", at a path; None if there is none."""
+    """Returns the containers.File of a part's table at a path, or None. part: "train" or "test"."""
     path, name = Path(path), f"{part}.csv"
     if not path.is_dir():
         return _member(path, name)
@@ -59,7 +59,7 @@ def find(path, part):
 
 
 def _member(file, name):
-    """Returns the only File of that name in a zip; None if there is none, or no such zip."""
+    """Returns the only File called `name` in a zip, or None. Raises UserError if there are several."""
     if not file.is_file() or containers.start_of(file) != "zip":
         return None
     members = [member for member in containers.zip_members(file) if Path(member).name == name]
@@ -70,5 +70,5 @@ def _member(file, name):
 
 
 def is_half_download(path):
-    """Returns whether a path has the name that a browser gives an unfinished download."""
+    """Returns whether a path has the suffix that a browser gives an unfinished download."""
     return path.suffix.lower() in HALF_DOWNLOADS  # Safari's .download is a folder

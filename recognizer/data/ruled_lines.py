@@ -1,17 +1,17 @@
-"""Finds what is ruled, not written: long straight lines, upright or level, as of paper, boxes and underlines."""
+"""Finds ruled lines: long, straight, vertical or horizontal lines, as in ruled paper, boxes and underlines."""
 
 import dataclasses
 
 import numpy as np
 
-TILT = 0.08  # a level line rises by less than this, for each pixel across
-LONG = 2  # times the usual height of what else there is: no level stroke of a digit is longer
-THIN = 10  # times as long as wide, at least
+TILT = 0.08  # the slope of a horizontal line is less than this
+LONG = 2  # times the usual height of other parts: no horizontal stroke of a digit is longer
+THIN = 10  # a line is at least this many times as long as wide
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Line:
-    """Pixels in a straight line: rows and columns of all of it, and of what lies on nothing else."""
+    """A straight line. at: the rows and columns of its pixels. free: those of the pixels that nothing crosses."""
 
     at: tuple
     free: tuple
@@ -19,14 +19,14 @@ class Line:
     width: float
 
     def ends(self):
-        """Returns the rows and columns of its two ends, the first and the last along its longer side."""
+        """Returns (rows, columns) of its first and its last pixel, along its longer side."""
         along = self.at[np.argmax([np.ptp(each) for each in self.at])]
         two = [along.argmin(), along.argmax()]
         return tuple(each[two] for each in self.at)
 
 
 def ruled(mask):
-    """Returns where lines are ruled in a mask of ink, bool (height, width). Where digits cross them there are gaps."""
+    """Returns the mask of ruled lines in a mask of ink, both bool (height, width), with gaps where digits cross."""
     from scipy import ndimage
 
     none = np.zeros_like(mask)
@@ -36,8 +36,8 @@ def ruled(mask):
     upright = [Line(line.at[::-1], line.free[::-1], line.length, line.width) for line in _level(mask.T, least)]
     edge = ~np.pad(np.ones(np.maximum(np.subtract(mask.shape, 8), 0), bool), 4)[: mask.shape[0], : mask.shape[1]]
     if min(len(_between(lines, edge)) for lines in (level, upright)) > 1:
-        return none  # squared paper: its lines run along strokes, which would be lost with them
-    # The sides of a box meet at its corners. Digits have loose ends, or are round.
+        return none  # squared paper: its lines overlap strokes, which would be lost
+    # The sides of a box meet at its corners. A digit's strokes have loose ends, or are round.
     sides = _between(upright, _drawn(level, none))
     corners = none.copy()
     for side in sides:
@@ -55,15 +55,15 @@ def ruled(mask):
     ends = _drawn(chosen, none)
     posts = _between([line for line in sides if line.width <= width], ends)
     lines = _drawn([*chosen, *posts], none, free=True) | (ends & _drawn(posts, none))
-    return lines | _crumbs(mask & ~lines, min(2 * width, min(mask.shape) / 6))  # beside a thick edge, digits are small
+    return lines | _crumbs(mask & ~lines, min(2 * width, min(mask.shape) / 6))  # smaller than digits near a thick edge
 
 
 def _level(mask, least):
-    """Returns the level Lines in a mask that have straight parts of `least` pixels."""
+    """Returns the horizontal Lines in a mask that have straight parts of `least` pixels or more."""
     from scipy import ndimage
 
     room = round(TILT * mask.shape[1]) + 1
-    gap = 3  # a faint line is broken; more would join the feet of neighbouring digits
+    gap = 3  # closes gaps in a faint line; more would join the feet of neighbouring digits
     closed = ndimage.minimum_filter1d(ndimage.maximum_filter1d(mask.astype(np.uint8), gap), gap)
     thick = np.pad(ndimage.maximum_filter1d(closed, 3, axis=0), ((room, room), (0, 0)))
     columns = np.arange(mask.shape[1])
@@ -88,7 +88,7 @@ def _level(mask, least):
 
 
 def _drawn(lines, image, free=False):
-    """Returns a bool image with lines drawn on it: all of them, or what is free."""
+    """Returns a copy of a bool image with lines drawn on it. free: whether to draw only the lines' free pixels."""
     image = image.copy()
     for line in lines:
         image[line.free if free else line.at] = True
@@ -96,7 +96,7 @@ def _drawn(lines, image, free=False):
 
 
 def _between(lines, others):
-    """Returns those of some lines that have both ends near `others`, bool (height, width)."""
+    """Returns the lines that have both ends near pixels of `others`, bool (height, width)."""
     from scipy import ndimage
 
     far = ndimage.distance_transform_edt(~others) if others.any() else np.full(others.shape, np.inf)
@@ -104,7 +104,7 @@ def _between(lines, others):
 
 
 def _crumbs(rest, side):
-    """Returns what is left in parts less than `side` high and wide."""
+    """Returns a mask of the connected parts of `rest` that are less than `side` high and wide."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(rest, np.ones((3, 3)))
@@ -113,7 +113,7 @@ def _crumbs(rest, side):
 
 
 def usual_height(labels):
-    """Returns the height of the part in which half of the ink is, or in higher ones. labels: of the parts, from 1."""
+    """Returns the median height of parts, weighted by their ink. labels: int (height, width), the parts from 1."""
     from scipy import ndimage
 
     if not labels.any():

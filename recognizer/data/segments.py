@@ -1,8 +1,8 @@
-"""Finds the digits in a picture apart: several of them, in lines, though strokes are broken or digits touch.
+"""Separates the digits in a picture: several digits, in lines, even if strokes are broken or digits touch.
 
-A shape is what is connected, or has small gaps only. It consists of pieces: its connected parts, cut where a thin
-bridge of ink may join two digits. Each run of neighbouring pieces may be a digit, and is a candidate: the nets predict
-all candidates, and their probabilities say which of them the shape is made of.
+A shape is ink that is connected, or that has only small gaps. It consists of pieces: its connected parts, cut where a
+thin bridge of ink may join two digits. Each run of neighbouring pieces is a candidate for a digit. The nets predict all
+candidates, and their probabilities decide which candidates make up the shape.
 """
 
 import dataclasses
@@ -13,21 +13,21 @@ import numpy as np
 from recognizer.base.errors import UserError
 from recognizer.data import handwriting, ruled_lines
 
-MOST = 300  # shapes of a picture: small print has more
-DETAIL = 50  # pixels: a picture whose digits are lower is read again at a larger scale
-LARGE = 2000  # pixels: that scale's longer side at most
-GAP = 0.2  # of a digit's height: a smaller gap may be within a digit
-LOWEST, HIGHEST = 0.4, 2.5  # times the usual height: what is lower or higher is no digit
-WIDE = 1.1  # times its height: what is wider may be several digits,
-WIDEST = 1.5  # and this surely is
-SEAM = 0.9  # the prior of an end of a digit being where it was cut off another
-ALONE = 1.5  # times: a picture of what may be one digit is likelier than one of two that lie as close
-DOUBT = 0.9  # of the probability of a digit: if it is as likely several that touch, it is not read
-SURE = 0.5  # probability: a digit of several is not read if it has less,
-SURE_CUT = 0.85  # nor one that was cut off another, if it has less than this
-# Strokes that a row of a 0 to 9 crosses, on average: MNIST's mean, its standard deviation (of a 1, a little more), and
-# the most, which 3 in 1000 exceed. That would be 2.2 for a 0 and 1.35 for a 1, but a 0 may be slashed, and a 1 have a
-# long upstroke.
+MOST = 300  # at most this many shapes in a picture; small print has more
+DETAIL = 50  # pixels: a picture with digits of less height is read again at a larger scale
+LARGE = 2000  # pixels: at most this for the longer side at the larger scale
+GAP = 0.2  # of a digit's height: a gap within a digit is smaller
+LOWEST, HIGHEST = 0.4, 2.5  # times the usual height: the limits of a digit's height
+WIDE = 1.1  # width / height: a wider shape may be several digits
+WIDEST = 1.5  # width / height: a wider shape is surely several digits
+SEAM = 0.9  # prior of each end of a digit that was cut off another
+ALONE = 1.5  # factor: a picture that may show one digit is more likely to show one than two close ones
+DOUBT = 0.9  # a digit is not read if the probability of several touching ones is this share of its own, or more
+SURE = 0.5  # a digit among several is not read if its probability is below this
+SURE_CUT = 0.85  # the same for a digit that was cut off another
+# The average number of strokes that a row crosses, for the digits 0 to 9: mean and standard deviation in MNIST (the
+# latter a little higher for 1), and a maximum, which 3 in 1000 exceed. The maximum is above MNIST's 2.2 for 0 and 1.35
+# for 1, since a 0 may be slashed, and a 1 may have a long upstroke.
 STROKES = (
     (1.67, 0.14, 2.4),
     (1.01, 0.05, 1.6),
@@ -44,15 +44,15 @@ STROKES = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
-    """What may be a digit: pieces first to end - 1 of a shape."""
+    """A possible digit: the pieces `first` to `end` - 1 of a shape."""
 
     image: np.ndarray  # uint8 (28, 28)
     box: tuple  # left, top, right, bottom: pixels of the picture
     first: int
     end: int
-    prior: float = 1.0  # less for what looks unlike one digit, from 0 to 1
-    ready: bool = False  # it was in MNIST's form: it is one digit
-    odd: bool = False  # it is much lower or higher than the other digits
+    prior: float = 1.0  # lower if it looks unlike one digit
+    ready: bool = False  # whether the picture was already in MNIST's form: one digit
+    odd: bool = False  # whether it is much lower or higher than the other digits
 
     @property
     def ratio(self):
@@ -61,29 +61,29 @@ class Candidate:
 
     @functools.cached_property
     def strokes(self):
-        """The strokes that a row of the image crosses, on average."""
+        """The number of strokes that a row of the image crosses, on average."""
         on = np.pad(self.image > 100, ((0, 0), (1, 0)))
         return (on[:, 1:] & ~on[:, :-1]).sum() / max(1, on.any(axis=1).sum())
 
     def likely(self, row):
-        """Returns how likely this is one digit. row: the probabilities of a net."""
+        """Returns how likely this is one digit. row: the probabilities predicted for it, (10,)."""
         mean, deviation, _ = STROKES[row.argmax()]
         unusual = max(0, ((self.strokes - mean) / deviation) ** 2 - 4)
         return max(row.max() * self.prior * max(np.exp(-0.1 * unusual), 0.2) * (0.05 if self.unlike(row) else 1), 1e-9)
 
     def unlike(self, row):
-        """Returns whether this is odd, or has more strokes beside each other than the digit that a net takes it for."""
+        """Returns whether this is odd, or has more strokes side by side than the predicted digit. row: see `likely`."""
         return self.odd or (not self.ready and self.strokes > STROKES[row.argmax()][2])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shape:
-    """A digit, or several with small gaps or none between them."""
+    """One digit, or several with small gaps or none between them."""
 
-    candidates: list  # each piece by itself is the first of those that begin with it
+    candidates: list  # in order of their first piece; a single piece comes first
     first: tuple  # top and bottom of its first body, in pixels of the image
-    last: tuple  # and of its last one
-    seams: frozenset = frozenset()  # the pieces that were cut off the piece before them
+    last: tuple  # the same of its last body
+    seams: frozenset = frozenset()  # indices of the pieces that were cut off the piece before
 
     @property
     def box(self):
@@ -98,25 +98,25 @@ class Picture:
     name: str
     gray: np.ndarray  # uint8 (height, width)
     size: tuple  # width and height of the image file
-    lines: list  # of lists of Shapes
-    whole: Candidate | None = None  # all of it, if it may be one digit in several pieces
+    lines: list  # lists of Shapes
+    whole: Candidate | None = None  # the whole picture, if it may be one digit in several pieces
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Digit:
-    """A digit that was read. Its label is None where it cannot be read: digits touch, or none is likely enough."""
+    """A digit found in a picture. Its label is None if it cannot be read: digits touch, or no label is likely."""
 
     label: int | None
     probabilities: np.ndarray  # (10,)
     image: np.ndarray  # uint8 (28, 28)
     box: tuple  # left, top, right, bottom
-    place: tuple  # the line, the number within it, the digit within that, from 1
+    place: tuple  # (line, number in the line, digit in the number), from 1
 
 
 def read_picture(source, name=None, page=0):
     """Returns the Picture of an image file. Raises UserError if it shows no digit.
 
-    source, name, page: as for handwriting.read_gray.
+    source, name, page: see handwriting.read_gray.
     """
     name = str(name or source)
     picture = picture_of(*handwriting.read_gray(source, name=name, page=page), name)
@@ -128,7 +128,7 @@ def read_picture(source, name=None, page=0):
 
 
 def _at_scale(picture, source, page):
-    """Returns a picture, read again at a scale that suits its digits if they are small."""
+    """Returns a picture. If its digits are small, reads it again at a larger scale."""
     factor = max(picture.size) / max(picture.gray.shape)
     height = _height(picture.lines) / factor
     if sum(map(len, picture.lines)) > 1 and height < DETAIL and factor > 1.2:
@@ -139,15 +139,15 @@ def _at_scale(picture, source, page):
 
 
 def _height(lines):
-    """Returns the usual height of the shapes in lines."""
+    """Returns the median height of the shapes in lines."""
     boxes = [candidate.box for line in lines for shape in line for candidate in shape.candidates]
     return np.median([bottom - top for _, top, _, bottom in boxes])
 
 
 def picture_of(gray, size, name="", room=None):
-    """Returns the Picture of an image uint8 (height, width), a smaller copy of one of `size`: width and height.
+    """Returns the Picture of an image. gray: uint8 (height, width), perhaps smaller than the original.
 
-    name: for an error's line. room: as `size` of handwriting.inked.
+    size: (width, height) of the original. name: for messages. room: the `size` of handwriting.inked.
     """
     factor = max(size) / max(gray.shape)
     if handwriting.is_ready(gray):
@@ -162,7 +162,7 @@ def picture_of(gray, size, name="", room=None):
     usual = ruled_lines.usual_height(bodies)
     shapes = [_shape(ink, bodies, group, gaps, corner, factor, usual) for group in groups]
     whole = None
-    if main[bodies > 0].all():  # all that is there lies as close together as the parts of one digit may
+    if main[bodies > 0].all():  # all parts are as close together as those of one digit may be
         whole = _candidate(ink, main, corner, factor, prior=_prior_of_all(bodies))
         if bodies.max() == 1 and whole.ratio <= WIDE:
             return Picture(name, gray, size, [[Shape([whole], (0, 1), (0, 1))]])
@@ -170,11 +170,11 @@ def picture_of(gray, size, name="", room=None):
 
 
 def _bodies(ink, main, name):
-    """Returns which parts of an image may be digits by themselves: labels from 1. Small parts get the nearest's label.
+    """Returns labels, from 1, of bodies: the parts that may be digits. Small parts get the nearest body's label.
 
-    What is small, but too far from the nearest, and what is too high for a digit have labels of their own, too: nothing
-    as large as a digit is left out, unless it is at the image's edge.
-    main: bool, where the main digit is. name: of the picture, for an error's line.
+    Parts too far from a body, or too high for a digit, get their own labels: nothing as large as a digit is left out,
+    except at the image's edge.
+    main: bool mask of the main digit. name: the picture's, for messages.
     """
     from scipy import ndimage
 
@@ -189,7 +189,7 @@ def _bodies(ink, main, name):
     allowed = at_edge <= at_edge[first]
     height = sides[first, 0]
     heights = np.sort(sides[allowed & (sides[:, 0] >= 0.15 * height) & (mean >= 0.5 * mean[first]), 0])
-    if height > HIGHEST * heights[len(heights) // 2]:  # the main part is no digit
+    if height > HIGHEST * heights[len(heights) // 2]:  # the main part is not a digit
         height = heights[len(heights) // 2]
     is_body = allowed & (sides[:, 0] >= 0.4 * height) & (mean >= 0.5 * mean[first])
     is_body[first] = True
@@ -210,8 +210,8 @@ def _bodies(ink, main, name):
 def _groups(bodies):
     """Returns (bodies, groups, gaps). A group is a list of bodies with small gaps between them, from left to right.
 
-    In the bodies that are returned, parts above each other are one if they must be one digit. gaps: {(a, b): the gap
-    between two bodies of a group, as a part of a digit's height}.
+    bodies: the labels, after merging parts above each other that must be one digit. gaps: {(a, b): the gap between two
+    bodies of a group, as a share of a digit's height}.
     """
     boxes = handwriting.boxes_of(bodies)
     height = np.median(boxes[:, 0, 1] - boxes[:, 0, 0])
@@ -240,7 +240,7 @@ def _groups(bodies):
 
 
 def _joined(n, pairs):
-    """Returns for each of n bodies, numbered from 1, the number of the group (from 0) that pairs join it to."""
+    """Returns the number, from 0, of each body's group, int (n,). pairs: the bodies, numbered from 1, to join."""
     from scipy import sparse
 
     first, second = np.array(pairs, int).reshape(-1, 2).T - 1
@@ -248,7 +248,7 @@ def _joined(n, pairs):
 
 
 def _gaps(bodies):
-    """Returns the pairs of bodies that nothing lies between, and the gaps: [(a, b, pixels), ...]."""
+    """Returns the gaps between bodies that have no other body between them: [(a, b, pixels), ...]."""
     from scipy import ndimage
 
     distance, nearest = ndimage.distance_transform_edt(bodies == 0, return_indices=True)
@@ -263,14 +263,14 @@ def _gaps(bodies):
 
 
 def _shape(ink, bodies, group, gaps, corner, factor, usual):
-    """Returns the Shape of a group of bodies, with its candidates. usual: the height of a digit."""
+    """Returns the Shape of a group of bodies, with its candidates. usual: the usual height of a digit."""
     bodies = np.where(np.isin(bodies, group), bodies, 0)
     window = tuple(
         slice(max(0, begin - 2), end + 2) for begin, end in handwriting.boxes_of((bodies > 0).astype(int))[0]
     )
     corner = [at + part.start for at, part in zip(corner, window, strict=True)]
     ink, bodies = ink[window], bodies[window]
-    ink = ink / np.quantile(ink[bodies > 0], 0.9)  # where it is dark, ink has less contrast
+    ink = ink / np.quantile(ink[bodies > 0], 0.9)  # in dark places ink has less contrast
     pieces, joins, seams = [], [], set()  # joins: the gap between each piece and the one before, 0 where it was cut
     for before, body in zip([None, *group], group, strict=False):
         some = _pieces(ink, bodies == body)
@@ -301,14 +301,14 @@ def _shape(ink, bodies, group, gaps, corner, factor, usual):
 
 
 def _prior_of_all(bodies):
-    """Returns how likely all bodies are one digit, as `_prior` does."""
+    """Returns how likely it is that all bodies are one digit; see `_prior`."""
     top, bottom, left, right = _box(bodies > 0)
     tall = (np.diff(handwriting.boxes_of(bodies)[:, 0]) > 0.75 * (bottom - top)).sum()
     return ALONE * _prior((right - left) / (bottom - top), 1, tall, [0], 0)
 
 
 def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
-    """Returns the Candidate of what is kept of some ink. corner: of the ink, in pixels of the image."""
+    """Returns the Candidate for the ink in the mask `kept`. corner: (top, left) of the ink in the image."""
     top, bottom, left, right = _box(kept)
     box = factor * np.array([left + corner[1], top + corner[0], right + corner[1], bottom + corner[0]])
     image = handwriting.mnist_form(handwriting.pen(ink, kept))
@@ -316,11 +316,11 @@ def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
 
 
 def _prior(ratio, height, tall, gaps, seams):
-    """Returns how likely some pieces are one digit, before a net sees them.
+    """Returns how likely some pieces are one digit, before a net predicts them.
 
-    ratio: of width and height. height: as a part of that of the highest body. tall: how many bodies are nearly as high
-    as all together, which parts of one digit rarely are. gaps: between the pieces. seams: how many of the ends were cut
-    off another piece.
+    ratio: width / height. height: relative to that of the highest body. tall: how many pieces are nearly as high as all
+    together; one digit rarely has more than one. gaps: between the pieces, as in `_groups`. seams: how many of the two
+    ends were cut off another piece.
     """
     narrow = np.clip(1.9 - ratio, 0.3 if gaps or seams else 0.6, 1)
     prior = narrow * np.clip(2.5 * height - 0.5, 0.05, 1) * SEAM**seams * (0.3 if tall > 1 else 1)
@@ -333,7 +333,7 @@ def _box(kept):
 
 
 def _pieces(ink, kept):
-    """Returns the pieces of a body, bool arrays from left to right."""
+    """Returns the pieces of a body from left to right, as bool masks."""
     top, bottom, left, right = _box(kept)
     height = bottom - top
     pieces, rest = [], kept
@@ -349,9 +349,9 @@ def _pieces(ink, kept):
 
 
 def _seams(ink, kept, height):
-    """Returns paths from top to bottom that cross little ink, from left to right: for each row the first column right.
+    """Returns paths from top to bottom that cross little ink, ordered from left to right, as int arrays (rows,).
 
-    Each stays within a band of columns, and crosses no more ink than a stroke is wide.
+    A path gives the first column right of it in each row. It stays in a band, and crosses no more than one stroke.
     """
     from scipy import ndimage
 
@@ -385,13 +385,13 @@ def _seams(ink, kept, height):
 
 
 def _lines(shapes):
-    """Returns shapes as lines, from top to bottom: each goes on, from left to right, with what lies at its height."""
+    """Groups shapes into lines, from top to bottom. From left to right, each joins the line that ends at its height."""
     lines = []
     for shape in sorted(shapes, key=lambda shape: shape.box[0]):
         top, bottom = shape.first
         overlaps = []
         for line in lines:
-            before, after = line[-1].last  # of a tilted line, only what is next to it counts
+            before, after = line[-1].last  # the last shape only, since lines may be tilted
             overlaps.append((min(bottom, after) - max(top, before)) / min(bottom - top, after - before))
         if overlaps and max(overlaps) > 0.35:
             lines[int(np.argmax(overlaps))].append(shape)
@@ -401,7 +401,7 @@ def _lines(shapes):
 
 
 def images(pictures):
-    """Returns the images of all candidates in Pictures, uint8 (n, 28, 28): what a net is to predict."""
+    """Returns the images of all candidates in Pictures, uint8 (n, 28, 28), for the nets to predict."""
     return np.stack([candidate.image for picture in pictures for candidate in _candidates(picture)])
 
 
@@ -411,9 +411,9 @@ def _candidates(picture):
 
 
 def digits(pictures, probabilities, shown=np.asarray):
-    """Returns the Digits of each of some Pictures, a list of lists.
+    """Returns a list with the list of Digits in each Picture.
 
-    probabilities: (n, 10), of `images`. shown: a function of some of them, which gives those that the Digits have.
+    probabilities: (n, 10), of `images`. shown: a function that maps some of them to those stored in the Digits.
     """
     rows, found = iter(probabilities), []
     for picture in pictures:
@@ -424,7 +424,7 @@ def digits(pictures, probabilities, shown=np.asarray):
 
 
 def _digits(picture, rows):
-    """Returns the Digits in a Picture. rows: an iterator over the probabilities."""
+    """Returns the Digits in a Picture. rows: an iterator over the candidates' probabilities."""
     whole = picture.whole
     alone = whole and next(rows)
     found, space, joint = [], 0.8 * _height(picture.lines), 1
@@ -449,7 +449,7 @@ def _digits(picture, rows):
 
 
 def text(digits):
-    """Returns what Digits say: a space between two numbers, a slash between two lines, "?" for what was not read."""
+    """Returns Digits as text, with a space between numbers, a slash between lines, and "?" for each unread digit."""
     told, before = "", None
     for digit in digits:
         if before:
@@ -460,9 +460,9 @@ def text(digits):
 
 
 def _read(shape, rows):
-    """Returns (the greatest joint probability of candidates that make up a shape, the digits that they are).
+    """Returns (joint probability, digits) of the candidates that are most likely to make up a shape.
 
-    A digit is (whether it was read, its probabilities, image, box). Those that were cut apart are read if all are sure.
+    A digit is (whether it was read, probabilities, image, box). Digits that were cut apart are read if all are sure.
     """
     parts = list(zip(shape.candidates, rows, strict=True))
     joint, read = _best(parts, 0, max(candidate.end for candidate in shape.candidates))
@@ -475,7 +475,7 @@ def _read(shape, rows):
 
 
 def _best(parts, first, end):
-    """Returns (joint probability, parts) of those that make up pieces first to end - 1 best.
+    """Returns (joint probability, parts) of the candidates that are most likely to make up pieces `first` to `end` - 1.
 
     parts: [(candidate, probabilities), ...], in order of their first pieces.
     """
@@ -490,9 +490,9 @@ def _best(parts, first, end):
 
 
 def _known(touching, parts=(), seams=()):
-    """Returns the digits that touching candidates, [(candidate, probabilities), ...], are: as `_read` does.
+    """Returns the digits, as `_read` does, of touching candidates, [(candidate, probabilities), ...].
 
-    parts, seams: of the shape, to see whether one of them is as likely several digits.
+    parts, seams: the shape's, to check whether a candidate is as likely to be several digits.
     """
     lacking = []
     for i, (candidate, row) in enumerate(touching):
@@ -509,12 +509,12 @@ def _known(touching, parts=(), seams=()):
 
 
 def _unknown(touching, i):
-    """Returns what stands for touching candidates which cannot be told apart. i: of the least sure one."""
+    """Returns one unread digit for touching candidates that cannot be separated. i: index of the least sure one."""
     corners = np.array([candidate.box for candidate, _ in touching])
     box = (*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist())
     return False, touching[i][1], touching[i][0].image, box
 
 
 def _needed(ratio, least):
-    """Returns the probability that is needed of what has a ratio of width and height: more where digits may touch."""
+    """Returns the probability that a digit needs. ratio: its width / height; if it is high, digits may touch."""
     return min(least + max(0, ratio - WIDE), SURE_CUT) if ratio <= WIDEST else 1

@@ -1,4 +1,4 @@
-"""The 1,797 digits of 8x8 pixels that scikit-learn contains, brought to MNIST's form."""
+"""scikit-learn's 1,797 digits of 8x8 pixels, converted to MNIST's form."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from recognizer.data.handwriting import mnist_form
 
 
 def read():
-    """Returns the Digits, of which a fixed fifth is the test set."""
+    """Returns the Digits. The test set is a fixed fifth of them."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -33,7 +33,7 @@ from recognizer.data.arrays import Digits
 
 @functools.lru_cache(maxsize=2)
 def load(source="auto"):
-    """Returns the Digits of `source` (see above). Raises UserError if there are none, or they are not sound."""
+    """Returns the Digits of `source` (see above). Raises UserError if there are none, or if they are not valid."""
     if source in SOURCES:
         return SOURCES[source]()
     path = Path(source).expanduser()
@@ -47,12 +47,12 @@ def load(source="auto"):
 
 
 def is_gone(source):
-    """Whether `source` is a path at which there is nothing."""
+    """Returns whether `source` is a path that does not exist."""
     return source not in SOURCES and not Path(source).expanduser().exists()
 
 
 def load_test(source):
-    """Returns the Images of a test set, with labels or without: a source's own, or the file that `source` names."""
+    """Returns the Images of a test set, with or without labels. source: one of SOURCES, or a path to the images."""
     path = Path(source).expanduser()
     if source in SOURCES or not (path.is_file() or path.is_dir()):
         test = load(source).test
@@ -62,7 +62,7 @@ def load_test(source):
         test = forms.read(path, wanted=("test",)).get("test")
     if test is None:
         raise UserError(f"{source} has no test set: name the file of the images to predict")
-    with contextlib.suppress(UserError):  # nothing to train on, perhaps
+    with contextlib.suppress(UserError):  # raised if there are no labelled images
         if test.ids is not None and test.y is None:
             return _called_alike(test, load(source).train)
     return test
@@ -96,7 +96,7 @@ def _kaggles(place):
 
 
 def _digits(parts, path):
-    """Returns the Digits of {"train": Images, "test": Images}, of which the second may be missing."""
+    """Returns the Digits from {"train": Images, "test": Images}, where "test" may be missing."""
     train, test = parts.get("train"), parts.get("test")
     if train is None:
         raise UserError(f"{path} has a test set only ({test.origin}): give it by --test")
@@ -109,13 +109,13 @@ def _digits(parts, path):
 
 
 def _called_alike(test, train):
-    """Returns a test set, whose submission calls the labels as the labelled images do if it has none itself."""
+    """Returns a test set. If it has ids but no labels, its submission names the labels' column as `train` does."""
     if test is None or test.ids is None or test.y is not None or test.columns[0] == "ImageId":
         return test
     return dataclasses.replace(test, columns=(test.columns[0], train.columns[1]))
 
 
-# What --data names.
+# The names that --data takes.
 SOURCES = {
     "auto": _auto,
     "kaggle": _kaggle,

@@ -1,4 +1,4 @@
-"""Random streams, of which each use has its own, and the splits of the labelled rows that are drawn from them."""
+"""Random streams, one for each use, and the validation splits that are drawn from them."""
 
 import numpy as np
 
@@ -8,18 +8,18 @@ PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "tes
 
 
 def rng(purpose, seed, net=0, epoch=0, step=0):
-    """Returns the random stream of (seed, net, epoch, step, purpose), one of PURPOSES: a numpy.random.Generator.
+    """Returns the numpy.random.Generator for (seed, net, epoch, step, purpose). purpose: one of PURPOSES.
 
-    All random numbers are drawn from such streams. The numbers are whole ones below 2^32, so no two streams coincide.
+    All random numbers come from such streams. The numbers are whole and below 2^32, so no two streams coincide.
     """
     entropy = [seed, net, epoch, step, PURPOSES.index(purpose)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 def split_rows(config, net, n):
-    """Returns net `net`'s (training rows, validation rows) of `n` labelled rows, sorted int64 arrays.
+    """Returns (training rows, validation rows) of net number `net`, sorted int64 arrays. n: number of labelled rows.
 
-    They are those of scikit-learn's train_test_split. Raises UserError if so few rows cannot be split.
+    The split is that of scikit-learn's train_test_split. Raises UserError if there are too few rows to split.
     """
     from sklearn.model_selection import train_test_split
 

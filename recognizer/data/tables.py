@@ -1,4 +1,4 @@
-"""Reads a table of labelled or unlabelled digits: a CSV of pixels, parsed once and cached, or of image files' names."""
+"""Reads a table of digits, with or without labels: pixels (a CSV is parsed once, then cached), or image files."""
 
 import hashlib
 import io
@@ -14,14 +14,14 @@ from recognizer.data.csv_rows import IDS, LABELS
 
 
 def read_table(file):
-    """Returns the Images of a CSV, a containers.File. Raises UserError, with row and column, if it is not sound."""
+    """Returns the Images of a CSV, a containers.File. Raises UserError, with row and column, if it is not valid."""
     with containers.reading(file), open(file.path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest() + f":{file.member}:2{'t' * _is_emnist(file)}"
     images = arrays.kept_images(csv_cache.read(file, digest), f"{file}")
     if images is None:
         data = containers.decompressed(file)
         if b"\n" not in data[: limits.HEADER_BYTES]:
-            data = data.replace(b"\r", b"\n")  # lines as of old Macs, and of Excel's "CSV (Macintosh)"
+            data = data.replace(b"\r", b"\n")  # line ends of old Macs, and of Excel's "CSV (Macintosh)"
         head = csv_rows.read_header(data, file)
         if head.named and len(head.columns) < 9 and image_files.names_files(data, head):
             return image_files.read_list(data, head, file)
@@ -31,7 +31,7 @@ def read_table(file):
 
 
 def _are_like_labels(values):
-    """Whether each of 0 to 9, and nothing else, is among the values of a column as often as labels are."""
+    """Returns whether a column holds only 0 to 9, each in more than 3 % of the rows, as labels do."""
     counts = np.bincount(values, minlength=10) if values.dtype == np.uint8 else np.zeros(10)
     return len(counts) == 10 and (counts > 0.03 * len(values)).all()
 
@@ -65,9 +65,9 @@ def _read_pixels(data, head, file):
 
 
 def layout(columns, named, name):
-    """Returns (whether the first column holds ids, which column after it holds labels, or None).
+    """Returns (1 if the first column holds ids, else 0; which column after the ids holds labels, or None).
 
-    columns: their names. named: whether they come from a header. Raises UserError if the others are not 784 pixels.
+    columns: their names. named: whether the names are from a header. Raises UserError if the others are not 784 pixels.
     """
     lower = [column.lower() for column in columns]
     ids = int(named and lower[0] in IDS)
@@ -87,7 +87,7 @@ def layout(columns, named, name):
 
 
 def _closest_scheme(pixels):
-    """Returns the usual names of 784 columns of pixels, in order, which have most in common with those of some."""
+    """Returns the 784 usual names of pixel columns, in order, that have most in common with the names `pixels`."""
     prefix = re.sub(r"\d.*", "", pixels[0])
     schemes = [[f"{some}{i + first}" for i in range(784)] for some in {"pixel", prefix} for first in (0, 1)]
     schemes += [[f"{prefix}{i // 28 + first}x{i % 28 + first}" for i in range(784)] for first in (0, 1)]
@@ -95,7 +95,7 @@ def _closest_scheme(pixels):
 
 
 def _counted(columns, named, ids, labels):
-    """Says what columns a table has, and which are needed."""
+    """Returns a text that says which columns a table has and which it needs."""
     needed = "784 of pixels are needed, with or without one of labels before or after them"
     pixels = [column.lower() for i, column in enumerate(columns[ids:]) if i not in labels]
     if not named:
@@ -112,7 +112,7 @@ def _counted(columns, named, ids, labels):
 
 
 def _likely_labels(values, name):
-    """Returns which of 785 columns without names holds the labels, 0 or 784: the first, if both could."""
+    """Returns which of 785 columns without names holds the labels: 0 (the first, also if both could) or 784."""
     ends = [(i, values[:, i]) for i in (0, 784)]
     could = [(i, column) for i, column in ends if np.isin(column, range(10)).all()]
     varied = [i for i, column in could if len(column) < 20 or (column != column[0]).any()]
@@ -125,7 +125,7 @@ def _likely_labels(values, name):
 
 
 def read_parquet(files, name):
-    """Returns the Images of tables in Parquet, as Hugging Face's: a column of image files' bytes, or 784 of pixels."""
+    """Returns the Images of Parquet files: a column of image files' bytes, as Hugging Face's, or 784 of pixels."""
     contents = list(containers.contents(files))
     digest = hashlib.sha256(b"".join(contents)).hexdigest()
     images = arrays.kept_images(csv_cache.read(files[0], digest), name)
@@ -136,7 +136,7 @@ def read_parquet(files, name):
 
 
 def _of_parquet(contents, name):
-    """Returns the Images in the bytes of some Parquet files."""
+    """Returns the Images in the bytes of Parquet files."""
     environment.need("pyarrow", "python -m pip install pyarrow (to read Parquet), or save it as CSV")
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Says of each file in data/ and /kaggle/input that looks like digits why --data auto does not use it."""
+"""Says why --data auto does not use the files in data/ and /kaggle/input that look like digits."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ SUFFIXES = {".csv", ".gz", ".zip", ".npz", ".npy", ".parquet", ".arff", ".7z", "
 def lines(used=""):
     """Returns at most four lines that say why `auto` does not use the data files in data/ and /kaggle/input.
 
-    used: the path of a file that it does use.
+    used: the path of the file that `auto` uses.
     """
     files = itertools.islice(itertools.chain(_files_in(places.DATA), _files_in(places.KAGGLE_INPUT)), limits.FILES)
     like = [path for path in files if _is_like_digits(path)]
@@ -33,7 +33,7 @@ def _files_in(folder, depth=4):
         with os.scandir(folder) as entries:
             some = itertools.islice(entries, limits.FOLDER_ENTRIES)
             paths = sorted(Path(entry) for entry in some if entry.name[0] not in "._")
-    except OSError:  # no such folder, or not to be read
+    except OSError:  # the folder is missing or cannot be read
         return
     for path in paths:
         if path.is_file() or places.is_half_download(path):
@@ -43,7 +43,7 @@ def _files_in(folder, depth=4):
 
 
 def _why(path):
-    """Says why `auto` does not use a file, and what to do."""
+    """Returns why `auto` does not use a file, and what to do, as text."""
     suffix = path.suffix.lower()
     by_path = f"is not where Kaggle's files are looked for: use --data {path.parent if path.stem == 'train' else path}"
     if places.is_half_download(path):

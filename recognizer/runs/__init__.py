@@ -1,1 +1,1 @@
-"""A run's folder: its files, figures, comparison with other runs."""
+"""A run's folder: its files, its accuracies, its comparison with other runs."""

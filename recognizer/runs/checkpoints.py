@@ -1,4 +1,4 @@
-"""An unfinished net's checkpoints: two files, written alternately, so that one is sound whenever a process dies."""
+"""Checkpoints of an unfinished net: two files, written alternately, so that one is valid whenever a process dies."""
 
 import json
 import sys
@@ -12,14 +12,14 @@ from recognizer.runs.predictions import checksum
 
 
 def write(folder, net, arrays, state):
-    """Writes a dict of arrays and `state` (JSON-able, with its "epoch") with a checksum, over the older checkpoint."""
+    """Writes a checkpoint with a checksum over the older one. arrays: a dict. state: JSON data with "epoch"."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
     arrays["checksum"] = np.array(checksum(arrays))
     write_arrays(paths(folder, net)[state["epoch"] % 2], arrays)
 
 
 def read(folder, net):
-    """Returns (arrays, state) of the newest sound checkpoint, or None if there is none.
+    """Returns (arrays, state) of the newest valid checkpoint, or None if there is none.
 
     A damaged checkpoint is skipped with a warning on stderr.
     """
@@ -50,5 +50,5 @@ def remove(folder, net):
 
 
 def paths(folder, net):
-    """The paths of a net's two checkpoints."""
+    """Returns the paths of a net's two checkpoints."""
     return [run_folder.net_file(folder, net, f".checkpoint-{generation}.npz") for generation in (0, 1)]

@@ -1,4 +1,4 @@
-"""Compares runs: the table of all, what differs between two, and whether a repeated run is identical."""
+"""Compares runs: a table of all, the differences between two, and whether a repeated run is identical."""
 
 import json
 import sys
@@ -24,15 +24,15 @@ RECORDED = (
     "data",
     "source",
     "reported",
-)  # in config.json, not settings
+)  # entries of config.json that are not settings
 
 
 def table(folders):
-    """Returns a DataFrame with a row for each run, the best validation accuracy first; shares and seconds as numbers.
+    """Returns a DataFrame with a row for each run, best validation accuracy first. Accuracies and seconds are numbers.
 
-    If the nets are of several kinds, `model` names all architectures, `parameters` is the largest net's, and `epochs`
-    the recipe's own. After COLUMNS there is a column for each other setting in which the runs differ, with text; it is
-    "" for a run that has no such setting. A damaged run is skipped with a warning on stderr.
+    If a run has several kinds of nets, `model` names all architectures, `parameters` is the largest net's, and `epochs`
+    is the recipe's. COLUMNS are followed by a text column for each other setting in which the runs differ; it is "" for
+    a run without the setting. A damaged run is skipped with a warning on stderr.
     """
     rows, settings = [], []
     for folder in folders:
@@ -50,14 +50,14 @@ def table(folders):
 
 
 def _settings(config):
-    """Returns a run's settings that are no columns of their own, {"schedule.decay": "0.9", ...}."""
+    """Returns a run's settings that are not in COLUMNS, as text: {"schedule.decay": "0.9", ...}."""
     kept = (schema.SETTINGS | schema.RUN_SETTINGS).keys() - schema.DESCRIPTIONS - set(COLUMNS)
     values = run_folder.flat({key: config[key] for key in config if key in kept})
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
 
 
 def _keys(settings):
-    """Returns the keys of all runs' settings, in the order of schema.py."""
+    """Returns the keys of all runs' settings, ordered as in schema.py."""
     return sorted(dict.fromkeys(key for own in settings for key in own), key=schema.place)
 
 
@@ -88,7 +88,7 @@ def models(config):
 
 
 def diff(first, second):
-    """Returns lines that say which settings and which digits of two finished runs differ, with McNemar's test.
+    """Returns lines on the settings and the predictions in which two finished runs differ, with McNemar's test.
 
     first, second: the runs' folders. Raises UserError if a run is not finished, or its data has changed.
     """
@@ -121,7 +121,7 @@ def _settings_that_differ(runs):
 
 
 def _digits_that_differ(runs, data, part, images, shown=10):
-    """Returns lines on the digits of a part, "validation" or "test", that only one of two runs predicts rightly."""
+    """Returns lines on the digits that only one of two runs predicts correctly. part: "validation" or "test"."""
     from scipy.stats import binomtest
 
     predicted = [_predicted(*run, part, digits) for run, digits in zip(runs, data, strict=True)]
@@ -143,7 +143,7 @@ def _digits_that_differ(runs, data, part, images, shown=10):
 
 
 def _predicted(folder, config, part, digits):
-    """Returns {row: label} as a run predicts its validation rows or its test set (`part`)."""
+    """Returns {row: label predicted by a run}. part: "validation" or "test"."""
     arrays, nets = read_predictions(folder / "predictions.npz", digits), run_folder.net_numbers(config)
     if part == "validation":
         rows, probabilities = out_of_bag(arrays, len(digits.train.x), nets)
@@ -155,7 +155,7 @@ def _predicted(folder, config, part, digits):
 
 
 def repeated(first, second):
-    """Returns lines that say whether a run and its repetition have identical nets, and what was different around them.
+    """Returns lines that say whether a run and its repetition have identical nets, and what else differs.
 
     first, second: the runs' folders.
     """
@@ -169,14 +169,14 @@ def repeated(first, second):
 
 
 def _surroundings_that_differ(*configs):
-    """Returns a text for each of data, commit, versions and processors that is not the same in two configs."""
+    """Returns a text for each difference of two configs in data, commit, versions and processors."""
     then, now = (
         {"data": data["fingerprint"], "test data": data.get("test_fingerprint"), "commit": config.get("commit")}
         | (config.get("versions") or {})
         for config in configs
         for data in [config["data"]]
     )
-    older = {"processor", "gpu"} - (then.keys() & now.keys())  # runs of before these were recorded
+    older = {"processor", "gpu"} - (then.keys() & now.keys())  # earlier versions did not record these
     return [
         f"{key} {then.get(key) or 'none'} then, {now.get(key) or 'none'} now"
         for key in then | now
@@ -185,7 +185,7 @@ def _surroundings_that_differ(*configs):
 
 
 def _architectures_that_differ(first, second):
-    """Returns a text for each architecture that was edited between two runs, if both have recorded theirs."""
+    """Returns a text for each architecture that was edited between two runs, if both recorded theirs."""
     from recognizer.nn import edits
 
     pairs = zip(run_folder.read_architectures(first), run_folder.read_architectures(second), strict=False)
@@ -194,7 +194,7 @@ def _architectures_that_differ(first, second):
 
 
 def _compared_net(net, folders, predictions):
-    """Returns a line that says whether two runs' nets of number `net` have the same weights and predictions."""
+    """Returns a line that says whether net number `net` has the same weights and predictions in two runs."""
     weights = [saved_net.read_weights(run_folder.net_file(folder, net, ".keras")) for folder in folders]
     own = [{key: arrays[key] for key in arrays if key.endswith(f"_{net:02d}")} for arrays in predictions]
     if identical(*weights) and identical(*own):

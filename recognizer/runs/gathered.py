@@ -1,4 +1,4 @@
-"""Gathers a run whose nets are all trained: its log, its predictions and its result."""
+"""Gathers the log, the predictions and the result of a run after all its nets are trained."""
 
 import csv
 
@@ -10,7 +10,7 @@ from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictio
 
 
 def gather(folder, config, digits):
-    """Writes log.csv and predictions.npz of a run whose nets are all trained, and returns its result, for `finish`.
+    """Writes log.csv and predictions.npz of a run whose nets are all trained. Returns its result, for `finish`.
 
     digits: the run's Digits.
     """
@@ -31,16 +31,16 @@ def gather(folder, config, digits):
 
 
 def finish(folder, config, result):
-    """Removes the files that only training needs, and writes result.json, which makes the run a finished one."""
+    """Removes the files that only training needs. Writes result.json, which marks the run as finished."""
     for net in run_folder.net_numbers(config):
         run_folder.net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)
         checkpoints.remove(folder, net)
-    remove_temporaries(folder)  # of a process that was killed while it wrote
+    remove_temporaries(folder)  # left by a process that was killed while writing
     write_json(folder / "result.json", result)
 
 
 def _predictions(folder, nets, digits):
-    """Returns all nets' predictions; those of an earlier `gather`, which `finish` did not follow, are read too."""
+    """Returns all nets' predictions, including those of an earlier `gather` that was not followed by `finish`."""
     gathered = folder / "predictions.npz"
     predictions = read_predictions(gathered, digits) if gathered.is_file() else {}
     for net in nets:
@@ -50,10 +50,10 @@ def _predictions(folder, nets, digits):
 
 
 def _log(folder, nets, results):
-    """Returns the rows of all nets' logs.
+    """Returns the rows of all nets' logs. The last row of each net also has the saved net's accuracy.
 
-    A net is validated after each epoch as it is then: on fewer rows, or before its weights are averaged or its
-    batch-norm statistics recomputed, if the recipe says so. So its last row also has the saved net's accuracy.
+    The validation after each epoch can differ from it: it may use fewer rows, or the weights before they are averaged
+    or before their batch-norm statistics are recomputed.
     """
     rows = []
     for net, result in zip(nets, results, strict=True):
@@ -68,7 +68,7 @@ def _log(folder, nets, results):
 
 
 def _means(results):
-    """Returns the mean, standard deviation ("spread") and number of the nets' accuracies."""
+    """Returns the mean, standard deviation ("spread") and number ("n") of the nets' accuracies."""
     means = {}
     for key in ("validation_accuracy", "test_accuracy", "test_accuracy_augmented"):
         values = [net[key] for net in results if key in net]
@@ -79,10 +79,10 @@ def _means(results):
 
 
 def _ensemble(config, predictions, digits):
-    """Returns the scores of all nets together, where there are validation or test rows, and the temperature.
+    """Returns the scores of all nets together on validation and test rows, if there are any, and the temperature.
 
-    The temperature is fitted on the validation rows, so their scores are of `cross_fitted` probabilities. If each net
-    has validation rows of its own, these are the mean of fewer nets than predict a test image.
+    The temperature is fitted on the validation rows, so their scores use `cross_fitted` probabilities. If each net has
+    its own validation rows, each of them is predicted by fewer nets than a test image.
     """
     nets, scores, temperature = run_folder.net_numbers(config), {}, config["temperature"]
     rows, probabilities = out_of_bag(predictions, len(digits.train.y), nets)

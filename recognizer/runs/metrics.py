@@ -1,10 +1,10 @@
-"""Accuracy, its interval, loss and calibration, of labels and predicted probabilities."""
+"""Accuracy, its confidence interval, loss and calibration of predicted probabilities."""
 
 import numpy as np
 
 from recognizer.config.schema import TEMPERATURES
 
-DEVIATION = 0.3  # of its logarithm, as believed before any row is seen
+DEVIATION = 0.3  # the prior standard deviation of the temperature's logarithm
 BIASED = "biased upward: the epoch was chosen on these rows"
 
 
@@ -30,9 +30,9 @@ def calibration(labels, probabilities, bins=10):
 
 
 def sharpened(probabilities, temperature):
-    """Returns float64 (n, 10): p ** (1 / temperature), normalised, for probabilities (n, 10) of the same labels.
+    """Returns p ** (1 / temperature), normalised, float64 (n, 10), for probabilities p (n, 10). Keeps the labels.
 
-    A temperature of 1 returns the probabilities as they are.
+    For a temperature of 1 it returns the probabilities unchanged.
     """
     probabilities = np.asarray(probabilities)
     if temperature == 1:
@@ -41,17 +41,17 @@ def sharpened(probabilities, temperature):
     found = (found / found.max(1, keepdims=True)) ** (1 / temperature)
     found /= found.sum(1, keepdims=True)
     labels, rows = probabilities.argmax(1), np.arange(len(found))
-    tied = rows[found.argmax(1) != labels]  # by rounding
+    tied = rows[found.argmax(1) != labels]  # rounding made probabilities equal
     found[tied, labels[tied]] = np.nextafter(found[tied].max(1), 2)
     return found
 
 
 def fitted_temperature(labels, probabilities, expected):
-    """Returns the temperature at which probabilities (n, 10) have the least log loss, as far as the rows can tell.
+    """Returns the most probable temperature for probabilities (n, 10), by their log loss and a prior.
 
-    What n rows say depends on their errors: without any, the least loss is at 0. So the most probable temperature is
-    taken, if before any row its logarithm is normally distributed around that of `expected` by DEVIATION. A hundred
-    rows then move it little, and thousands decide.
+    The prior is normal in the temperature's logarithm, with mean log(expected) and standard deviation DEVIATION. It is
+    needed because the log loss of rows without errors is least at temperature 0. A hundred rows change the temperature
+    little; thousands determine it.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -66,9 +66,9 @@ def fitted_temperature(labels, probabilities, expected):
 
 
 def cross_fitted(labels, probabilities, expected):
-    """Returns probabilities (n, 10), each half of the rows sharpened by the temperature that is fitted on the other.
+    """Returns probabilities (n, 10). Each half of the rows is sharpened by the temperature fitted on the other half.
 
-    So their calibration is measured on rows that did not fit it. expected: as of `fitted_temperature`.
+    So the calibration is measured on rows that were not fitted. expected: see `fitted_temperature`.
     """
     found = np.empty(np.shape(probabilities))
     for half, other in ((0, 1), (1, 0)):

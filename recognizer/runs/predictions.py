@@ -1,4 +1,4 @@
-"""What a run's nets predicted for validation and test rows: read, verified, averaged."""
+"""Reads, verifies and averages what a run's nets predicted for validation and test rows."""
 
 import hashlib
 import sys
@@ -12,9 +12,9 @@ from recognizer.runs import run_folder
 
 
 def read_predictions(path, digits):
-    """Returns the arrays of a predictions.npz, a run's or a net's (run_folder.py says which), as a dict.
+    """Returns the arrays of a run's or a net's predictions.npz as a dict; run_folder.py lists them.
 
-    digits: the run's Digits. Raises UserError if the arrays do not fit them: the file may come from a stranger.
+    digits: the run's Digits. Raises UserError if the arrays do not match them: the file may come from a stranger.
     """
     arrays, labelled = read_arrays(path), np.arange(len(digits.train.x))
     for key, array in arrays.items():
@@ -31,16 +31,16 @@ def read_predictions(path, digits):
 
 
 def checksums(folder, net, arrays):
-    """Returns SHA-256 checksums of a saved net and its test predictions, which `read_test_predictions` verifies."""
+    """Returns SHA-256 checksums of a saved net and its test predictions, for `read_test_predictions` to verify."""
     test = {"test": checksum({"test": arrays["test"]})} if "test" in arrays else {}
     return {"net": _file_checksum(run_folder.net_file(folder, net, ".keras"))} | test
 
 
 def read_test_predictions(folder, config, test):
-    """Returns the probabilities that training stored for a run's own test set: a list of float32 (n, 10), by net.
+    """Returns the stored probabilities for a run's own test set: a list of float32 (n, 10), one for each net.
 
-    test: Images. Returns None if this is another test set, if the run is older than its checksums, or, with a warning
-    on stderr, if a saved net or the predictions have changed since training.
+    test: Images. Returns None if it is another test set, or if the run has no checksums. Returns None with a warning on
+    stderr if a saved net or the predictions have changed since training.
     """
     if test.fingerprint() != config["data"].get("test_fingerprint"):
         return None
@@ -79,7 +79,7 @@ def _file_checksum(path):
 
 
 def identical(first, second):
-    """Whether two dicts of arrays are the same, bit for bit."""
+    """Returns whether two dicts of arrays are equal, bit for bit."""
     return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
 
 
@@ -92,8 +92,8 @@ def mean_of_test(predictions, nets):
 def out_of_bag(predictions, n, nets):
     """Averages, for each labelled row, the probabilities of the nets that did not train on it.
 
-    With one split for all nets these are its validation rows. n: the number of labelled rows.
-    Returns (the rows that any net predicted, float64 (len(rows), 10)).
+    If all nets have the same split, these are its validation rows. n: the number of labelled rows.
+    Returns (rows that at least one net predicted, mean probabilities float64 (len(rows), 10)).
     """
     total, count = np.zeros((n, 10)), np.zeros(n, int)
     for net in nets:

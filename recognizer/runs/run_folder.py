@@ -1,22 +1,22 @@
-"""A run's folder, runs/NAME/: makes it, locks it, finds it, and reads and checks what is in it.
+"""A run's folder, runs/NAME/: creates, locks and finds it, and reads and checks its files.
 
     config.json         every setting, the seed, versions, git commit, the data's fingerprint
-    architectures.json  Keras's config and the outputs of each kind of net, by which an edit is noticed on resuming
-    seen.npy            a hash of each labelled image of the run, by which predict.py detects leaks
+    architectures.json  Keras's config and the outputs of each kind of net, to detect edits on resuming
+    seen.npy            a hash of each labelled image of the run, for predict.py to detect leaks
     .lock               locked by the process that trains the run
     net-01.csv          a row for each epoch, as Keras's CSVLogger writes it
     net-01.steps.csv    a row for each step: the loss and the learning rate
     net-01.json         the net's result; exists once the net is finished
     net-01.keras        the saved net
     log.csv             the rows of all nets; final_val_accuracy is that of the saved net
-    predictions.npz     of net 1 validation_rows_01 (rows of the labelled data, from 0), and validation_01 and test_01
-                        (float32 probabilities), and so on
+    predictions.npz     for net 1: validation_rows_01 (rows of the labelled data, from 0), validation_01 and test_01
+                        (float32 probabilities); and so on
     result.json         the run's result; exists once all nets are finished
-    pruned.json         of a trial of a sweep that was ended early: the epoch, and its validation accuracy
+    pruned.json         only for a sweep's trial that was stopped early: the epoch and its validation accuracy
     *.png, report.html  the pictures, and the report that shows them
 
 An unfinished net also has net-01.checkpoint-0.npz and -1.npz, and net-01.predictions.npz until the run is finished.
-Every file is written atomically. Nets share no file, so they can be trained apart and gathered afterwards.
+Every file is written atomically. Nets share no file, so they can be trained separately and gathered afterwards.
 """
 
 import contextlib
@@ -39,28 +39,28 @@ from recognizer.config import checks, earlier, keras_classes, schedules, schema
 from recognizer.data import sources
 
 RUNS = Path("runs")
-ABANDONED = 3600  # seconds after which a half-made folder is of a process that died
-FREED = 2  # seconds within which the lock of a process that was killed, and of those it started, is free
+ABANDONED = 3600  # seconds after which an incomplete folder must be from a dead process
+FREED = 2  # seconds to wait for a lock: a killed process and its children take a while to free it
 
 # Making and locking a run
 
 
 def create(name, recipe, config, seen, architectures=()):
-    """Makes a new run's folder with config.json and the files beside it, and returns the folder (Path).
+    """Creates a run's folder with config.json, seen.npy and architectures.json, and returns its Path.
 
-    name: None for `recipe` and the next free number. seen: uint64, Images.image_hashes of the labelled images.
-    architectures: edits.record of the nets of each kind.
+    name: None for `recipe` and the next free number. seen: uint64 (n,), Images.image_hashes of the labelled images.
+    architectures: edits.record of each kind of net.
     Raises UserError if the name is taken or not valid.
     """
-    environment.need("filelock")  # before anything is made: the run is locked next
+    environment.need("filelock")  # before creating anything, since the run is locked next
     folder = _next_folder(recipe) if name is None else named(name)
     if folder.exists():
         raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
     _remove_abandoned()
-    new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run has its settings from the start
+    new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run always has its settings
     try:
         _write_new(new, config, seen, architectures)
-        new.rename(folder)  # fails if another process has just made it
+        new.rename(folder)  # fails if another process has just created it
     except OSError as error:
         if folder.exists():
             # Takes the next number, or says that the name is taken.
@@ -84,7 +84,7 @@ def _remove_abandoned():
 
 def _write_new(folder, config, seen, architectures):
     folder.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()  # written by Python, whose errors give the system's reason; NumPy's do not
+    content = io.BytesIO()  # Python's errors for a failed write give the reason; NumPy's do not
     np.save(content, np.unique(seen))
     write_bytes(folder / "seen.npy", content.getvalue())
     write_json(folder / "architectures.json", list(architectures))
@@ -95,8 +95,8 @@ def _write_new(folder, config, seen, architectures):
 def locked(folder, what="run"):
     """Locks a run for this process inside the block. Raises UserError if another process has locked it.
 
-    The lock file is never replaced or removed; the operating system frees the lock however the process ends. Temporary
-    files that a dead process left in the folder are removed. what: what the folder is of, for that line.
+    The lock file is never replaced or removed; the operating system frees the lock however the process ends. Removes
+    temporary files that a dead process left in the folder. what: what the folder belongs to, for the message.
     """
     environment.need("filelock")
     import filelock
@@ -127,7 +127,7 @@ def record_changes(folder, config):
 
 
 def read_config(folder):
-    """Returns a run's config.json, checked; settings that are newer than the run have their defaults.
+    """Returns a run's config.json, checked. Settings that the run's version did not have get their defaults.
 
     Raises UserError if it is not the config of a run.
     """
@@ -151,7 +151,7 @@ def read_config(folder):
 
 
 def read_result(path, *needed):
-    """Returns the object in a JSON file of results. Raises UserError if it lacks one of the keys `needed`."""
+    """Returns the dict in a JSON file of results. Raises UserError if it lacks one of the keys `needed`."""
     result = read_json(path)
     if not isinstance(result, dict) or not result.keys() >= set(needed):
         raise UserError(f"{path} is not a run's: an object with {', '.join(needed) or 'results'} is needed")
@@ -159,9 +159,9 @@ def read_result(path, *needed):
 
 
 def temperature(folder, result=None):
-    """Returns the temperature by which a run's mean probabilities are sharpened; 1 if an earlier version made the run.
+    """Returns the temperature that sharpens a run's mean probabilities; 1 if an earlier version made the run.
 
-    result: of gathered.gather; None: that in result.json.
+    result: from gathered.gather; None: from result.json.
     """
     path = folder / "result.json"
     found = (read_result(path) if result is None else result).get("temperature", 1)
@@ -170,19 +170,19 @@ def temperature(folder, result=None):
 
 
 def net_results(folder, config, *needed):
-    """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: as of `read_result`."""
+    """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: see `read_result`."""
     return [read_result(net_file(folder, net, ".json"), *needed) for net in net_numbers(config)]
 
 
 def unfinished_nets(folder, config):
-    """Returns (the numbers of a run's nets that are not finished, the results of the others)."""
+    """Returns (numbers of a run's unfinished nets, results of its finished nets)."""
     left = [net for net in net_numbers(config) if not net_file(folder, net, ".json").is_file()]
     paths = [net_file(folder, net, ".json") for net in net_numbers(config) if net not in left]
     return left, [read_result(path, "net", "seconds", "images_per_second") for path in paths]
 
 
 def read_architectures(folder):
-    """Returns what `create` recorded of a run's architectures, a list; it is empty for a run of an earlier version."""
+    """Returns the list of architectures that `create` recorded; empty if an earlier version made the run."""
     path = folder / "architectures.json"
     found = read_json(path) if path.is_file() else []
     if not isinstance(found, list):
@@ -196,14 +196,14 @@ def read_seen(folder):
     if not path.is_file():
         raise UserError(f"{path} is missing: python train.py --repeat {folder.name} trains the run again")
     with refused(f"{path} cannot be read"):
-        seen = np.load(path, allow_pickle=False, mmap_mode="r")  # no more than the file's own size
+        seen = np.load(path, allow_pickle=False, mmap_mode="r")  # limits memory to the file's size
         if seen.dtype != np.uint64 or seen.ndim != 1:
             raise ValueError(f"it is {seen.dtype} {seen.shape}, where uint64 (n,) is needed")
         return seen
 
 
 def leaks(folders, test):
-    """Returns how many images of a test set (Images) any of the runs had with their labels, by their exact pixels."""
+    """Returns how many images of a test set (Images) are among any run's labelled images, comparing exact pixels."""
     hashes = test.image_hashes()
     return int(np.any([np.isin(hashes, read_seen(folder)) for folder in folders], axis=0).sum())
 
@@ -243,17 +243,17 @@ def flat(settings, prefix=""):
 
 
 def net_numbers(config):
-    """The numbers of a run's nets: 1, 2, ..."""
+    """Returns the numbers of a run's nets: 1, 2, ..."""
     return range(1, config["nets"] + 1)
 
 
 def net_file(folder, net, suffix):
-    """The path of a file of net number `net`: net-01.csv, .json, .keras ..."""
+    """Returns the path of a file of net number `net`: net-01.csv, .json, .keras ..."""
     return folder / f"net-{net:02d}{suffix}"
 
 
 def named(name):
-    """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an unusable name."""
+    """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an invalid name."""
     name = str(name).removeprefix(f"{RUNS}/").strip("/")
     if not re.fullmatch(r"[\w][\w.+-]*", name):
         raise UserError(f"{name!r} is not a name: use letters, digits, '-', '_', '.' and '+'")
@@ -261,13 +261,13 @@ def named(name):
 
 
 def add_run_argument(parser, number="?", default="the newest finished one"):
-    """Adds RUN to a parser, which the shell completes. number: how many, the `nargs` of argparse."""
+    """Adds the argument RUN, with shell completion, to a parser. number: the `nargs` of argparse."""
     run = parser.add_argument("run", nargs=number, metavar="RUN", help=f"in runs/ (default: {default})")
     run.completer = names
 
 
 def find(name):
-    """Returns the folder of an existing run. Raises UserError if there is none of this name."""
+    """Returns the folder of an existing run. Raises UserError if there is no run of this name."""
     folder = named(name)
     if not (folder / "config.json").is_file():
         if Path(name).is_file():
@@ -277,7 +277,7 @@ def find(name):
 
 
 def find_finished(names):
-    """Returns the folders of finished runs by their names, each once; without names, the newest finished run.
+    """Returns the folders of the finished runs `names`, without duplicates. Without names: the newest finished run's.
 
     Raises UserError if a run does not exist or is not finished.
     """
@@ -288,20 +288,20 @@ def find_finished(names):
 
 
 def names(**_):
-    """The names of all runs. Completers for the shell are called with arguments, which are ignored."""
+    """Returns the names of all runs. Ignores the arguments that shell completion passes."""
     return [folder.name for folder in all_runs()]
 
 
 def all_runs():
-    """The folders of all runs."""
+    """Returns the folders of all runs."""
     return [path.parent for path in RUNS.glob("[!.]*/config.json")]
 
 
 def newest(finished):
-    """Returns the folder of the run that was finished last, or of the unfinished run that was started last.
+    """Returns the folder of the run that finished last, or of the unfinished run that was started last.
 
-    A damaged run is skipped with a warning on stderr. Trials of a sweep are skipped, too: it continues as a whole, and
-    its trials are named to predict by them. Raises UserError if there is none.
+    Skips a damaged run with a warning on stderr. Skips trials of a sweep: a sweep is resumed as a whole, and a trial is
+    used for predictions only by name. Raises UserError if there is no other run.
     """
     found, trials = {}, False
     for folder in all_runs():
@@ -324,12 +324,12 @@ def newest(finished):
 
 
 def is_finished(folder):
-    """Whether all nets of a run are trained and gathered."""
+    """Returns whether all nets of a run are trained and gathered."""
     return (folder / "result.json").is_file()
 
 
 def is_pruned(folder):
-    """Whether a trial of a sweep was ended early, since others were better by then."""
+    """Returns whether a trial of a sweep was stopped early because others were better."""
     return (folder / "pruned.json").is_file() and not is_finished(folder)
 
 

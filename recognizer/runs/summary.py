@@ -1,11 +1,11 @@
-"""What train.py prints of finished nets and of a finished run."""
+"""The lines that train.py prints about finished nets and a finished run."""
 
 from recognizer.base.words import duration
 from recognizer.runs import metrics
 
 
 def net_line(result, nets):
-    """Returns a line on a net's result. nets: how many the run has."""
+    """Returns a line on a net's result. nets: the number of nets in the run."""
     parts = [f"Net {result['net']}/{nets}:"]
     if "validation_accuracy" in result:
         parts.append(f"validation {result['validation_accuracy']:.2%} of {result['validation_rows']:,}")
@@ -21,7 +21,7 @@ def net_line(result, nets):
 
 
 def accuracy_lines(result):
-    """Returns the lines on a run's accuracies. result: of gathered.gather."""
+    """Returns the lines on a run's accuracies. result: from gathered.gather."""
     lines = []
     if "ensemble_validation" in result:
         part = result["ensemble_validation"]
