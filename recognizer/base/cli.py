@@ -65,8 +65,8 @@ def add_where(group, what):
         "--jobs",
         type=number_of_jobs,
         metavar="N",
-        help=f"train N {what} at once, each in a process with its share of the cores, or with a GPU; auto: as many as "
-        "is fastest here",
+        help=f"train N {what} at once, each in its own process with a share of the cores, or a GPU; auto: the number "
+        "that is fastest here",
     )
     address = "train on Ray (requirements/cluster.txt): local (started here), auto (the cluster that this machine "
     group.add_argument("--ray", metavar="ADDRESS", help=f"{address}belongs to), or ray://HOST:PORT")
@@ -80,7 +80,7 @@ def check_where(arguments):
     """Raises UserError if the options from `add_where` conflict."""
     if arguments.ray and arguments.jobs:
         raise UserError(
-            "--jobs trains on this machine and --ray on a cluster: give one of them (--ray local is here, too)"
+            "--jobs trains on this machine and --ray on a cluster: give one of them (--ray local also trains here)"
         )
     for key in ("cpus", "gpus"):
         if getattr(arguments, key) is not None and not arguments.ray:

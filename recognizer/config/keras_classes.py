@@ -55,7 +55,7 @@ LOSSES = {
 LOGITS = {"CategoricalCrossentropy", "CategoricalFocalCrossentropy"}  # these take logits without a softmax
 SHORT = {"mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError"}
 SHORT |= {"msle": "MeanSquaredLogarithmicError", "kld": "KLDivergence", "bce": "BinaryCrossentropy"}
-NUMBERS = "takes labels as numbers, and they are one-hot here: set loss=CategoricalCrossentropy"
+NUMBERS = "needs labels as numbers, but they are one-hot here: set loss=CategoricalCrossentropy"
 UNFIT = {  # why other classes of Keras cannot be used
     "lossscaleoptimizer": "is not needed: --precision float16 scales the loss by itself",
     "multioptimizer": "takes optimizers, which a setting cannot hold",
@@ -65,7 +65,7 @@ UNFIT = {  # why other classes of Keras cannot be used
     "circle": "compares embeddings, not the probabilities that a net gives: set loss=CategoricalCrossentropy",
 }
 LEFT_OUT = {  # arguments that are separate settings, or follow from other settings
-    "optimizer_config.learning_rate": "is the schedule's: set schedule.learning_rate instead",
+    "optimizer_config.learning_rate": "belongs to the schedule: set schedule.learning_rate instead",
     "loss_config.label_smoothing": "is a setting of its own: set label_smoothing instead",
     "loss_config.from_logits": "follows from the loss: leave it out",
 }

@@ -124,7 +124,7 @@ def _give_way(name, config, keys):
     for key in keys:
         if clash := [inner for inner in own if _overlap(key, inner) or drops(key, inner) or drops(inner, key)]:
             told = f"{key} cannot be set for {name!r}: some of its nets have their own {clash[0]}"
-            raise UserError(f"{told}; --set members=[] takes that from them")
+            raise UserError(f"{told}; --set members=[] removes their settings")
 
 
 def _overlap(key, other):

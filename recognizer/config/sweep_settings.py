@@ -188,7 +188,7 @@ def _check_keys(found):
         varied = [key for axis in grid for key in _varied(axis["settings"])] + ranges
         given = varied + list(dict(found["own"]))
         if "seed" in given:
-            raise UserError("seed is no setting of a recipe: --seeds R trains by R seeds, from --seed on")
+            raise UserError("seed is not a setting of a recipe: --seeds R trains with R seeds, from --seed on")
         if twice := [key for key, count in collections.Counter(given).items() if count > 1]:
             raise UserError(f"{twice[0]} is given twice: name each setting once in --grid, --range, --set and --epochs")
 

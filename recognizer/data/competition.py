@@ -32,11 +32,11 @@ def fetch(folder):
 
 def submit(path, message):
     """Uploads a CSV as a submission and returns Kaggle's answer. Raises UserError that says what to do."""
-    with _client(f"handed in; {path} is written, and can be handed in at {PAGE}/submit") as client:
+    with _client(f"handed in; {path} is written; upload it at {PAGE}/submit") as client:
         response = client.competition_submit(str(path), message, NAME, quiet=True)
     told = getattr(response, "message", None) or str(response)
     if told.startswith("Could not submit"):
-        raise UserError(f"Kaggle's client says {told!r}; {path} is written, and can be handed in at {PAGE}/submit")
+        raise UserError(f"Kaggle's client says {told!r}; {path} is written; upload it at {PAGE}/submit")
     return told
 
 

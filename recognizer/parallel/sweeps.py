@@ -111,7 +111,7 @@ def started(arguments):
     name = run_folder.named(arguments.sweep or _next_name(asked)).name
     folder = SWEEPS / name
     if (folder / "sweep.json").exists():
-        raise UserError(f"sweep {name!r} exists: go on with it by --resume, or choose another name by --sweep")
+        raise UserError(f"sweep {name!r} exists: go on with it by --resume, or choose another name with --sweep")
     if taken := sorted(path.name for path in run_folder.RUNS.glob(f"{name}-[0-9]*")):
         raise UserError(f"run {taken[0]!r} exists, which is a name for a trial of this sweep: choose another --sweep")
     if asked["ranges"]:

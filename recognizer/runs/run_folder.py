@@ -336,6 +336,6 @@ def is_pruned(folder):
 def check_finished(folder):
     """Raises UserError if a run is not finished."""
     if is_pruned(folder):
-        raise UserError(f"run {folder.name!r} was ended early by its sweep, since others were better by then")
+        raise UserError(f"run {folder.name!r} was ended early by its sweep, because other trials were better")
     if not is_finished(folder):
         raise UserError(f"run {folder.name!r} is not finished: python train.py --run {folder.name} --resume")
