@@ -1,6 +1,7 @@
 """Nets that are trained by Ray, on nodes that share no folder, are those that processes train, whatever node dies."""
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -189,13 +190,13 @@ def test_the_nets_of_a_node_that_dies_continue_on_one_that_joins(by_processes, r
         ) as process:
             wait_for(process, 1, tmp_path / "runs" / "ray" / "net-01.csv")
             ray_cluster.remove_node(first, allow_graceful=False)
-            lines = [process.stderr.readline() for _ in range(2)]
+            lines = list(itertools.takewhile(lambda line: "waiting" not in line, process.stderr))
             second = ray_cluster.add_node(num_cpus=3)
             lines += process.stderr.readlines()
         ray_cluster.remove_node(second)
     assert process.returncode == 0, lines
-    assert "was lost with its node or process" in lines[0]
-    assert lines[1:] == ["no node of Ray has 3 cores and 0 GPUs any more: waiting for one to join\n"]
+    assert lines
+    assert all("was lost with its node or process" in line for line in lines)
     assert_same(by_processes, tmp_path / "runs" / "ray")
 
 
