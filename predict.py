@@ -115,7 +115,7 @@ def refuse_leaks(arguments, name, test, leaked):
         told = f"{leaked:,} of these {len(test.x):,} test images ({test.origin}) were among the labelled ones"
         raise UserError(f"{told} that {name} had: predict others, or add --allow-leak, which marks the file -leak")
     if arguments.submit is not None and (leaked or not test.kaggle):
-        raise UserError(f"--submit is only for Kaggle's test rows, not {test.origin}: give --test kaggle")
+        raise UserError(f"--submit uploads Kaggle's test rows only, not {test.origin}: give --test kaggle")
 
 
 if __name__ == "__main__":
