@@ -48,9 +48,7 @@ def parser():
     commands = p.add_subparsers(required=True, dest="command")
     help_of_run = "train, and keep the figures; other options are train.py's"
     command = commands.add_parser("run", help=help_of_run, allow_abbrev=False)
-    command.add_argument("recipe")
-    command.add_argument("--data", required=True)
-    command.add_argument("--name", help="what the figures are kept under (default: RECIPE)")
+    add_recipe(command)
     command.add_argument("--seeds", type=int, default=1, help="how many")
     command.add_argument("--first-seed", type=int, default=0)
     commands.add_parser("table", help="print every figure kept")
@@ -65,14 +63,18 @@ def parser():
     command.add_argument("--last", type=int, default=60_000, help="the one after the last (default: 60000)")
     help_of_cv = "cross-validate a recipe, and keep what it predicts; other options are train.py's"
     command = commands.add_parser("cv", help=help_of_cv, allow_abbrev=False)
-    command.add_argument("recipe")
-    command.add_argument("--data", required=True)
-    command.add_argument("--name", help="what the predictions are kept under (default: RECIPE)")
+    add_recipe(command)
     command.add_argument("--seed", type=int, default=0, help="of the folds and of all runs (default: 0)")
     command.add_argument("--folds", type=int, default=10)
     command = commands.add_parser("compare", help="compare cross-validated recipes with the first of them")
     command.add_argument("names", nargs="+", metavar="NAME-SEED[+NAME-SEED]")
     return p
+
+
+def add_recipe(command):
+    command.add_argument("recipe")
+    command.add_argument("--data", required=True)
+    command.add_argument("--name", help="the name of the files that are kept (default: RECIPE)")
 
 
 def main():

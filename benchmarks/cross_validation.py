@@ -7,14 +7,13 @@ results/cv/NAME-SEED.npz holds the probabilities of all rows, and NAME-SEED.json
 import math
 
 import numpy as np
-import scipy.stats
 from shared import HERE, machine, table
 from sklearn.model_selection import StratifiedKFold
 
 from recognizer.base.errors import UserError
 from recognizer.base.files import read_json, write_json
 from recognizer.data import sources
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import read_predictions
 
 KEPT = HERE / "results" / "cv"
@@ -53,7 +52,7 @@ def cross_validate(recipe, data, name, seed, folds, options, train):
             )
         record = before
     for fold in range(len(record["runs"]), folds):
-        folder = run_folder.named(f"cv-{name}-{seed}-{fold}")
+        folder = run_folder.named(f"cv-{name}-{seed}-{folds}-{fold}")
         path = folder.parent / f"cv-{seed}-{folds}-{fold}.npz"
         write_fold(images, parts[fold], path)
         if not run_folder.is_finished(folder):
@@ -70,20 +69,21 @@ def keep(kept, record, folder, rows, images):
     digits = sources.load(config["data"]["source"])
     arrays = read_predictions(folder / "predictions.npz", digits)
     nets = np.stack([arrays[key] for key in sorted(arrays) if key.startswith("test_")])
-    found = load(kept) if record["runs"] else np.full((len(nets), len(images.x), 10), np.nan, np.float16)
+    path, shape = kept.with_suffix(".npz"), (len(nets), len(images.x), 10)
+    found = read(path)[0] if record["runs"] else np.full(shape, np.nan, np.float16)
     found[:, rows] = nets
     kept.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(kept.with_suffix(".npz"), probabilities=found, labels=images.y.astype(np.uint8))
+    np.savez_compressed(path, probabilities=found, labels=images.y.astype(np.uint8))
     accuracy = float(np.mean(nets.mean(0).argmax(1) == images.y[rows]))
     record["runs"].append({"accuracy": accuracy, "seconds": round(result["seconds"]), "machine": machine()})
     record["commit"] = config["commit"]
     write_json(kept, record)
 
 
-def load(kept):
-    """Returns the probabilities of a recipe's nets, float16 (nets, rows, 10)."""
-    with np.load(kept.with_suffix(".npz")) as arrays:
-        return arrays["probabilities"]
+def read(path):
+    """Returns (probabilities of a recipe's nets, float16 (nets, m, 10), labels (m,))."""
+    with np.load(path) as arrays:
+        return arrays["probabilities"], arrays["labels"]
 
 
 COLUMNS = ["recipe", "nets", "errors", "accuracy", "log-likelihood", "only the first's; only its own", "p", "Holm"]
@@ -103,36 +103,28 @@ def compared(names):
     labels, means = labels[done], [p[done] for p, _, _ in found]
     wrong = [p.argmax(1) != labels for p in means]
     legible = ~np.all(wrong, axis=0)
-    tests = [mcnemar(wrong[0], other) for other in wrong[1:]]
+    tests = [metrics.mcnemar(wrong[0], other) for other in wrong[1:]]
     adjusted, rows = holm([p for _, _, p in tests]), []
     for i, name in enumerate(names):
         cells = [f"`{name}`", found[i][1], wrong[i].sum(), f"{1 - wrong[i].mean():.3%}"]
         cells.append(f"{fitted_loss(means[i][legible], labels[legible]):.1f}")
         if i:
             only_first, only_this, p = tests[i - 1]
-            cells += [f"{only_first}; {only_this}", f"{p:.3f}", f"{adjusted[i - 1]:.3f}"]
+            cells += [f"{len(only_first)}; {len(only_this)}", f"{p:.3f}", f"{adjusted[i - 1]:.3f}"]
         rows.append(cells + [""] * (len(COLUMNS) - len(cells)))
     return [f"{len(labels):,} rows, {np.sum(~legible)} of them wrong by all of these", "", *table(COLUMNS, rows)]
 
 
 def committee(name):
     """Returns (mean probabilities (m, 10), NaN in the rows left to predict; the number of nets; the labels (m,))."""
-    nets, labels = [], None
+    nets = []
     for part in name.split("+"):
         path = KEPT / f"{part}.npz"
         if not path.is_file():
             raise UserError(f"there is no {path}: cross-validate the recipe first")
-        with np.load(path) as arrays:
-            nets += list(arrays["probabilities"].astype(np.float32))
-            labels = arrays["labels"]
+        probabilities, labels = read(path)
+        nets += list(probabilities.astype(np.float32))
     return np.mean(nets, axis=0), len(nets), labels
-
-
-def mcnemar(first, second):
-    """Returns (rows that only the first has wrong, only the second, the two-sided p of McNemar's exact test)."""
-    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    n = only_first + only_second
-    return only_first, only_second, scipy.stats.binomtest(only_first, n).pvalue if n else 1.0
 
 
 def holm(values):

@@ -35,11 +35,10 @@ def script(name, *arguments, cwd, timeout=300, **environment):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=environment)
 
 
-def interrupted(folder, name, number, epochs, *arguments, **environment):
-    """Trains until `epochs` epochs are done, and sends signal `number`; returns (exit code, stderr)."""
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments), "--run", name]
-    process = subprocess.Popen(
-        command,
+def begun(folder, *arguments, **environment):
+    """Starts train.py in a folder, as a shell's foreground job; returns the process."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
         cwd=folder,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
@@ -48,6 +47,11 @@ def interrupted(folder, name, number, epochs, *arguments, **environment):
         # A shell starts its background jobs with SIGINT ignored, which is inherited.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def interrupted(folder, name, number, epochs, *arguments, **environment):
+    """Trains until `epochs` epochs are done, and sends signal `number`; returns (exit code, stderr)."""
+    process = begun(folder, *arguments, "--run", name, **environment)
     log = folder / "runs" / name / "net-01.csv"
     end = time.monotonic() + 120
     while not (log.is_file() and log.read_text().count("\n") > epochs) and time.monotonic() < end:

@@ -14,6 +14,7 @@ import warnings
 from recognizer.base.errors import UserError
 
 INSTALL = "python -m pip install -r requirements.txt (or requirements/jax.txt)"
+INSTALL_CLUSTER = "python -m pip install -r requirements/cluster.txt"
 NEWEST_PYTHON = (3, 13)  # the newest Python for which TensorFlow has wheels
 BACKENDS = ("tensorflow", "jax")
 OLDEST_KERAS = "3.12"
@@ -195,6 +196,6 @@ def need(package, install=INSTALL):
 
 def import_ray():
     """Imports Ray, with telemetry off, and returns it. Raises UserError if it is not installed."""
-    need("ray", "python -m pip install -r requirements/cluster.txt")
+    need("ray", INSTALL_CLUSTER)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     return importlib.import_module("ray")

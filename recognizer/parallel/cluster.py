@@ -103,9 +103,9 @@ def joined(address, config, number, cpus=None, gpus=None):
     cluster = Cluster(ray, share, (variables, machine.versions()))
     if address != "local":
         _check_nodes(cluster)
-    hosts = [node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]]
+    hosts = [found["NodeManagerHostname"] for found in cluster.nodes()]
     told = f"{len(hosts)} node{'s' * (len(hosts) > 1)} ({', '.join(sorted(set(hosts)))})"
-    print(f"        Ray: {told:.60}, {share['num_cpus']:g} cores and {share['num_gpus']:g} GPUs for each")
+    print(f"        Ray: {told:.60}, {_told(share)} for each")
     return cluster
 
 

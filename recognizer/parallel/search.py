@@ -10,12 +10,10 @@ from recognizer.base import environment
 from recognizer.base.files import read_rows
 from recognizer.runs import run_folder
 
-INSTALL = "python -m pip install -r requirements/cluster.txt"
-
 
 def needed():
     """Raises UserError if Optuna is not installed."""
-    environment.need("optuna", INSTALL)
+    environment.need("optuna", environment.INSTALL_CLUSTER)
 
 
 class Search:

@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import datetime
 import operator
-import re
 import sys
 import time
 from pathlib import Path
@@ -108,7 +107,8 @@ class Sweep:
 def started(arguments):
     """Checks all settings of a new sweep, makes it, and returns it. arguments: the parsed command line."""
     asked = sweep_settings.asked(arguments)
-    name = run_folder.named(arguments.sweep or _next_name(asked)).name
+    numbered = asked["study"] or f"{asked['recipe']}-sweep"
+    name = run_folder.named(arguments.sweep or run_folder.next_name(SWEEPS, numbered)).name
     folder = SWEEPS / name
     if (folder / "sweep.json").exists():
         raise UserError(f"sweep {name!r} exists: go on with it by --resume, or choose another name with --sweep")
@@ -143,12 +143,6 @@ def _samples(asked):
     """Yields configs of trials that together contain every value of each varied setting."""
     for settings in sweep_settings.samples(asked):
         yield sweep_settings.config(asked, settings, asked["seed"])
-
-
-def _next_name(asked):
-    base = asked["study"] or f"{asked['recipe']}-sweep"
-    numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name) for path in SWEEPS.glob("*")]
-    return f"{base}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
 
 
 def _checked(asked, configs, source):

@@ -122,16 +122,12 @@ def _settings_that_differ(runs):
 
 def _digits_that_differ(runs, data, part, images, shown=10):
     """Returns lines on the digits that only one of two runs predicts correctly. part: "validation" or "test"."""
-    from scipy.stats import binomtest
-
     predicted = [_predicted(*run, part, digits) for run, digits in zip(runs, data, strict=True)]
     rows = sorted(predicted[0].keys() & predicted[1].keys())
     if not rows:
         return []
     right = np.array([[labels[row] == images.y[row] for row in rows] for labels in predicted])
-    only = [np.flatnonzero(right[i] & ~right[1 - i]) for i in (0, 1)]
-    disagreed = sum(map(len, only))
-    p = binomtest(len(only[0]), disagreed).pvalue if disagreed else 1.0
+    *only, p = metrics.mcnemar(*right)
     shares = " | ".join(f"{share:.2%}" for share in right.mean(axis=1))
     lines = [f"{part.capitalize()} digits that both predict: {len(rows):,}; right: {shares}; McNemar's p = {p:.2g}"]
     for (folder, _), some in zip(runs, only, strict=True):

@@ -82,3 +82,15 @@ def interval(accuracy, n):
     from scipy.stats import binomtest
 
     return tuple(binomtest(round(accuracy * n), n).proportion_ci(method="wilson"))
+
+
+def mcnemar(first, second):
+    """Compares two runs by McNemar's exact test; returns (rows of the first alone, of the second alone, p).
+
+    first, second: bool (n,), whether each run predicts each row correctly; or wrongly, which gives the same p.
+    """
+    from scipy.stats import binomtest
+
+    only = np.flatnonzero(first & ~second), np.flatnonzero(second & ~first)
+    disagreed = sum(map(len, only))
+    return *only, binomtest(len(only[0]), disagreed).pvalue if disagreed else 1.0

@@ -53,7 +53,7 @@ def create(name, recipe, config, seen, architectures=()):
     Raises UserError if the name is taken or not valid.
     """
     environment.need("filelock")  # before creating anything, since the run is locked next
-    folder = _next_folder(recipe) if name is None else named(name)
+    folder = RUNS / next_name(RUNS, recipe) if name is None else named(name)
     if folder.exists():
         raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
     _remove_abandoned()
@@ -71,9 +71,10 @@ def create(name, recipe, config, seen, architectures=()):
     return folder
 
 
-def _next_folder(recipe):
-    numbers = [re.fullmatch(rf"{re.escape(recipe)}-(\d+)", path.name) for path in RUNS.glob("*")]
-    return RUNS / f"{recipe}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
+def next_name(parent, base):
+    """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`."""
+    numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name) for path in parent.glob("*")]
+    return f"{base}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
 
 
 def _remove_abandoned():

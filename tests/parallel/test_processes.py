@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_one_line_error, load, script
+from conftest import assert_one_line_error, begun, load, script
 
 from recognizer.base import environment
 
@@ -43,16 +41,7 @@ def assert_same(run, other):
 
 def started(folder, *options):
     """Starts train.py with two jobs, and waits until a net has finished an epoch; returns the process."""
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, options), "--jobs", "2", "--run", "two"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | ONE_THREAD,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = begun(folder, *options, "--jobs", 2, "--run", "two", **ONE_THREAD)
     end = time.monotonic() + 120
     while not list((folder / "runs").glob("two/net-*.csv")) and time.monotonic() < end:
         assert process.poll() is None, process.communicate()
