@@ -468,7 +468,7 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
 
 def test_a_net_whose_batch_norm_will_lag_is_told_before_training(tmp_path):
     few = ["quick", "--check", "--data", "digits", "--set", "steps_per_epoch=20", "--set", "model_config.momentum=0.99"]
-    told = "leave batch norm's moving statistics behind"
+    told = "batch-norm statistics lag behind after so few steps: --set update_bn="
     assert told in script("train.py", *few, cwd=tmp_path).stdout
     assert told not in script("train.py", *few, "--set", "update_bn=5", cwd=tmp_path).stdout
 
