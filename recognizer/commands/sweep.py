@@ -27,7 +27,7 @@ def parser():
     group.add_argument("--grid", action="append", metavar="KEY=V1,V2", help="the values of a setting; may be repeated")
     group.add_argument("--seeds", type=int, metavar="R", help="how many runs of each, by seeds from --seed on")
     group.add_argument(
-        "--range", action="append", metavar="KEY=LOW..HIGH[:log]", help="a setting to search in; may be repeated"
+        "--range", action="append", metavar="KEY=LOW..HIGH[:log|:STEP]", help="a setting to search; may be repeated"
     )
     group.add_argument("--trials", type=int, metavar="T", help="number of trials of a search")
     group.add_argument(
