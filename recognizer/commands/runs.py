@@ -4,7 +4,7 @@
     python -m recognizer runs --html runs.html          also as a page with sortable columns
     python -m recognizer runs --csv runs.csv            also as a CSV; both have each setting in which the runs differ
     python -m recognizer runs --sweep NAME              the trials of a sweep, which are left out otherwise
-    python -m recognizer runs diff single-1 single-2    which settings and digits differ, with McNemar's test
+    python -m recognizer runs diff single-1 single-2    which settings and digits differ; McNemar's test for chance
 
 A damaged run is skipped with a warning on stderr.
 """
@@ -24,7 +24,7 @@ def parser():
     p.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as a CSV")
     p.add_argument("--sweep", metavar="NAME", help="list the trials of this sweep")
     commands = p.add_subparsers(dest="command", metavar="[diff RUN RUN]")
-    what = "which settings and which digits of two finished runs differ, with McNemar's test"
+    what = "which settings and which digits of two finished runs differ, and McNemar's test for chance"
     diff = commands.add_parser("diff", help=what, description=what)
     for which in ("first", "second"):
         diff.add_argument(which, metavar="RUN", help="a name in runs/").completer = run_folder.names
