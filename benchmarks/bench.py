@@ -410,7 +410,7 @@ def fifteen_nets(arguments, nets=15):
 
 
 SHORT = {
-    "ensemble": ("--epochs", 1, "--set", "steps_per_epoch=150"),
+    "ensemble": ("--epochs", 1, "--set", "steps_per_epoch=60"),
     "deotte": ("--nets", 4, "--epochs", 1, "--set", "steps_per_epoch=150"),
 }
 SIDE_BY_SIDE = {
@@ -450,7 +450,7 @@ def whole_run(options):
         process = subprocess.Popen(script("train.py", *options), cwd=folder, stdout=subprocess.DEVNULL)
         while process.poll() is None:
             peak = max(peak, sum(map(proportional, [process.pid, *descendants(process.pid)])))
-            time.sleep(0.2)
+            time.sleep(1)  # the sizes of processes take a while to read
         if process.returncode:
             raise RuntimeError(f"{shlex.join(process.args)} ended with exit code {process.returncode}")
         return time.perf_counter() - start, peak
