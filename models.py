@@ -142,7 +142,7 @@ def vgg_dropout(mean=0.0, std=1.0, dropout=0.5):
 
 @architecture
 def vgg_bn_dropout(mean=0.0, std=1.0, dropout=0.5):
-    """`vgg` with batch normalisation and one dropout, rahular's 'Digit Recognition - 2': 597,738 parameters."""
+    """`vgg` with batch normalization and one dropout, rahular's 'Digit Recognition - 2': 597,738 parameters."""
     return keras.Sequential(
         [
             *standardized(mean, std),
@@ -201,7 +201,7 @@ def stages(
     """The nets of Chris Deotte's "How to choose CNN Architecture MNIST", Kaggle; by default 184,586 parameters.
 
     Each number of `filters` makes a stage: a convolution for each of the `kernels`, then pooling, or a convolution with
-    stride 2 if `strides`. dense: units of the dense layer, 0 for none. bn, dense_bn: bool, batch normalisation after
+    stride 2 if `strides`. dense: units of the dense layer, 0 for none. bn, dense_bn: bool, batch normalization after
     each convolution, and after the dense layer. dropout: rate after each stage and after the dense layer.
     """
     layers = [images()]
@@ -220,7 +220,7 @@ def stages(
 
 @architecture
 def quick(momentum=0.9):
-    """The net of tuomaso/train_mnist_fast (GitHub), with batch normalisation and fewer filters: 213,898 parameters."""
+    """The net of tuomaso/train_mnist_fast (GitHub), with batch normalization and fewer filters: 213,898 parameters."""
     return keras.Sequential(
         [
             images(),
