@@ -17,7 +17,7 @@ class Gpu(NamedTuple):
 
 
 def gpus() -> list[Gpu]:
-    """Returns the accelerators that Keras uses, as a list of Gpu. Keras must be imported."""
+    """Returns the accelerators that Keras uses. Keras must be imported."""
     import keras
 
     if keras.backend.backend() == "jax":
@@ -35,7 +35,7 @@ def _jax_gpu(device):
 
 
 def tensorflow_gpus() -> list[Gpu]:
-    """Returns the GPUs that TensorFlow finds, as a list of Gpu. TensorFlow may not use them if they are too old."""
+    """Returns the GPUs that TensorFlow finds. TensorFlow may not use them if they are too old."""
     import tensorflow as tf
 
     found = []

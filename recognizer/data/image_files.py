@@ -70,7 +70,7 @@ def _called(file):
 
 
 def names_files(data: bytes, head: csv_rows.Head) -> bool:
-    """Returns whether the first rows of a CSV name image files. data: its bytes. head: its csv_rows.Head."""
+    """Returns whether the first rows of a CSV name image files."""
     rows = data[head.start : head.start + 4096].lower()
     return any(suffix.encode() in rows for suffix in SUFFIXES)
 
@@ -78,7 +78,7 @@ def names_files(data: bytes, head: csv_rows.Head) -> bool:
 def read_list(data: bytes, head: csv_rows.Head, file: containers.File) -> arrays.Images:
     """Returns the Images listed in a CSV of file names (and labels). The files are beside the CSV, or in the same zip.
 
-    data: the CSV's bytes. head: its csv_rows.Head. file: its containers.File.
+    data: the bytes of the CSV `file`. head: its header.
     Raises UserError, with row and column, for a missing file or an invalid label.
     """
     column, label, ids = _columns(head.columns, file)
@@ -99,10 +99,9 @@ def read_list(data: bytes, head: csv_rows.Head, file: containers.File) -> arrays
 
 
 def read_classes(files: list[containers.File], root: containers.File) -> arrays.Images:
-    """Returns the Images of image files in a folder for each class, "0" to "9". files: containers.Files.
+    """Returns the Images of image files in a folder for each class, "0" to "9".
 
-    root: a containers.File for the folder or archive. Its member is "train", or "test", which needs no folders for
-    classes.
+    root: the folder or archive. Its member is "train", or "test", which needs no folders for classes.
     """
     files = sorted(files, key=lambda file: (_natural(file.name.rpartition("/")[2]), file.name))
     folders = [file.name.split("/")[-2] if "/" in file.name else "" for file in files]

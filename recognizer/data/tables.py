@@ -15,7 +15,7 @@ from recognizer.data.csv_rows import IDS, LABELS
 
 
 def read_table(file: containers.File) -> arrays.Images:
-    """Returns the Images of a CSV, a containers.File. Raises UserError, with row and column, if it is not valid."""
+    """Returns the Images of a CSV. Raises UserError, with row and column, if it is not valid."""
     with containers.reading(file), open(file.path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest() + f":{file.member}:2{'t' * _is_emnist(file)}"
     images = arrays.kept_images(csv_cache.read(file, digest), f"{file}")

@@ -49,7 +49,7 @@ FREED = 2  # seconds to wait for a lock: a killed process and its children take 
 
 
 def create(name: str | None, recipe: str, config: dict, seen: np.ndarray, architectures: Sequence[dict] = ()) -> Path:
-    """Creates a run's folder with config.json, seen.npy and architectures.json, and returns its Path.
+    """Creates a run's folder with config.json, seen.npy and architectures.json, and returns its path.
 
     name: None for `recipe` and the next free number. seen: uint64 (n,), Images.image_hashes of the labelled images.
     architectures: edits.record of each kind of net.
@@ -174,7 +174,7 @@ def temperature(folder: Path, result: dict | None = None) -> float:
 
 
 def net_results(folder: Path, config: dict, *needed: str) -> list[dict]:
-    """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: see `read_result`."""
+    """Returns the results of a finished run's nets, net-NN.json. needed: see `read_result`."""
     return [read_result(net_file(folder, net, ".json"), *needed) for net in net_numbers(config)]
 
 
@@ -207,7 +207,7 @@ def read_seen(folder: Path) -> np.ndarray:
 
 
 def leaks(folders: Iterable[Path], test: Images) -> int:
-    """Returns how many images of a test set (Images) are among any run's labelled images, comparing exact pixels."""
+    """Returns how many images of a test set are among any run's labelled images, comparing exact pixels."""
     hashes = test.image_hashes()
     return int(np.any([np.isin(hashes, read_seen(folder)) for folder in folders], axis=0).sum())
 
@@ -224,7 +224,7 @@ def load_data(folder: Path, config: dict) -> Digits:
 
 
 def check_data(folder: Path, config: dict, digits: Digits) -> None:
-    """Raises UserError if a run's data (Digits) has changed since the run was started."""
+    """Raises UserError if a run's data has changed since the run was started."""
     data, origin, started = config["data"], digits.train.origin, f"run {folder.name!r} was started"
     if digits.train.fingerprint() != data["fingerprint"]:
         if origin != data["origin"]:
