@@ -55,6 +55,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PYTHONPATH=. $(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python docs/floors.py --check
 
 floors: .venv/installed-dev

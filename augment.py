@@ -23,6 +23,8 @@ slightly softer.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 import scipy.ndimage
@@ -35,6 +37,9 @@ from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
 from recognizer.base.rules import FLAG, LARGEST, NULL, Rule, number, one_of, whole
 from recognizer.base.words import choose
+
+Tensor = Any  # a NumPy array or number, or a tensor of the backend
+Parameters = dict[str, np.ndarray]  # from `draw`
 
 # Settings
 
@@ -54,44 +59,45 @@ STANDARDIZING = ("featurewise_", "samplewise_", "zca_")  # prefixes of ImageData
 
 @dataclasses.dataclass(init=False)
 class Augmentation:
-    """The augmentation settings as keyword arguments. Each annotation is the rule for valid values.
+    """The augmentation settings as keyword arguments. Each is annotated with the rule for its values.
 
     Raises UserError for a name or a value that is not valid.
     """
 
-    rotation_range: RANGE = 0  # degrees, in either direction
+    rotation_range: Annotated[float, RANGE] = 0  # degrees, in either direction
     # In either direction: a fraction of the image's size if below 1, else pixels. An integer n draws an integer number
     # of pixels below n; a list draws one of its values.
-    width_shift_range: RANGE | NUMBERS = 0.0
-    height_shift_range: RANGE | NUMBERS = 0.0
-    shear_range: RANGE = 0.0  # degrees, in either direction
+    width_shift_range: Annotated[float | Sequence[float], RANGE | NUMBERS] = 0.0
+    height_shift_range: Annotated[float | Sequence[float], RANGE | NUMBERS] = 0.0
+    shear_range: Annotated[float, RANGE] = 0.0  # degrees, in either direction
     # z for factors from 1 - z to 1 + z, or [lowest, highest]. Width and height get independent factors.
-    zoom_range: NUMBER | PAIR = 0.0
+    zoom_range: Annotated[float | Sequence[float], NUMBER | PAIR] = 0.0
     # How to fill points outside the image: nearest pixel, `cval` ("constant"), reflected image, or repeated image.
-    fill_mode: one_of("nearest", "constant", "reflect", "wrap") = "nearest"
-    cval: NUMBER = 0.0
-    horizontal_flip: FLAG = False  # flips half of the images
-    vertical_flip: FLAG = False
+    fill_mode: Annotated[str, one_of("nearest", "constant", "reflect", "wrap")] = "nearest"
+    cval: Annotated[float, NUMBER] = 0.0
+    horizontal_flip: Annotated[bool, FLAG] = False  # flips half of the images
+    vertical_flip: Annotated[bool, FLAG] = False
     # Elastic distortion (Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to
     # visual document analysis", 2003): moves each pixel by noise, smoothed by a Gaussian of `elastic_sigma` pixels and
     # multiplied by `elastic_alpha` pixels. The paper uses alpha 34 and sigma 4 on 29x29 images. Its noise is uniform in
     # -1..1; here it is normal with the same variance, since smoothed noise is nearly normal in either case.
-    elastic_alpha: RANGE = 0.0
-    elastic_sigma: RANGE = 4.0
+    elastic_alpha: Annotated[float, RANGE] = 0.0
+    elastic_sigma: Annotated[float, RANGE] = 4.0
     # [low, high] pixels: sets a rectangle in each image to 0, with sides drawn from this range. Similar to Zhong et
     # al., "Random erasing data augmentation", 2017 (half of the images, size by area, filled with noise), and DeVries
     # and Taylor, "Cutout", 2017 (a square of fixed size).
-    erasing_range: ZERO | SIDES = 0
+    erasing_range: Annotated[float | Sequence[float], ZERO | SIDES] = 0
     # Mixup (Zhang et al., "mixup: beyond empirical risk minimization", 2018): replaces each image and its label by the
     # mean with another image and its label, weighted w and 1 - w, w from Beta(alpha, alpha), as in keras.layers.MixUp.
-    mixup_alpha: ZERO | ALPHA = 0.0
+    mixup_alpha: Annotated[float, ZERO | ALPHA] = 0.0
     # KERAS_ONLY: settings that only ImageDataGenerator supports.
-    brightness_range: NULL | PAIR = None
-    channel_shift_range: RANGE = 0.0
-    interpolation_order: whole(0, 6) = 1
+    brightness_range: Annotated[Sequence[float] | None, NULL | PAIR] = None
+    channel_shift_range: Annotated[float, RANGE] = 0.0
+    interpolation_order: Annotated[int, whole(0, 6)] = 1
 
-    def __init__(self, **settings):
-        rules = {field.name: field.type for field in dataclasses.fields(self)}
+    def __init__(self, **settings: Any) -> None:
+        hints = get_type_hints(Augmentation, include_extras=True)
+        rules = {key: hint.__metadata__[0] for key, hint in hints.items()}
         for key, value in settings.items():
             if key.startswith(STANDARDIZING):
                 told = "changes training images, not those that are predicted: use standardized() in the net instead"
@@ -102,19 +108,19 @@ class Augmentation:
             raise UserError("augmentation.elastic_sigma must be above 0 if elastic_alpha is")
 
     @property
-    def keras_only(self):
+    def keras_only(self) -> dict:
         """{name: value} of the settings that only ImageDataGenerator has and that differ from their defaults."""
         return {key: getattr(self, key) for key in KERAS_ONLY if getattr(self, key) != getattr(Augmentation, key)}
 
     @property
-    def transforms(self):
+    def transforms(self) -> bool:
         """Whether any setting other than mixup changes images."""
         drawn = draw(self, np.random.default_rng(0), 64)
         unchanged = dict(zx=1, zy=1, brightness=1)
         plain = all(np.all(drawn[key] == unchanged.get(key, 0)) for key in drawn.keys() - {"mixup"})
         return not plain or bool(self.elastic_alpha or self.keras_only)
 
-    def engine(self, name):
+    def engine(self, name: str) -> "BatchEngine | KerasEngine":
         """Returns the engine "batch" or "keras". Raises UserError if it lacks a transform or is not installed."""
         return KerasEngine(self) if name == "keras" else BatchEngine(self)
 
@@ -126,8 +132,8 @@ SIZE = 28  # pixels of an image in either direction
 ERASED = ("erase_top", "erase_left", "erase_height", "erase_width")
 
 
-def draw(settings, rng, n):
-    """Draws the parameters of `n` images from `rng` (numpy.random.Generator). settings: an Augmentation.
+def draw(settings: Augmentation, rng: np.random.Generator, n: int) -> Parameters:
+    """Draws the parameters of `n` images from `rng`.
 
     Returns a dict of float64 arrays (n,) with the keys of ImageDataGenerator.get_random_transform: theta (degrees),
     tx, ty (pixels), shear (degrees), zx, zy, flip_horizontal, flip_vertical (0 or 1), channel_shift_intensity,
@@ -137,7 +143,7 @@ def draw(settings, rng, n):
     # Newer transforms draw numbers only if they are used, so that older runs can be repeated.
     u = iter(rng.random((n, 12 + 4 * bool(settings.erasing_range) + bool(settings.mixup_alpha))).T)
     zoom = settings.zoom_range
-    low, high = [1 - zoom, 1 + zoom] if NUMBER.valid(zoom) else zoom
+    low, high = zoom if isinstance(zoom, Sequence) else (1 - zoom, 1 + zoom)
     dark, bright = settings.brightness_range or (1, 1)
     drawn = {
         "theta": _either_way(settings.rotation_range, next(u)),
@@ -179,7 +185,7 @@ def _rectangles(erasing_range, u):
     return dict(zip(ERASED, [*corner, *sides], strict=True))
 
 
-def draw_elastic(settings, rng, n):
+def draw_elastic(settings: Augmentation, rng: np.random.Generator, n: int) -> np.ndarray | None:
     """Returns displacement fields, float32 (n, 28, 28, 2) in pixels (down, right); None without elastic distortion."""
     if not settings.elastic_alpha:
         return None
@@ -192,7 +198,7 @@ def draw_elastic(settings, rng, n):
 
 
 @functools.lru_cache
-def smoothing(size, sigma):
+def smoothing(size: int, sigma: float) -> np.ndarray:
     """Returns a float32 matrix (size, k) that maps k independent normal numbers to Gaussian-filtered white noise.
 
     Its columns are the left singular vectors of scipy.ndimage.gaussian_filter1d(mode="constant"), times the singular
@@ -212,17 +218,17 @@ PACKED = (*ERASED, "mixup")  # the parameters after the six of the affine matrix
 class BatchEngine:
     """Transforms whole batches. Raises UserError if a setting needs ImageDataGenerator."""
 
-    def __init__(self, settings):
+    def __init__(self, settings: Augmentation) -> None:
         self.settings = settings
         if own := settings.keras_only:
             raise UserError(f"augmentation {', '.join(own)}: only ImageDataGenerator can: use --augment-engine keras")
 
-    def pack(self, parameters):
+    def pack(self, parameters: Parameters) -> np.ndarray:
         """Returns the parameters from `draw` as one array, mixup last: float32 (n, 6 + len(PACKED))."""
         rest = np.stack([parameters[key] for key in PACKED], axis=1)
         return np.concatenate([affine_matrices(parameters), rest], axis=1).astype(np.float32)
 
-    def transform(self, images, numbers, elastic=None):
+    def transform(self, images: Tensor, numbers: Tensor, elastic: Tensor | None = None) -> Tensor:
         """Returns the transformed images as tensors of the backend.
 
         images: float32 (n, 28, 28, 1). numbers: from `pack`. elastic: from `draw_elastic`.
@@ -232,7 +238,7 @@ class BatchEngine:
         return warp(images, numbers[:, :6], elastic, erased, fill_mode=own.fill_mode, cval=own.cval)
 
 
-def affine_matrices(parameters):
+def affine_matrices(parameters: Parameters) -> np.ndarray:
     """Returns ImageDataGenerator's affine matrices, with flips, for parameters from `draw`: float32 (n, 6).
 
     The output at (x, y) is the input at (a0 x + a1 y + a2, b0 x + b1 y + b2).
@@ -265,7 +271,15 @@ def _compiled(function):
 
 
 @_compiled
-def warp(images, matrices, elastic=None, erased=None, *, fill_mode="nearest", cval=0.0):
+def warp(
+    images: Tensor,
+    matrices: Tensor,
+    elastic: Tensor | None = None,
+    erased: Tensor | None = None,
+    *,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+) -> Tensor:
     """Returns the images, resampled bilinearly, with rectangles set to 0.
 
     images: float32 (n, height, width, 1). matrices: (n, 6), from `affine_matrices`. elastic: displacements (n, height,
@@ -280,7 +294,8 @@ def warp(images, matrices, elastic=None, erased=None, *, fill_mode="nearest", cv
     images = _sampled(images, y, x, fill_mode, cval)
     if erased is not None:
         boxes = erased[:, :, None, None]
-        images = ops.where(in_rectangle(*(boxes[:, i] for i in range(4)), (height, width))[..., None], 0.0, images)
+        top, left, rows, columns = (boxes[:, i] for i in range(4))
+        images = ops.where(in_rectangle(top, left, rows, columns, (height, width))[..., None], 0.0, images)
     return images
 
 
@@ -320,13 +335,13 @@ def _folded(at, size, fill_mode):
     return ops.clip(at, 0, size - 1)
 
 
-def in_rectangle(top, left, rows, columns, shape):
+def in_rectangle(top: Tensor, left: Tensor, rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> Tensor:
     """Returns a bool array: whether the centre of each pixel of an image of `shape` lies in a rectangle."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32) + 0.5
     return (y > top) & (y < top + rows) & (x > left) & (x < left + columns)
 
 
-def mix(values, shares):
+def mix(values: Tensor, shares: Tensor) -> Tensor:
     """Returns mixup of images or labels, float32 (n, ...): weighted means with the previous one. shares: (n,)."""
     shares = ops.reshape(shares, [-1, *[1] * (len(values.shape) - 1)])
     return shares * values + (1 - shares) * ops.roll(values, 1, axis=0)
@@ -346,7 +361,7 @@ class KerasEngine:
     Raises UserError if TensorFlow is not installed, or if ImageDataGenerator refuses its arguments.
     """
 
-    def __init__(self, settings):
+    def __init__(self, settings: Augmentation) -> None:
         self.settings = settings
         own = settings.keras_only
         what = f"augmentation {', '.join(own)}" if own else "--augment-engine keras"
@@ -362,11 +377,11 @@ class KerasEngine:
         except (TypeError, ValueError) as error:
             raise UserError(f"augmentation: {reason(error)}") from error
 
-    def pack(self, parameters):
+    def pack(self, parameters: Parameters) -> np.ndarray:
         """Returns the parameters from `draw` as one array, mixup last: float64 (n, len(DRAWN))."""
         return np.stack([parameters[key] for key in DRAWN], axis=1)
 
-    def transform(self, images, numbers, elastic=None):
+    def transform(self, images: np.ndarray, numbers: np.ndarray, elastic: np.ndarray | None = None) -> np.ndarray:
         """Returns the transformed images. images: float32 (n, 28, 28, 1) in 0..1. numbers, elastic: see BatchEngine."""
         fields = [None] * len(images) if elastic is None else elastic
         each = zip(images.astype(np.float32), numbers, fields, strict=True)

@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
@@ -34,20 +36,21 @@ class Parser(argparse.ArgumentParser):
     If argcomplete is installed and activated, the shell completes the options.
     """
 
-    def __init__(self, **arguments):
+    def __init__(self, **arguments: Any) -> None:
         epilog = "Exit codes: 0 done, 1 failed, 2 wrong input (one line says what), 130 interrupted, 143 terminated."
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=form, allow_abbrev=False, epilog=epilog, **arguments)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error, too")
 
-    def parse_args(self, *arguments):
+    # Without the namespace that argparse's own method can also fill.
+    def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         if "_ARGCOMPLETE" in os.environ:
             import argcomplete
 
             argcomplete.autocomplete(self)
-        return super().parse_args(*arguments)
+        return super().parse_args(args)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
             close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
             message += "".join(f"; did you mean {name}?" for name in close)
@@ -59,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def add_where(group, what):
+def add_where(group: "argparse._ArgumentGroup", what: str) -> None:
     """Adds --jobs and the Ray options to an argparse group. what: "nets" or "trials", for the help text."""
     group.add_argument(
         "--jobs",
@@ -76,7 +79,7 @@ def add_where(group, what):
     group.add_argument("--gpus", type=float, metavar="G", help=f"with --ray: GPUs for each of the {what}, e.g. 0.25")
 
 
-def check_where(arguments):
+def check_where(arguments: argparse.Namespace) -> None:
     """Raises UserError if the options from `add_where` conflict."""
     if arguments.ray and arguments.jobs:
         raise UserError(
@@ -87,13 +90,13 @@ def check_where(arguments):
             raise UserError(f"--{key} is for --ray: add --ray ADDRESS, or give --jobs N")
 
 
-def where_text(arguments):
+def where_text(arguments: argparse.Namespace) -> str:
     """Returns the given options from `add_where` as command-line text, such as " --jobs 2"; "" if none is given."""
     given = [(key, getattr(arguments, key)) for key in ("jobs", "ray", "cpus", "gpus")]
     return "".join(f" --{key} {value}" for key, value in given if value is not None)
 
 
-def number_of_jobs(text):
+def number_of_jobs(text: str) -> int | str:
     """Returns the value of --jobs: an int of at least 1, or "auto". Raises ArgumentTypeError for other text."""
     if text != "auto" and not re.fullmatch("[1-9][0-9]{0,3}", text):
         raise argparse.ArgumentTypeError(f"a number from 1 on, or auto, not {text!r}")
@@ -101,8 +104,8 @@ def number_of_jobs(text):
 
 
 STOP_WITHIN = 4  # seconds
-_received = []  # the signals received: SIGINT or SIGTERM
-_to_say = []  # messages on stderr if a signal ends the program, that of the innermost block last
+_received: list[int] = []  # the signals received: SIGINT or SIGTERM
+_to_say: list[str] = []  # messages on stderr if a signal ends the program, that of the innermost block last
 _said = threading.Event()  # set after the message is printed
 
 
@@ -111,14 +114,14 @@ def _stop(signum, frame):
     stop_if_asked()
 
 
-def stop_if_asked():
+def stop_if_asked() -> None:
     """Raises KeyboardInterrupt or Terminated if a signal was received. JAX's C++ sometimes swallows the first one."""
     if _received:
         raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Terminated
 
 
 @contextlib.contextmanager
-def stopping(told):
+def stopping(told: str) -> Iterator[None]:
     """Prints `told` on stderr if a signal ends the program inside the block."""
     _to_say.append(told)
     try:
@@ -170,7 +173,7 @@ def _ending(stop):
     return (143, "terminated") if issubclass(stop, Terminated) else (130, "interrupted")
 
 
-def run(main):
+def run(main: Callable[[], int | None]) -> NoReturn:
     """Calls a script's `main()` and exits: 0 done, 1 failed, 2 wrong input, 130 interrupted, 143 terminated.
 
     `main` returns the exit code, or None for 0. Exceptions that the user cannot fix are raised, with a traceback.

@@ -10,6 +10,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 
 from recognizer.base.errors import UserError
 
@@ -24,7 +26,7 @@ GIVEN = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "TF_NUM_INTRAO
 WRONG_JAXLIB = ("0.7.2", "0.8.0", "0.8.1")
 
 
-def for_workers():
+def for_workers() -> dict[str, str | None]:
     """Returns the environment variables for a worker process, {name: value or None}.
 
     They have the user's values, so that the worker chooses its own.
@@ -32,7 +34,7 @@ def for_workers():
     return dict(GIVEN)
 
 
-def set_variables(values):
+def set_variables(values: Mapping[str, str | None]) -> None:
     """Sets environment variables, {name: value}, before Keras is imported; None removes one."""
     for name, value in values.items():
         os.environ.pop(name, None)
@@ -40,7 +42,7 @@ def set_variables(values):
             os.environ[name] = value
 
 
-def choose_threads(config):
+def choose_threads(config: dict) -> None:
     """Limits the threads that TensorFlow and XLA use for a net. Call it before import_keras.
 
     An operation on 16 digits is too short to split: on two cores the net `grenholm` trains 1.4 times as fast with one
@@ -54,7 +56,7 @@ def choose_threads(config):
     _limit("TF_NUM_INTRAOP_THREADS", threads // _shares(config))
 
 
-def recorded_threads(config, jobs=1):
+def recorded_threads(config: dict, jobs: int = 1) -> int:
     """Returns the `threads` to record for a run that trains `jobs` nets at once: each net's share of the cores.
 
     If the user has set TF_NUM_INTRAOP_THREADS, returns the `threads` from which choose_threads computes that value.
@@ -84,7 +86,7 @@ def _limit(variable, most):
         os.environ.setdefault(variable, str(max(1, most)))
 
 
-def import_keras(deterministic=False):
+def import_keras(deterministic: bool = False) -> None:
     """Imports Keras and its backend. Hides the log lines that TensorFlow's C++ code writes to stderr.
 
     KERAS_BACKEND names the backend. If it is not set: TensorFlow, or JAX if only JAX is installed. GPU memory is
@@ -125,7 +127,7 @@ def import_keras(deterministic=False):
         _compile_once()
 
 
-def how_to_install():
+def how_to_install() -> str:
     """Returns how to install Keras for this Python version, as text."""
     if sys.version_info[:2] <= NEWEST_PYTHON:
         return INSTALL
@@ -155,7 +157,7 @@ def _compile_once():
         tf.function(lambda x: x + 1, jit_compile=True)(0.0)
 
 
-def import_gradio():
+def import_gradio() -> ModuleType:
     """Imports Gradio, with telemetry off, and returns it. Raises UserError if it is not installed."""
     need("gradio", "python -m pip install -r requirements/draw.txt")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read during the import
@@ -163,7 +165,7 @@ def import_gradio():
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Discards everything written to stderr in the block, also by C++ libraries."""
     sys.stderr.flush()
     before = os.dup(2)
@@ -176,25 +178,25 @@ def quiet():
         os.close(before)
 
 
-def installed(package):
+def installed(package: str) -> bool:
     """Returns whether a package can be imported. Does not import it."""
     return importlib.util.find_spec(package) is not None
 
 
-def version(package):
+def version(package: str) -> str | None:
     """Returns the installed version of a package, or None. Does not import it."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
     return None
 
 
-def need(package, install=INSTALL):
+def need(package: str, install: str = INSTALL) -> None:
     """Raises UserError if a package is not installed. install: the command that installs it."""
     if not installed(package):
         raise UserError(f"{package} is not installed: {install}")
 
 
-def import_ray():
+def import_ray() -> ModuleType:
     """Imports Ray, with telemetry off, and returns it. Raises UserError if it is not installed."""
     need("ray", INSTALL_CLUSTER)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

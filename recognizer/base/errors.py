@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 
 from recognizer.base.reasons import reason
 
@@ -17,7 +18,7 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def refused(told, hostile=True):
+def refused(told: str, hostile: bool = True) -> Iterator[None]:
     """Turns any exception in the block into a UserError: the text `told`, and the reason in parentheses.
 
     For reading files that may be damaged or malicious: for them, NumPy, Keras, Pillow and zipfile raise nearly every
@@ -33,7 +34,7 @@ def refused(told, hostile=True):
         raise UserError(f"{told} ({reason(error, max(100, LONGEST_LINE - len(told)))})") from error
 
 
-def out_of_memory(error):
+def out_of_memory(error: BaseException) -> bool:
     """Returns whether an exception means that the machine or a GPU ran out of memory.
 
     Checks the exception's text: TensorFlow raises ResourceExhaustedError for a full disk as well, and cuDNN, cuBLAS and
@@ -44,7 +45,7 @@ def out_of_memory(error):
 
 
 @contextlib.contextmanager
-def enough_memory(told):
+def enough_memory(told: str) -> Iterator[None]:
     """Raises UserError if memory runs out in the block. told: advice to the user."""
     try:
         yield

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from recognizer.base.reasons import reason
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path: Path | str) -> Iterator[Path]:
     """Writes a file atomically: yields a temporary path beside `path`, and renames it to `path` after the block.
 
     If the block raises, the temporary file is removed and `path` is unchanged. The bytes are on the disk before the
@@ -49,7 +51,7 @@ def _sync(path):
         os.close(file)
 
 
-def remove_temporaries(folder):
+def remove_temporaries(folder: Path | str) -> None:
     """Removes the temporary files that `whole_file` left in a folder if a process was killed.
 
     No other process may be writing there.
@@ -59,18 +61,18 @@ def remove_temporaries(folder):
             path.unlink(missing_ok=True)
 
 
-def write_bytes(path, content):
+def write_bytes(path: Path | str, content: bytes) -> None:
     """Writes the content of a file atomically."""
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
 
 
-def write_json(path, value):
+def write_json(path: Path | str, value: object) -> None:
     """Writes a value as JSON."""
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path):
+def read_json(path: Path) -> Any:
     """Returns the value of a JSON file. Raises UserError if the file is missing or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -78,7 +80,7 @@ def read_json(path):
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
 
 
-def write_rows(path, rows):
+def write_rows(path: Path | str, rows: Sequence[dict]) -> None:
     """Writes a list of dicts as a CSV. The keys of the first dict are the columns."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
@@ -87,19 +89,20 @@ def write_rows(path, rows):
     write_bytes(path, text.getvalue().encode())
 
 
-def read_rows(path):
+def read_rows(path: Path | str) -> list[dict[str, float]]:
     """Returns the rows of a CSV of numbers, as dicts of floats."""
     with open(path, newline="", encoding="utf-8") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def write_arrays(path, arrays):
+def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
     """Writes a dict of arrays as an .npz."""
+    named: dict[str, Any] = arrays  # NumPy's type hints take any of them for its option allow_pickle, a bool
     with whole_file(path) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, **named)
 
 
-def read_arrays(path):
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """Returns the arrays of an .npz as a dict. Raises UserError if it is damaged."""
     with refused(f"{path} is damaged"):
         with zipfile.ZipFile(path) as file:

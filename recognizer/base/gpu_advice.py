@@ -24,7 +24,7 @@ CUDA_PACKAGES = {"tensorflow": ("nvidia-cudnn-cu12",), "jax": ("jax-cuda12-plugi
 TURING = (7, 5)  # the oldest compute capability that cuDNN 9.11 and later support
 
 
-def print_advice():
+def print_advice() -> None:
     """Prints one line on stderr if an NVIDIA GPU is not used, or if the installed cuDNN does not support it.
 
     Keras must be imported.

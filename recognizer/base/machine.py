@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 class Gpu(NamedTuple):
     name: str
-    capability: tuple | None  # CUDA's compute capability, (7, 5) for example
+    capability: tuple[int, int] | None  # CUDA's compute capability, (7, 5) for example
 
 
-def gpus():
-    """Returns the accelerators that Keras uses, as a list of Gpu. Keras must be imported."""
+def gpus() -> list[Gpu]:
+    """Returns the accelerators that Keras uses. Keras must be imported."""
     import keras
 
     if keras.backend.backend() == "jax":
@@ -34,8 +34,8 @@ def _jax_gpu(device):
     return Gpu(device.device_kind, (int(capability[1]), int(capability[2])) if capability else None)
 
 
-def tensorflow_gpus():
-    """Returns the GPUs that TensorFlow finds, as a list of Gpu. TensorFlow may not use them if they are too old."""
+def tensorflow_gpus() -> list[Gpu]:
+    """Returns the GPUs that TensorFlow finds. TensorFlow may not use them if they are too old."""
     import tensorflow as tf
 
     found = []
@@ -47,13 +47,13 @@ def tensorflow_gpus():
     return found
 
 
-def gpu_names():
+def gpu_names() -> str | None:
     """Returns the names of the GPUs that Keras uses as text, such as "2 x Tesla T4", or None without a GPU."""
     counts = collections.Counter(gpu.name for gpu in gpus())
     return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items()) or None
 
 
-def processor_name(cpuinfo="/proc/cpuinfo"):
+def processor_name(cpuinfo: Path | str = "/proc/cpuinfo") -> str:
     """Returns the processor's model name, or its architecture if the model is not known."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
@@ -64,7 +64,7 @@ def processor_name(cpuinfo="/proc/cpuinfo"):
     return platform.processor() or platform.machine()
 
 
-def where():
+def where() -> str:
     """Returns the backend and its devices as text, such as "tensorflow on 2 x Tesla T4". Keras must be imported."""
     import joblib
     import keras
@@ -72,7 +72,7 @@ def where():
     return f"{keras.backend.backend()} on {gpu_names() or f'the CPU, {joblib.cpu_count()} cores'}"
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """Returns {package: version}, and "python", "machine", "processor" and "gpu". Keras must be imported."""
     import joblib
     import keras
@@ -88,7 +88,7 @@ def versions():
     return here | {name: importlib.import_module(module).__version__ for name, module in modules.items()}
 
 
-def commit():
+def commit() -> str | None:
     """Returns the git commit of these scripts, with "+changes" if they differ from it; None outside git."""
     # "describe" without tags prints the commit, and "+changes" if a tracked file has changed.
     describe = ["describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]

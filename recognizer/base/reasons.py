@@ -6,6 +6,7 @@ standard library.
 
 import re
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 
 LONGEST = 200  # characters of a reason; the whole line, which also says what failed, stays below 300
@@ -75,7 +76,7 @@ ADVICE = [
 ]
 
 
-def reason(error, longest=LONGEST):
+def reason(error: BaseException, longest: int = LONGEST) -> str:
     """Returns an exception's message as one line of at most `longest` characters."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -94,7 +95,7 @@ def reason(error, longest=LONGEST):
     return _cut(about + _shortened(text, longest - len(about + shape + advice)) + shape + advice, longest)
 
 
-def place(error, file, but=()):
+def place(error: BaseException, file: Path | str, but: Collection[str] = ()) -> str:
     """Returns "FILE, line N" for the innermost line of `file` in an error's traceback, or "".
 
     but: names of functions to skip.
@@ -107,9 +108,9 @@ def place(error, file, but=()):
     return f"{Path(file).name}, line {lines[-1]}" if lines else ""
 
 
-def failed_import(error, folder):
+def failed_import(error: BaseException, folder: Path) -> str:
     """Returns "FILE, line N: REASON" if importing a file of `folder` raised the error, else ""."""
-    if isinstance(error, SyntaxError) and Path(error.filename or "").parent == folder:
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).parent == folder:
         return f"{Path(error.filename).name}, line {error.lineno}: {error.msg}"
     modules = [
         f"{Path(frame.f_code.co_filename).name}, line {line}"

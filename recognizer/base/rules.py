@@ -1,7 +1,7 @@
 """Rules for valid values of settings. Each rule has a test, and words for the error message."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recognizer.base.errors import UserError
 
@@ -12,9 +12,9 @@ class Rule(NamedTuple):
     """A rule for valid values. words: complete "KEY must be ...". valid: returns whether a value is valid."""
 
     words: str
-    valid: Callable[[object], bool]
+    valid: Callable[[Any], bool]
 
-    def check(self, key, value):
+    def check(self, key: str, value: object) -> None:
         """Raises UserError, which names the setting `key`, if the value is not valid."""
         if not self.valid(value):
             raise UserError(f"{key} must be {self.words}, not {value!r:.60}")
@@ -23,7 +23,7 @@ class Rule(NamedTuple):
         return Rule(f"{self.words}, or {other.words}", lambda value: self.valid(value) or other.valid(value))
 
 
-def number(low=0, below=LARGEST, whole=False):
+def number(low: float = 0, below: float = LARGEST, whole: bool = False) -> Rule:
     """Returns the rule low <= value < below for numbers. NaN, true and false are not valid."""
     kinds = int if whole else (int, float)
     limit = f" and below {below}" if below < LARGEST else ""
@@ -33,17 +33,17 @@ def number(low=0, below=LARGEST, whole=False):
     )
 
 
-def whole(low=0, below=LARGEST):
+def whole(low: int = 0, below: float = LARGEST) -> Rule:
     """Returns the rule low <= value < below for whole numbers."""
     return number(low, below, whole=True)
 
 
-def one_of(*names):
+def one_of(*names: str) -> Rule:
     """Returns the rule for a string that is one of `names`."""
     return Rule(" or ".join(map(repr, names)), lambda value: isinstance(value, str) and value in names)
 
 
-def list_of(rule, words):
+def list_of(rule: Rule, words: str) -> Rule:
     """Returns the rule for a list whose elements all follow `rule`."""
     return Rule(words, lambda value: isinstance(value, list) and all(map(rule.valid, value)))
 

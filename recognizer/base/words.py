@@ -2,11 +2,12 @@
 
 import difflib
 import textwrap
+from collections.abc import Collection
 
 from recognizer.base.errors import LONGEST_LINE, UserError
 
 
-def choose(kind, name, valid):
+def choose(kind: str, name: object, valid: Collection[str]) -> str:
     """Returns `name` if it is in `valid`.
 
     Otherwise raises UserError with the closest valid name and a list of all. kind: what `name` names, for the message.
@@ -24,7 +25,7 @@ def choose(kind, name, valid):
     raise UserError(textwrap.shorten(line, LONGEST_LINE, placeholder=" ..."))
 
 
-def choose_name(kind, name, valid):
+def choose_name(kind: str, name: object, valid: Collection[str]) -> str:
     """Like `choose`, but treats `-` and `_` as the same. Returns the name as spelled in `valid`.
 
     >>> choose_name("recipe", "vgg_dropout", ["vgg", "vgg-dropout"])
@@ -34,22 +35,22 @@ def choose_name(kind, name, valid):
     return choose(kind, name if name in list(valid) else same.get(hyphens(name), name), valid)
 
 
-def hyphens(name):
+def hyphens(name: object) -> str:
     """Returns the displayed name of a recipe or an architecture, with `-` for `_`."""
     return str(name).replace("_", "-")
 
 
-def letters(name):
+def letters(name: object) -> str:
     """Returns a Keras class's name in lower case, without `-` and `_`, to compare the spellings that users write."""
     return str(name).lower().replace("-", "").replace("_", "")
 
 
-def plural(n, noun):
+def plural(n: int, noun: str) -> str:
     """Returns a count as text: '1 net', '1,200 nets'."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Returns seconds as text: '8 s', '3 min 20 s', '2 h 5 min'."""
     seconds = round(seconds)
     if seconds < 60:

@@ -6,7 +6,7 @@ from recognizer.base.errors import UserError
 from recognizer.config import keras_classes, members, schedules, schema
 
 
-def check(config):
+def check(config: dict) -> None:
     """Raises UserError at the first invalid setting of `config`, or of one of its nets."""
     _check(config)
     for settings in members.kinds(config):
@@ -15,7 +15,7 @@ def check(config):
             schema.RUN_SETTINGS["precision"].rule.check("precision", settings["precision"])
 
 
-def recalibrates(settings):
+def recalibrates(settings: dict) -> bool:
     """Returns whether batch-norm statistics are recomputed before each validation.
 
     They are if validation decides anything: which weights to keep, when to stop training, or the learning rate.

@@ -1,7 +1,10 @@
 """Renames settings that had other names in earlier versions."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-def renamed(settings):
+
+def renamed(settings: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """Yields the (key, value) pairs of settings with this version's names, also inside `members`.
 
     In earlier versions `joint_flips` was a part of `augmentation`.

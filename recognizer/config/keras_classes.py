@@ -4,6 +4,8 @@ The spelling of a class ignores case, `-` and `_`: "AdamW", "adam_w". Its argume
 loss_config. The lists are written out here, since Keras takes seconds to import.
 """
 
+from typing import Any
+
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose, letters
 
@@ -77,13 +79,16 @@ CLASSES = {"optimizer": {name.lower(): name for name in OPTIMIZERS}, "loss": {na
 KEPT = {"model": set(), "optimizer": EVERY_OPTIMIZER - {"weight_decay", "name"}, "loss": {"reduction"}}
 
 
-def canonical(key, name):
-    """Returns a name as a config stores it: an optimizer's in lower case, a loss's in Keras's spelling."""
+def canonical(key: str, name: Any) -> Any:
+    """Returns a name as a config stores it: an optimizer's in lower case, a loss's in Keras's spelling.
+
+    Returns a value that is not a string unchanged.
+    """
     names = {letters(name): name for name in CLASSES.get(key, ())} | (SHORT if key == "loss" else {})
     return names.get(letters(name), name) if isinstance(name, str) else name
 
 
-def replace(config, key, name):
+def replace(config: dict, key: str, name: str) -> None:
     """Sets a config's `model`, `optimizer` or `loss`, and drops the arguments of the previous one.
 
     A new optimizer or loss keeps the arguments in KEPT. A model keeps none, even if its name is the same as before.
@@ -96,25 +101,25 @@ def replace(config, key, name):
         config["label_smoothing"] = 0.0
 
 
-def has_part(argument):
+def has_part(argument: str) -> str | None:
     """Returns the setting that holds an argument of this name, "optimizer_config" or "loss_config", or None."""
     if argument in EVERY_OPTIMIZER.union(*OPTIMIZERS.values()):
         return CONFIG_OF["optimizer"]
     return CONFIG_OF["loss"] if argument in set().union(*LOSSES.values()) - {"label_smoothing"} else None
 
 
-def drops(key, other):
+def drops(key: str, other: str) -> bool:
     """Returns whether setting `key`, for example "optimizer", drops the setting `other`, or a part of it."""
     outer, _, inner = other.partition(".")
     return CONFIG_OF.get(key) == outer and inner not in KEPT[key]
 
 
-def smooths(config):
+def smooths(config: dict) -> bool:
     """Returns whether a config's loss takes label smoothing."""
     return "label_smoothing" in LOSSES.get(config["loss"], ())
 
 
-def check(config):
+def check(config: dict) -> None:
     """Raises UserError if a config's optimizer or loss is not one of Keras's, or does not take its arguments."""
     _check_class(config, "optimizer", OPTIMIZERS, EVERY_OPTIMIZER)
     _check_class(config, "loss", LOSSES, {"reduction"})

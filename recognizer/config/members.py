@@ -6,7 +6,7 @@ import itertools
 from recognizer.config import schema
 
 
-def member(config, net):
+def member(config: dict, net: int) -> dict:
     """Returns the settings of net number `net` (from 1): the run's settings, overridden by those of the net's member.
 
     The nets of a member are consecutive: with 4 nets and 2 members, the first two nets have the first member. A member
@@ -18,13 +18,13 @@ def member(config, net):
     return config
 
 
-def own(config, net):
+def own(config: dict, net: int) -> dict:
     """Returns the entry of a config's `members` for net number `net` (from 1), or {} if there are no members."""
     members = config["members"] or [{}]
     return members[(net - 1) * len(members) // config["nets"]]
 
 
-def kinds(config):
+def kinds(config: dict) -> list[dict]:
     """Returns the distinct settings of a run's nets, in the nets' order. `nets` in each is how many nets have them."""
     all_members = [member(config, net) for net in range(1, config["nets"] + 1)]
     return [settings | {"nets": len(list(nets))} for settings, nets in itertools.groupby(all_members)]

@@ -1,11 +1,14 @@
 """Applies the overrides from --set and from train.py's options to a recipe, and checks the result."""
 
+import argparse
 import ast
 import contextlib
 import copy
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, hyphens
@@ -17,14 +20,14 @@ RATES += ["schedule.learning_rates", "schedule.values", "schedule"]
 MODELS = Path(__file__).parents[2] / "models.py"
 
 
-def all_recipes(**_):
+def all_recipes(**_: object) -> dict[str, dict]:
     """Returns {name: recipe} from recipes.py. Imported here, so that an error in that file is shown as one line."""
     import recipes
 
     return recipes.RECIPES
 
 
-def recipe_name(name):
+def recipe_name(name: str) -> str:
     """Returns the recipe's name, treating `-` and `_` as the same.
 
     Raises UserError if there is no such recipe. The message says so if an architecture has this name.
@@ -35,7 +38,7 @@ def recipe_name(name):
     return choose_name("recipe", name, all_recipes())
 
 
-def config_from_arguments(arguments):
+def config_from_arguments(arguments: argparse.Namespace) -> tuple[dict, str, str]:
     """Returns (config, data source, base of the run's name) for train.py's parsed arguments.
 
     config: every setting of the recipe, resolved, with the recipe's name as `recipe`, and schema.RUN_SETTINGS.
@@ -56,7 +59,9 @@ def config_from_arguments(arguments):
     return config, arguments.data or "auto", name if arguments.recipe else hyphens(arguments.model or name)
 
 
-def configured(name, given, rate=None, recipe=None):
+def configured(
+    name: str, given: Sequence[tuple[str, Any]], rate: float | None = None, recipe: dict | None = None
+) -> dict:
     """Returns recipe `name` with changed settings, as a config without schema.RUN_SETTINGS.
 
     given: the `overrides` of `resolve`. recipe: see `resolve`. rate: the learning rate, or None for the recipe's.
@@ -77,7 +82,7 @@ def _with_learning_rate(name, overrides, rate, recipe):
     return config
 
 
-def resolve(name, overrides=(), recipe=None):
+def resolve(name: str, overrides: Iterable[tuple[str, Any]] = (), recipe: dict | None = None) -> dict:
     """Returns recipe `name` with every setting filled in, as a new dict.
 
     overrides: (key, value) pairs; a dotted key, "schedule.decay", sets a part of a setting. Whole settings are set
@@ -172,7 +177,7 @@ def _rate(schedule):
     return f"the learning {stays} (to change: --learning-rate)"
 
 
-def parse_override(text):
+def parse_override(text: str) -> tuple[str, Any]:
     """Returns (key, value) from "KEY=VALUE": 'schedule.decay=0.9' gives ('schedule.decay', 0.9).
 
     The value is JSON or a Python literal (True, None, .9, [.1, .01]). Any other value is a string.
@@ -184,12 +189,12 @@ def parse_override(text):
     return full_key(key), parse_value(value)
 
 
-def full_key(key):
+def full_key(key: str) -> str:
     """Returns "schedule.learning_rate" for "learning_rate", and any other key unchanged."""
     return "schedule.learning_rate" if key == "learning_rate" else key
 
 
-def parse_value(value):
+def parse_value(value: str) -> Any:
     """Returns the value that a text stands for; see `parse_override`."""
     if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise UserError(f"a setting must be a finite number, not {value}")

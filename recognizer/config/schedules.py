@@ -17,6 +17,8 @@ Our own functions are called as `schedule(epoch, state, logs, epochs, **settings
 import functools
 import inspect
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,18 +26,22 @@ from recognizer.base.errors import UserError
 from recognizer.base.rules import FLAG, NULL, TEXT, Rule, list_of, number
 from recognizer.base.words import choose, letters
 
+State = dict | None  # of a schedule of our own
+Rate = tuple[float, State]  # the learning rate, and the state for the next call
+Schedule = Callable[[int, State, dict], tuple[np.ndarray, State]]
 
-def constant(epoch, state, logs, epochs, *, learning_rate):
+
+def constant(epoch: float, state: State, logs: dict, epochs: int, *, learning_rate: float) -> Rate:
     """The same rate throughout."""
     return learning_rate, state
 
 
-def exponential(epoch, state, logs, epochs, *, learning_rate, decay):
+def exponential(epoch: float, state: State, logs: dict, epochs: int, *, learning_rate: float, decay: float) -> Rate:
     """learning_rate * decay^epoch: the notebooks' "annealing"."""
     return learning_rate * decay**epoch, state
 
 
-def phases(epoch, state, logs, epochs, *, learning_rates):
+def phases(epoch: float, state: State, logs: dict, epochs: int, *, learning_rates: Sequence[Sequence[float]]) -> Rate:
     """One rate after another. learning_rates: [[epochs, rate], ...]; the last rate stays."""
     for length, rate in learning_rates:
         if epoch < length:
@@ -45,18 +51,18 @@ def phases(epoch, state, logs, epochs, *, learning_rates):
 
 
 def plateau(
-    epoch,
-    state,
-    logs,
-    epochs,
+    epoch: float,
+    state: State,
+    logs: dict,
+    epochs: int,
     *,
-    learning_rate,
-    factor=0.1,
-    patience=10,
-    min_delta=1e-4,
-    min_lr=0,
-    monitor="val_accuracy",
-):
+    learning_rate: float,
+    factor: float = 0.1,
+    patience: float = 10,
+    min_delta: float = 1e-4,
+    min_lr: float = 0,
+    monitor: str = "val_accuracy",
+) -> Rate:
     """keras.callbacks.ReduceLROnPlateau with its defaults and comparisons. Its memory is in `state`.
 
     A `monitor` that ends in "loss" should fall, any other should rise.
@@ -75,7 +81,16 @@ def plateau(
     return rate, {"learning_rate": rate, "best": best, "wait": wait}
 
 
-def one_cycle(epoch, state, logs, epochs, *, learning_rate, warmup=0.2, final=0.0):
+def one_cycle(
+    epoch: float,
+    state: State,
+    logs: dict,
+    epochs: int,
+    *,
+    learning_rate: float,
+    warmup: float = 0.2,
+    final: float = 0.0,
+) -> Rate:
     """Linear warm-up to `learning_rate` during the share `warmup` of training, then a cosine down to `final`.
 
     Source: Smith, "Super-convergence", 2018, with the cosine descent that fast.ai made usual.
@@ -120,7 +135,7 @@ RULES = {  # for the settings of all schedules
 }
 
 
-def make(config, steps):
+def make(config: dict, steps: int) -> Schedule:
     """Returns a net's schedule: a function of (epoch, state, logs) that returns (rates, state).
 
     rates: float32 (steps,), the learning rates of the epoch's steps. config: the net's settings.
@@ -183,19 +198,19 @@ def _settings(name):
     return needed, {p.name for p in own} - needed
 
 
-def monitored(schedule):
+def monitored(schedule: dict) -> str | None:
     """Returns the metric that a config's schedule monitors, or None."""
     parameter = inspect.signature(OWN[schedule["name"]]).parameters.get("monitor") if schedule["name"] in OWN else None
-    return parameter and schedule.get("monitor", parameter.default)
+    return schedule.get("monitor", parameter.default) if parameter else None
 
 
-def peak(schedule):
+def peak(schedule: dict) -> float:
     """Returns the highest learning rate that a config's schedule names."""
     rates = [schedule.get("learning_rate", 0), schedule.get("warmup_target") or 0, *schedule.get("values", [])]
     return max(*rates, *(rate for _, rate in schedule.get("learning_rates", [])))
 
 
-def override(schedule, key, value):
+def override(schedule: dict, key: str, value: Any) -> dict:
     """Returns a config's schedule with setting `key` set to `value`. If `key` is "", `value` is the whole schedule.
 
     A new name keeps the settings that the new schedule also has, and drops the others.
@@ -209,7 +224,7 @@ def override(schedule, key, value):
     return schedule
 
 
-def canonical(schedule):
+def canonical(schedule: Any) -> Any:
     """Returns a config's schedule with its name as in OWN or KERAS, and learning_rate for initial_learning_rate."""
     if not isinstance(schedule, dict):
         return schedule  # its rule in schema.py rejects it
@@ -222,7 +237,7 @@ def canonical(schedule):
     return schedule
 
 
-def check(schedule, epochs):
+def check(schedule: dict, epochs: int) -> None:
     """Raises UserError if a config's schedule, from `canonical`, is not valid. epochs: of the whole training."""
     names = [*OWN, *KERAS, *SHORT]
     if "name" not in schedule:

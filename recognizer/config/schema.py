@@ -3,7 +3,8 @@
 The names of the settings are also the keys of a run's config.json.
 """
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
 
 from recognizer.base.errors import UserError
 from recognizer.base.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
@@ -119,14 +120,14 @@ def _are_weights(value):
     return valid and any(value)
 
 
-def place(key):
+def place(key: str) -> int:
     """Returns the position of a setting, such as "schedule.decay", in this file. Unknown keys come last."""
     keys = [*SETTINGS, *RUN_SETTINGS]
     outer = key.partition(".")[0]
     return keys.index(outer) if outer in keys else len(keys)
 
 
-def check_values(config, settings, prefix=""):
+def check_values(config: dict, settings: dict[str, Setting], prefix: str = "") -> None:
     """Raises UserError at the first of `settings` ({name: Setting}) that is missing in `config`, or not valid.
 
     prefix: text before a setting's name in the message.
@@ -137,7 +138,7 @@ def check_values(config, settings, prefix=""):
         setting.rule.check(prefix + key, config[key])
 
 
-def override(config, key, value, valid):
+def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None:
     """Sets setting `key` of a config. A dotted key, "schedule.decay", sets a part of a setting.
 
     Raises UserError if the setting is not one of `valid`.
@@ -167,7 +168,7 @@ def _setting_with(part):
     return keras_classes.has_part(part) or ("augmentation" if part.endswith(("_range", "_flip")) else None)
 
 
-def override_all(config, pairs, valid):
+def override_all(config: dict, pairs: Iterable[tuple[str, Any]], valid: Collection[str]) -> None:
     """Applies `override` to (key, value) `pairs`, in an order that does not depend on theirs.
 
     Whole settings are set before their parts. Names, which may drop other settings, are set first in each group.

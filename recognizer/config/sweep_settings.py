@@ -4,12 +4,14 @@ An axis of a grid is {"name": ..., "values": [...], "settings": [{key: value}, .
 A range is {"key": ..., "low": ..., "high": ..., "log": ..., "step": ...}.
 """
 
+import argparse
 import collections
 import copy
 import itertools
 import math
 import random
 import re
+from collections.abc import Iterator, Sequence
 
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, hyphens
@@ -19,7 +21,7 @@ DRAWN = 20  # random values of a range to check before training
 FEWEST = 3  # at least this many values of an axis, and runs of a cell, remain after scaling
 
 
-def asked(arguments):
+def asked(arguments: argparse.Namespace) -> dict:
     """Returns a sweep's description, as in sweep.json, from the parsed arguments. Raises UserError if it is not valid.
 
     "base" is the recipe's current entry in recipes.py. "settings" and "grids" are like those of a study there. "own"
@@ -63,14 +65,14 @@ def _own(arguments):
     }
 
 
-def studies(**_):
+def studies(**_: object) -> dict[str, dict]:
     """Returns {name: study} from recipes.py."""
     import recipes
 
     return recipes.STUDIES
 
 
-def names(**_):
+def names(**_: object) -> list[str]:
     """Returns the names of all recipes and studies, for shell completion."""
     return [*overrides.all_recipes(), *studies()]
 
@@ -171,7 +173,8 @@ def _range(text):
     """Returns the range for the text "KEY=LOW..HIGH", "KEY=LOW..HIGH:log" or "KEY=LOW..HIGH:STEP"."""
     if not (found := re.fullmatch(r"([^=]+)=(.+?)\.\.([^:]+)(?::(.+))?", text)):
         raise UserError(f"--range takes KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=LOW..HIGH:STEP, not {text!r:.60}")
-    key, low, high = overrides.full_key(found[1]), *map(overrides.parse_value, found.group(2, 3))
+    key = overrides.full_key(found[1])
+    low, high = map(overrides.parse_value, found.group(2, 3))
     if not (_is_number(low) and _is_number(high) and low < high):
         raise UserError(f"--range {key} must go from a number to a larger one, not {text.partition('=')[2]!r:.60}")
     log = found[4] == "log"
@@ -207,7 +210,7 @@ def _varied(settings):
     return [key for key in keys if len(settings) == 1 or any(one.get(key) != settings[0].get(key) for one in settings)]
 
 
-def points(asked):
+def points(asked: dict) -> Iterator[tuple[int, dict, dict, int]]:
     """Yields (grid's index, {axis: value}, settings, seed) for each trial of a sweep's grids."""
     for i, grid in enumerate(asked["grids"]):
         for seed in range(asked["seed"], asked["seed"] + asked["seeds"]):
@@ -215,15 +218,15 @@ def points(asked):
                 yield i, *point(grid, chosen), seed
 
 
-def point(grid, chosen):
+def point(grid: list[dict], chosen: Sequence[int]) -> tuple[dict, dict]:
     """Returns ({axis: value}, settings) of one cell of a grid. chosen: the index of each axis's value."""
-    settings = {}
+    settings: dict = {}
     for axis, j in zip(grid, chosen, strict=True):
         settings |= axis["settings"][j]
     return {axis["name"]: axis["values"][j] for axis, j in zip(grid, chosen, strict=True)}, settings
 
 
-def samples(asked):
+def samples(asked: dict) -> Iterator[dict]:
     """Yields settings to check before a sweep: each value of a grid, both ends of each range, random values between.
 
     For a sweep without ranges it yields all its settings.
@@ -249,7 +252,7 @@ def _inside(entry, i, drawn):
     return drawn.randint(low, high) if isinstance(low, int) and isinstance(high, int) else drawn.uniform(low, high)
 
 
-def config(asked, settings, seed):
+def config(asked: dict, settings: dict, seed: int) -> dict:
     """Returns the config of a trial with these settings and this seed. Raises UserError if they conflict."""
     given = dict(map(tuple, asked["settings"])) | settings | dict(map(tuple, asked["own"]))
     run = {key: setting.default for key, setting in schema.RUN_SETTINGS.items()} | {"seed": seed}
@@ -261,11 +264,11 @@ def config(asked, settings, seed):
     return found | run | {key: asked[key] for key in ("sweep", "threads") if key in asked}
 
 
-def told(settings):
+def told(settings: dict) -> str:
     """Returns settings, or {axis: value}, as text: "rotation 10, shift 0.1"."""
     return ", ".join(f"{key} {value_text(value)}" for key, value in settings.items())
 
 
-def value_text(value):
+def value_text(value: object) -> str:
     """Returns a setting's value as a table shows it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -5,6 +5,7 @@ import io
 import math
 import re
 import zipfile
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -17,13 +18,13 @@ PARTS = {"train": "train(ing)?(set)?", "test": "t10k|test(ing)?(set)?", "validat
 
 
 @functools.lru_cache(maxsize=1000)
-def words(name):
+def words(name: str) -> list[str]:
     """Splits a name into words in lower case: "X_train", "xTrain" and "x-train" all give ["x", "train"]."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).lower()
     return re.sub(r"\b([xy])(?=(train|test|val)\b)", r"\1 ", name).split()
 
 
-def part_of(path):
+def part_of(path: str) -> str:
     """Returns the part of a data set in a file's, or else a folder's, name: "train", "test", "validation" or ""."""
     for level in reversed(path.split("/")):
         for part, pattern in PARTS.items():
@@ -32,14 +33,14 @@ def part_of(path):
     return ""
 
 
-def set_of(path):
+def set_of(path: str) -> list[str]:
     """Returns the words of a file's name that all files of its set share, without part, kind and suffix."""
     others = rf"idx\d|ubyte|gz|npy|npz|{'|'.join(PARTS.values())}"
     found = [word for word in words(path.rpartition("/")[2]) if not re.fullmatch(others, word)]
     return [word for word in found if word not in IMAGES | LABELS]
 
 
-def partner(path):
+def partner(path: str) -> str:
     """Returns the name that the labels' file should have for an images' file, or "" if it is not clear."""
     name = re.split(r"[/\\]", path)[-1]
     found = re.sub(r"(?i)image|img", "label", name).replace("idx3", "idx1").replace("IDX3", "IDX1")
@@ -47,9 +48,9 @@ def partner(path):
     return found if found != name else ""
 
 
-def gathered(files):
+def gathered(files: Iterable[containers.File]) -> dict[str, dict[str, np.ndarray]]:
     """Returns the arrays in Files, grouped by the part that `part_of` returns: {part: {location, as text: array}}."""
-    parts = {}
+    parts: dict[str, dict[str, np.ndarray]] = {}
     for file in files:
         for key, array in _arrays(file).items():
             name = f"{file}, {key!r}" if key else f"{file}"
@@ -65,7 +66,7 @@ def _rows_first(array):
     return array.T if columns else array
 
 
-def images_of(found):
+def images_of(found: dict[str, np.ndarray]) -> arrays.Images:
     """Returns the Images in the arrays of one part. found: {location: array}, from `gathered`."""
     x = _only({name: array for name, array in found.items() if arrays.is_pixels(array)}, IMAGES)
     y = _only({name: array for name, array in found.items() if arrays.is_labels(array)}, LABELS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -20,11 +21,11 @@ class Images:
     y: np.ndarray | None  # uint8 (n,), 0 to 9
     origin: str  # where they come from, for messages
     ids: np.ndarray | None = None  # the names of the images, for a submission; None for 1, 2, ...
-    columns: tuple = ("", "label")  # the file's names for the columns of ids and labels
-    notes: tuple = ()  # lines about how they were read
+    columns: tuple[str, str] = ("", "label")  # the file's names for the columns of ids and labels
+    notes: tuple[str, ...] = ()  # lines about how they were read
 
     @property
-    def kaggle(self):
+    def kaggle(self) -> bool:
         """Whether these are Kaggle's test rows: without labels or ids, and 28,000 of them."""
         return self.y is None and self.ids is None and len(self.x) == KAGGLE_TEST_ROWS
 
@@ -33,18 +34,18 @@ class Images:
             if array is not None:
                 array.flags.writeable = False  # all nets of a process share them
 
-    def named(self):
+    def named(self) -> tuple[tuple[str, str], Sequence]:
         """Returns (names of a submission's two columns, ids for the first). Without own ids, both are Kaggle's."""
         if self.ids is None:
             return ("ImageId", "Label"), range(1, len(self.x) + 1)
         return self.columns, self.ids.tolist()
 
-    def kept(self):
+    def kept(self) -> dict[str, np.ndarray]:
         """Returns a dict of arrays from which `kept_images` restores these Images."""
         found = dict(x=self.x, y=self.y, ids=self.ids, columns=np.array(self.columns), notes=np.array(self.notes, str))
         return {key: array for key, array in found.items() if array is not None}
 
-    def statistics(self):
+    def statistics(self) -> tuple[float, float]:
         """Returns (mean, standard deviation) of all pixels, scaled to 0..1, as floats."""
         blocks = np.array_split(self.x, 64)  # avoids a copy of all pixels in a wider dtype
         counts = sum(np.bincount(block.ravel(), minlength=256) for block in blocks) / self.x.size
@@ -52,16 +53,16 @@ class Images:
         mean = float(counts @ values)
         return mean, float(np.sqrt(counts @ (values - mean) ** 2))
 
-    def image_hashes(self):
+    def image_hashes(self) -> np.ndarray:
         """Returns a hash of each image's pixels, uint64 (n,). In practice, different images have different hashes."""
         digests = (hashlib.blake2b(image, digest_size=8).digest() for image in np.ascontiguousarray(self.x))
         return np.frombuffer(b"".join(digests), np.uint64)
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Returns 16 hexadecimal digits of the SHA-256 of pixels and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.x))
+        digest = hashlib.sha256(np.ascontiguousarray(self.x).data)
         if self.y is not None:
-            digest.update(np.ascontiguousarray(self.y))
+            digest.update(np.ascontiguousarray(self.y).data)
         return digest.hexdigest()[:16]
 
 
@@ -75,15 +76,22 @@ class Digits:
     hint: str = ""  # how to get better data
 
 
-def kept_images(kept, name):
+def kept_images(kept: dict[str, np.ndarray] | None, name: str) -> Images | None:
     """Returns the Images that `Images.kept` stored, or None for None. name: their origin."""
     if kept is None:
         return None
-    columns, notes = (tuple(map(str, kept[key])) for key in ("columns", "notes"))
-    return Images(kept["x"], kept.get("y"), name, kept.get("ids"), columns, notes)
+    first, second = map(str, kept["columns"])
+    return Images(kept["x"], kept.get("y"), name, kept.get("ids"), (first, second), tuple(map(str, kept["notes"])))
 
 
-def images(name, x, y=None, ids=None, columns=(), notes=()):
+def images(
+    name: str,
+    x: np.ndarray,
+    y: np.ndarray | None = None,
+    ids: np.ndarray | None = None,
+    columns: tuple[str, str] = Images.columns,
+    notes: Iterable[str] = (),
+) -> Images:
     """Returns Images from the arrays of a reader. Raises UserError if they are not valid.
 
     name: their origin, for messages. x, y: see `pixels` and `labels`; y may be None. ids: the names of the images.
@@ -94,20 +102,20 @@ def images(name, x, y=None, ids=None, columns=(), notes=()):
     if y is not None and len(y) != len(x):
         raise UserError(f"{name} holds {len(x):,} images and {len(y):,} labels: there must be one label for each image")
     notes = [*notes, *([note] if note else []), *_lying(x, y)]
-    return Images(x, y, name, ids=ids, columns=tuple(columns) or Images.columns, notes=tuple(notes))
+    return Images(x, y, name, ids=ids, columns=columns, notes=tuple(notes))
 
 
-def is_pixels(array):
+def is_pixels(array: np.ndarray) -> bool:
     """Returns whether an array has the shape of images."""
     return array.shape[1:] in PIXEL_SHAPES
 
 
-def is_labels(array):
+def is_labels(array: np.ndarray) -> bool:
     """Returns whether an array has the shape of labels: (n,), (n, 1), or one-hot (n, 10)."""
     return array.ndim > 0 and array.shape[1:] in ((), (1,), (10,))
 
 
-def pixels(values, name):
+def pixels(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
     """Returns (images as uint8 (n, 28, 28), 0 background to 255 ink; a line about how they were read, or "").
 
     values: (n, 784), (n, 28, 28), (n, 28, 28, 1) or (n, 1, 28, 28); whole numbers 0 to 255, or 0 to 1 of any dtype.
@@ -140,7 +148,7 @@ def _parts(values):
     return np.array_split(values, max(1, values.size >> 22))
 
 
-def labels(values, name):
+def labels(values: np.ndarray, name: str) -> np.ndarray:
     """Returns labels as uint8 (n,). Raises UserError for a label that is not 0 to 9, with its row.
 
     values: (n,) or (n, 1), of any dtype, or one-hot (n, 10).
@@ -150,7 +158,8 @@ def labels(values, name):
         values = values.argmax(1)
     if values.shape[1:] not in ((), (1,)) or values.dtype.kind not in "buifOSUT":
         raise UserError(f"{name} are {values.dtype} {values.shape}, where n whole numbers are needed")
-    values, known = values.reshape(-1), np.arange(10)
+    values = values.reshape(-1)
+    known: list = list(range(10))
     if values.dtype.kind in "OSUT":
         values = np.char.strip([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values])
         known = [f"{i}{end}" for i in range(10) for end in ("", ".0")]

@@ -15,7 +15,7 @@ PAGE = f"https://www.kaggle.com/c/{NAME}"
 SETTINGS = "https://www.kaggle.com/settings"
 
 
-def fetch(folder):
+def fetch(folder: Path | str) -> Path:
     """Downloads digit-recognizer.zip into a folder and returns its path. Raises UserError that says what to do."""
     path = Path(folder) / f"{NAME}.zip"
     if path.exists():
@@ -30,7 +30,7 @@ def fetch(folder):
     return path
 
 
-def submit(path, message):
+def submit(path: Path | str, message: str) -> str:
     """Uploads a CSV as a submission and returns Kaggle's answer. Raises UserError that says what to do."""
     with _client(f"handed in; {path} is written; upload it at {PAGE}/submit") as client:
         response = client.competition_submit(str(path), message, NAME, quiet=True)

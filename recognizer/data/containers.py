@@ -1,5 +1,6 @@
 """Opens data files: plain, gzipped, or inside a zip or tar. Refuses files that exceed the limits of limits.py."""
 
+import contextlib
 import dataclasses
 import gzip
 import io
@@ -8,6 +9,7 @@ import posixpath
 import re
 import tarfile
 import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recognizer.base.errors import UserError, refused
@@ -43,12 +45,15 @@ class File:
         return "".join(c if c.isprintable() else "?" for c in text)  # an archive from a stranger may contain any name
 
 
-def reading(name):
+Named = File | Path | str  # what a message names
+
+
+def reading(name: Named) -> contextlib.AbstractContextManager[None]:
     """Turns any exception in the block into a UserError: `name` cannot be read, and why."""
     return refused(f"{name} cannot be read, damaged or cut short?")
 
 
-def kind_of(path):
+def kind_of(path: Path | str) -> str:
     """Returns the kind of a path: "folder", "tar", a kind in STARTS, or "csv" for any other file.
 
     For a gzipped file it is the kind of the content. NumPy's zips are "npz", PyTorch's are "torch".
@@ -62,7 +67,7 @@ def kind_of(path):
     return kind
 
 
-def start_of(path):
+def start_of(path: Path | str) -> str:
     """Returns the kind of a file from its first bytes alone."""
     with reading(path), opened(path) as file:
         start = file.read(512)
@@ -71,7 +76,7 @@ def start_of(path):
     return next((kind for begin, kind in STARTS.items() if start.startswith(begin)), "csv")
 
 
-def listing(path, kind):
+def listing(path: Path | str, kind: str) -> list[File]:
     """Returns the Files in a folder and its subfolders, in a zip or in a tar, without hidden ones; for a file, itself.
 
     kind: see `kind_of`.
@@ -100,7 +105,7 @@ def _files_below(path):
         yield from (File(Path(folder, name), None, f"{inside}/{name}".removeprefix("./")) for name in names)
 
 
-def zip_members(path):
+def zip_members(path: Path | str) -> list[str]:
     """Returns the names of the files in a zip. Raises UserError for a name that points outside the zip's folder."""
     with reading(path):
         members = zipfile.ZipFile(path).namelist()
@@ -124,22 +129,22 @@ def _inside(members, path):
     return members
 
 
-def is_gzipped(path):
+def is_gzipped(path: Path | str) -> bool:
     with open(path, "rb") as file:
         return file.read(2) == b"\x1f\x8b"
 
 
-def opened(path):
+def opened(path: Path | str) -> io.BufferedIOBase:
     """Returns a binary stream of a file's bytes, decompressed if the file is gzipped."""
     return (gzip.open if is_gzipped(path) else open)(path, "rb")
 
 
-def decompressed(file):
+def decompressed(file: File) -> bytes:
     """Returns the bytes of a File, decompressed. Raises UserError if they exceed the limits."""
     return next(contents([file]))
 
 
-def contents(files):
+def contents(files: Sequence[File]) -> Iterator[bytes]:
     """Yields the bytes of each File. The Files must all be in the same archive, or all outside archives."""
     for file, stream in _streams(files):
         with reading(file), stream:

@@ -9,6 +9,7 @@ import numpy as np
 
 from recognizer.base.errors import UserError
 from recognizer.base.files import write_arrays
+from recognizer.data.containers import File
 
 
 def _paths(file, digest):
@@ -20,7 +21,7 @@ def _paths(file, digest):
     return beside, Path(home) / "digit-recognizer" / f"{key}.npz"
 
 
-def read(file, digest):
+def read(file: File, digest: str) -> dict[str, np.ndarray] | None:
     """Returns the arrays cached for a File as a dict, or None.
 
     digest: a string that identifies the file's content.
@@ -33,7 +34,7 @@ def read(file, digest):
     return None
 
 
-def write(file, digest, arrays):
+def write(file: File, digest: str, arrays: dict[str, np.ndarray]) -> None:
     """Caches a dict of arrays at the first writable path of `_paths`. Does nothing if none is writable."""
     for path in _paths(file, digest):
         with contextlib.suppress(OSError, UserError):

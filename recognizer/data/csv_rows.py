@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import io
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
-from recognizer.data import competition, limits
+from recognizer.data import competition, containers, limits
 
 LABELS = {"label", "labels", "class", "digit", "y", "target"}  # names of the labels' column, in lower case
 IDS = {"", "id", "imageid", "image_id", "index", "unnamed: 0"}  # names of the ids' column, in lower case
@@ -21,14 +23,14 @@ FRACTION = re.compile(r"0?\.\d+(e-\d+)?|\d(\.\d+)?e-\d+", re.IGNORECASE)
 class Head:
     """The header of a CSV."""
 
-    columns: list  # the names of the columns; "1", "2", ... without a header
+    columns: list[str]  # the names of the columns; "1", "2", ... without a header
     named: bool  # whether it has a header
     start: int  # the first row's offset in bytes
     line: int  # the first row's line number
     separator: str
 
 
-def read_header(data, name):
+def read_header(data: bytes, name: containers.Named) -> Head:
     """Returns the Head of a CSV or an ARFF file. Raises UserError if the data is neither."""
     if not data or data.isspace():
         raise UserError(f"{name} is empty")
@@ -60,7 +62,7 @@ def read_header(data, name):
     return Head([column.strip() for column in columns], True, end + 1 if end >= 0 else len(data), 2, separator)
 
 
-def counts(columns):
+def counts(columns: Sequence[str]) -> bool:
     """Returns whether many columns are named by consecutive numbers from 0 or 1, as pandas names them."""
     return len(columns) > 300 and all(column == str(i) for i, column in enumerate(columns, int(columns[0] == "1")))
 
@@ -74,16 +76,18 @@ def _read_arff_header(data, name):
     return Head(columns, True, found.end(), data.count(b"\n", 0, found.end()) + 1, ",")
 
 
-def few(names):
+def few(names: Sequence[str]) -> str:
     """Returns the first three names, and how many more there are, as text."""
     shown = ", ".join(repr(name[:40]) for name in names[:3])
     return shown + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
-def parse(data, head, ids, labels, name):
+def parse(
+    data: bytes, head: Head, ids: int, labels: set[int], name: containers.Named
+) -> tuple[np.ndarray, list[str] | None]:
     """Returns (the CSV's values (n, columns), uint8, or float32 if there are fractions; list of ids, or None).
 
-    ids: whether the first column holds ids, which are text. labels: the set of columns after it that hold labels.
+    ids: 1 if the first column holds ids, which are text, else 0. labels: the set of columns after it that hold labels.
     Raises UserError, with row and column, for an invalid cell.
     Blocks of lines are parsed as arrays of bytes on all cores, faster than with a CSV reader. If a block has anything
     but digits, commas and line ends, other usual ways to write numbers are converted first; what remains is an error.
@@ -94,8 +98,12 @@ def parse(data, head, ids, labels, name):
         data = data.translate(bytes.maketrans(f"{head.separator},".encode(), b",."))
     spans = _blocks(data, head.start)
     columns = head.columns[ids:]
+
+    def of_lines(span: slice) -> tuple[np.ndarray | None, list[str]]:
+        return _block(data[span] + b"\n", len(columns), ids)
+
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        parsed = list(pool.map(lambda span: _block(data[span] + b"\n", len(columns), ids), spans))
+        parsed = list(pool.map(of_lines, spans))
     blocks, row = [], 1
     for span, (values, _) in zip(spans, parsed, strict=True):
         if values is None:
@@ -109,7 +117,7 @@ def parse(data, head, ids, labels, name):
     return np.concatenate(blocks), [one for _, some in parsed for one in some] if ids else None
 
 
-def _blocks(data, start):
+def _blocks(data: bytes, start: int) -> list[slice]:
     """Returns slices of whole lines, from byte `start` on, without blank lines at the end."""
     end = len(data)
     while end > start and data[end - 1] in b"\r\n":
@@ -213,7 +221,7 @@ def _fractions(data, spans, head, ids, name):
     return np.concatenate(values), found if ids else None
 
 
-def bad_cell(name, row, line, column, found, label):
+def bad_cell(name: containers.Named, row: int, line: int, column: str, found: str, label: bool) -> NoReturn:
     """Raises UserError for a cell that is not a valid label or pixel. label: whether it should be a label."""
     needed = "a label, 0 to 9" if label else "a whole number from 0 to 255"
     found = f"{found[:40]!r}" if found else "nothing"

@@ -1,10 +1,13 @@
 """Reads digits in any file format: finds the data in a folder, archive or file, and its train and test parts."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.data import array_files, containers, csv_rows, image_files, tables
+from recognizer.data.arrays import Images
+from recognizer.data.containers import File
 
 # How the names of a form's files end. The first form that is found in a folder or an archive is read.
 FORMS = {
@@ -37,7 +40,7 @@ CONVERSIONS = {
 }
 
 
-def read(path, wanted=("train", "test")):
+def read(path: Path | str, wanted: Sequence[str] = ("train", "test")) -> dict[str, Images]:
     """Returns {"train": Images, "test": Images} from the data at a path, with the parts in `wanted` that exist.
 
     Data without a part in its name, and a single file at `path`, count as the first part in `wanted`. Raises UserError
@@ -66,7 +69,7 @@ def read(path, wanted=("train", "test")):
     return found
 
 
-def found_in(files, path):
+def found_in(files: list[File], path: Path | str) -> tuple[str, list[File]]:
     """Returns (the first of FORMS that is found among Files, or "archive"; the Files of this form)."""
     for form, ends in FORMS.items():
         found = [file for file in files if re.search(rf"({ends})$", file.name, re.IGNORECASE)]
@@ -144,7 +147,7 @@ def _without_copies(files, form, path):
     return list(first.values())
 
 
-def refuse_others(path, kind):
+def refuse_others(path: Path | str, kind: str) -> None:
     """Raises UserError for a kind of file that is not read, with the reason and a command that converts it."""
     if Path(path).suffix.lower() in image_files.SUFFIXES:
         raise UserError(f"{path} is an image: read it by predict.py --images {path}")

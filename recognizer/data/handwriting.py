@@ -9,11 +9,15 @@ import functools
 import math
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from recognizer.base.errors import UserError, refused
 from recognizer.data import limits, ruled_lines
+
+Source = Path | str | BinaryIO  # an image file
+Inked = tuple[np.ndarray, np.ndarray, tuple[int, int]]  # the result of `inked`
 
 # Pillow's other formats may start programs, as EPS does. pillow-heif reads HEIF.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "HEIF")
@@ -21,7 +25,7 @@ SIDE = 400  # pixels: larger images are scaled down to this; a digit needs 20
 FAINT = 0.3  # share of the ink's full contrast: anything fainter is not a stroke
 
 
-def read_image(source, name=None):
+def read_image(source: Source, name: str | None = None) -> np.ndarray:
     """Returns the digit in an image file of any size and polarity, as uint8 (28, 28) in MNIST's form.
 
     source, name: see `read_gray`. Raises UserError if the file is not an image, or shows nothing.
@@ -32,7 +36,7 @@ def read_image(source, name=None):
     return found
 
 
-def pages(stream):
+def pages(stream: BinaryIO) -> int:
     """Returns the number of pages in an image file. Only a TIFF, as from a scanner, can have more than one.
 
     stream: the file's binary stream. Returns 1 for an unreadable file.
@@ -44,7 +48,9 @@ def pages(stream):
     return 1
 
 
-def read_gray(source, side=SIDE, name=None, page=0):
+def read_gray(
+    source: Source, side: int = SIDE, name: str | None = None, page: int = 0
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Reads an image file. Returns (pixels, (width, height) of the original image), upright and on white.
 
     The pixels are uint8 (height, width), at most `side` high and wide. source: a path or a binary stream. name: for
@@ -52,9 +58,8 @@ def read_gray(source, side=SIDE, name=None, page=0):
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    name = name or source
     Image.MAX_IMAGE_PIXELS = None  # Pillow would count a JPEG's pixels before scaling; checked below
-    with refused(f"{name} is not an image that can be read"), warnings.catch_warnings():
+    with refused(f"{name or source} is not an image that can be read"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # on damaged files that can still be read
         try:
             image = Image.open(source, formats=formats())
@@ -80,7 +85,7 @@ def read_gray(source, side=SIDE, name=None, page=0):
 
 
 @functools.cache
-def formats():
+def formats() -> list[str]:
     """Returns the FORMATS that the installed packages can read."""
     from PIL import Image
 
@@ -123,7 +128,7 @@ def _of_8_bits(image):
     return Image.fromarray(np.uint8(values * np.float32(255 / white)))
 
 
-def digit(gray):
+def digit(gray: np.ndarray) -> np.ndarray | None:
     """Returns the digit in an image uint8 (height, width), as uint8 (28, 28) in MNIST's form; None if there is none.
 
     An image of 28x28 pixels, light on dark, is already in that form, and is returned unchanged.
@@ -134,12 +139,12 @@ def digit(gray):
     return None if ink is None else mnist_form(ink)
 
 
-def is_ready(gray):
+def is_ready(gray: np.ndarray) -> bool:
     """Returns whether an image is already a digit in MNIST's form."""
-    return gray.shape == (28, 28) and gray.any() and np.median(_border(gray)) < 64
+    return gray.shape == (28, 28) and bool(gray.any() and np.median(_border(gray)) < 64)
 
 
-def written(gray):
+def written(gray: np.ndarray) -> np.ndarray | None:
     """Returns the ink on an image (height, width), or None if there is none.
 
     It is float32, 0 paper to 255 ink, for the part of the image inside a frame. The array is padded if a fine pen's
@@ -151,7 +156,7 @@ def written(gray):
     return pen(*main_digit(*found[:2]))
 
 
-def inked(gray, size=None):
+def inked(gray: np.ndarray, size: int | None = None) -> Inked | None:
     """Returns (contrast, labels, (top, left)) of an image (height, width), or None if nothing is written on it.
 
     contrast: float32, each pixel's difference from the paper, for the part of the image that begins at (top, left).
@@ -231,7 +236,7 @@ def _without_lines(contrast, least):
     return np.where(lines | rim, 0, contrast)
 
 
-def main_digit(contrast, labels):
+def main_digit(contrast: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns (ink, about 0 to 1; bool mask of the main digit) from the contrast and labels of `inked`."""
     kept = _of_the_digit(contrast, labels)
     full = np.quantile(contrast[kept], 0.9)
@@ -240,7 +245,7 @@ def main_digit(contrast, labels):
     return contrast / full, _of_the_digit(contrast, again)
 
 
-def pen(ink, kept):
+def pen(ink: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Returns the ink inside the mask `kept`, float32, 0 to 255, with the strokes of a fine pen widened.
 
     A shape of more than 500 pixels is returned as a smaller copy, which saves seconds.
@@ -250,14 +255,14 @@ def pen(ink, kept):
     return (255 * _widened(np.where(kept, np.minimum(ink, 1), 0), kept)).astype(np.float32)
 
 
-def labelled(mask):
+def labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Returns (labels of a mask's connected parts, their number). Pixels that touch at a corner are connected."""
     from scipy import ndimage
 
     return ndimage.label(mask, np.ones((3, 3)))
 
 
-def boxes_of(labels):
+def boxes_of(labels: np.ndarray) -> np.ndarray:
     """Returns the bounding boxes of labels, int (n, 2, 2): begin and end of the rows, begin and end of the columns."""
     from scipy import ndimage
 
@@ -354,7 +359,7 @@ def _of_the_digit(contrast, labels):
     return np.isin(labels, numbers[near])
 
 
-def mnist_form(ink):
+def mnist_form(ink: np.ndarray) -> np.ndarray:
     """Returns a digit in MNIST's form: its box scaled to fit 20x20 pixels, its centre of mass in the middle of 28x28.
 
     ink: (height, width), 0 background to 255, with some ink. Returns uint8 (28, 28).

@@ -10,6 +10,7 @@ import os
 import posixpath
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +24,7 @@ SUFFIXES |= {".avif", ".heic", ".heif"}  # if Pillow or pillow-heif can read the
 CLASS = re.compile(r"(?:digit|class|label)?[-_ ]?([0-9])", re.IGNORECASE)  # a class's folder
 
 
-def read_pictures(paths):
+def read_pictures(paths: Iterable[Path | str]) -> tuple[list[segments.Picture], list[str], list[str]]:
     """Returns (Pictures of image files, messages about unreadable ones, names of files that are not images).
 
     paths: of image files, and of folders and archives, which are searched with all subfolders. Raises UserError if
@@ -68,16 +69,16 @@ def _called(file):
     return f"{file.path}" if file.member is None else f"{file.path}/{file.name}"
 
 
-def names_files(data, head):
-    """Returns whether the first rows of a CSV name image files. data: its bytes. head: its csv_rows.Head."""
+def names_files(data: bytes, head: csv_rows.Head) -> bool:
+    """Returns whether the first rows of a CSV name image files."""
     rows = data[head.start : head.start + 4096].lower()
     return any(suffix.encode() in rows for suffix in SUFFIXES)
 
 
-def read_list(data, head, file):
+def read_list(data: bytes, head: csv_rows.Head, file: containers.File) -> arrays.Images:
     """Returns the Images listed in a CSV of file names (and labels). The files are beside the CSV, or in the same zip.
 
-    data: the CSV's bytes. head: its csv_rows.Head. file: its containers.File.
+    data: the bytes of the CSV `file`. head: its header.
     Raises UserError, with row and column, for a missing file or an invalid label.
     """
     column, label, ids = _columns(head.columns, file)
@@ -94,14 +95,13 @@ def read_list(data, head, file):
         files.append(found)
     y = None if label is None else np.array([row[label] for row in rows])
     columns = head.columns[ids], head.columns[label] if label is not None else "label"
-    return _cached(files, file, f"{file}{data}", y, np.array([row[ids] for row in rows]), columns)
+    return _cached(files, file, f"{file}{data!r}", y, np.array([row[ids] for row in rows]), columns)
 
 
-def read_classes(files, root):
-    """Returns the Images of image files in a folder for each class, "0" to "9". files: containers.Files.
+def read_classes(files: list[containers.File], root: containers.File) -> arrays.Images:
+    """Returns the Images of image files in a folder for each class, "0" to "9".
 
-    root: a containers.File for the folder or archive. Its member is "train", or "test", which needs no folders for
-    classes.
+    root: the folder or archive. Its member is "train", or "test", which needs no folders for classes.
     """
     files = sorted(files, key=lambda file: (_natural(file.name.rpartition("/")[2]), file.name))
     folders = [file.name.split("/")[-2] if "/" in file.name else "" for file in files]
@@ -112,7 +112,7 @@ def read_classes(files, root):
             what = csv_rows.few(others)
             where = f"in folders {what}" if any(others) else "that are in no folder"
             raise UserError(f"{root}: image files {where}: each class needs a folder, named 0 to 9")
-    y = np.array([found[1] for found in classes]) if any(classes) else None
+    y = np.array([found[1] for found in classes if found]) if any(classes) else None
     names = [file.name.rpartition("/")[2] for file in files]
     ids = np.array(names if len(set(names)) == len(names) else [file.name for file in files])
     return _cached(files, root, "".join(file.name for file in files), y, ids, ("filename", "label"))
@@ -137,7 +137,7 @@ def _cached(files, file, digest, y, ids, columns):
     return images
 
 
-def decoded(contents, names):
+def decoded(contents: Iterable[bytes], names: Sequence[containers.Named]) -> tuple[np.ndarray, list[str]]:
     """Decodes the bytes of image files. Returns (images uint8 (n, 28, 28), lines about how they were read).
 
     Images of 28x28 grey pixels stay as they are; photographs are converted to MNIST's form. names: for messages.
@@ -147,7 +147,7 @@ def decoded(contents, names):
 
     contents, n = iter(contents), len(names)
     x, own = np.empty((n, 28, 28), np.uint8), np.empty(n, bool)
-    steps = range(0, n, 256)
+    steps: Iterable[int] = range(0, n, 256)
     if n > 5000 and sys.stdout.isatty():
         steps = track(steps, f"Reading {n:,} image files", transient=True)
     elif n > 5000:

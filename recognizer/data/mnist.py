@@ -16,7 +16,7 @@ from recognizer.data.arrays import Digits
 TIMEOUT = 10  # seconds without an answer; Keras itself would wait for ever
 
 
-def on_this_machine():
+def on_this_machine() -> Digits | None:
     """Returns the Digits of data/mnist.npz or of Keras's copy; None if neither exists, or if the copy is damaged."""
     if (own := places.DATA / "mnist.npz").is_file():
         return read_npz(own)
@@ -26,7 +26,7 @@ def on_this_machine():
         return None
 
 
-def downloaded():
+def downloaded() -> Digits:
     """Returns the Digits of Keras's download. Raises UserError if that fails."""
     environment.import_keras()
     import keras
@@ -49,12 +49,12 @@ def _keras_copy():
     return Path(home) / "datasets" / "mnist.npz"
 
 
-def read_npz(path):
+def read_npz(path: Path | str) -> Digits:
     """Returns the Digits of a file with x_train, y_train, x_test, y_test."""
     found = array_files.gathered([containers.File(Path(path))])
     parts = {part: array_files.images_of(found[part]) for part in ("train", "test") if part in found}
     if "train" not in parts:
         raise UserError(f"{path} holds no x_train")
     origins = {"train": f"MNIST, {path}", "test": f"MNIST's test set, {path}"}
-    train, test = (part in parts and dataclasses.replace(parts[part], origin=origins[part]) for part in origins)
-    return Digits(train, test or None, str(Path(path).resolve()))
+    parts = {part: dataclasses.replace(parts[part], origin=origins[part]) for part in parts}
+    return Digits(parts["train"], parts.get("test"), str(Path(path).resolve()))

@@ -14,14 +14,14 @@ KAGGLE_NAME = re.compile("digit[-_ ]recognizer", re.IGNORECASE)  # the zip, copi
 HALF_DOWNLOADS = {".crdownload", ".part", ".partial", ".download", ".opdownload"}
 
 
-def kaggle_advice():
+def kaggle_advice() -> str:
     """Returns advice on where to put Kaggle's files."""
     if KAGGLE_INPUT.is_dir():
         return "in a Kaggle notebook, add it by Add Input, Competitions, Digit Recognizer"
     return f"put digit-recognizer.zip from {competition.PAGE}/data into {DATA}/"
 
 
-def kaggle_place(path=None, part="train"):
+def kaggle_place(path: Path | str | None = None, part: str = "train") -> Path | None:
     """Returns the first of the `_places` in a path that holds a part ("train" or "test"); None if none does.
 
     path: None for data/ and then the places where Kaggle mounts its files.
@@ -46,7 +46,7 @@ def _places(path):
             yield inner
 
 
-def find(path, part):
+def find(path: Path | str, part: str) -> containers.File | None:
     """Returns the containers.File of a part's table at a path, or None. part: "train" or "test"."""
     path, name = Path(path), f"{part}.csv"
     if not path.is_dir():
@@ -69,6 +69,6 @@ def _member(file, name):
     return containers.File(file, members[0], members[0]) if members else None
 
 
-def is_half_download(path):
+def is_half_download(path: Path) -> bool:
     """Returns whether a path has the suffix that a browser gives an unfinished download."""
     return path.suffix.lower() in HALF_DOWNLOADS  # Safari's .download is a folder

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+Pixels = tuple[np.ndarray, np.ndarray]  # rows, columns
 TILT = 0.08  # the slope of a horizontal line is less than this
 LONG = 2  # times the usual height of other parts: no horizontal stroke of a digit is longer
 THIN = 10  # a line is at least this many times as long as wide
@@ -13,19 +14,20 @@ THIN = 10  # a line is at least this many times as long as wide
 class Line:
     """A straight line. at: the rows and columns of its pixels. free: those of the pixels that nothing crosses."""
 
-    at: tuple
-    free: tuple
+    at: Pixels
+    free: Pixels
     length: int
     width: float
 
-    def ends(self):
+    def ends(self) -> Pixels:
         """Returns (rows, columns) of its first and its last pixel, along its longer side."""
         along = self.at[np.argmax([np.ptp(each) for each in self.at])]
         two = [along.argmin(), along.argmax()]
-        return tuple(each[two] for each in self.at)
+        rows, columns = self.at
+        return rows[two], columns[two]
 
 
-def ruled(mask):
+def ruled(mask: np.ndarray) -> np.ndarray:
     """Returns the mask of ruled lines in a mask of ink, both bool (height, width), with gaps where digits cross."""
     from scipy import ndimage
 
@@ -112,7 +114,7 @@ def _crumbs(rest, side):
     return np.array([False, *small])[labels]
 
 
-def usual_height(labels):
+def usual_height(labels: np.ndarray) -> int:
     """Returns the median height of parts, weighted by their ink. labels: int (height, width), the parts from 1."""
     from scipy import ndimage
 

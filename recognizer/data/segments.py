@@ -7,11 +7,14 @@ candidates, and their probabilities decide which candidates make up the shape.
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from recognizer.base.errors import UserError
 from recognizer.data import handwriting, ruled_lines
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom: pixels of the picture
 
 MOST = 300  # at most this many shapes in a picture; small print has more
 DETAIL = 50  # pixels: a picture with digits of less height is read again at a larger scale
@@ -47,7 +50,7 @@ class Candidate:
     """A possible digit: the pieces `first` to `end` - 1 of a shape."""
 
     image: np.ndarray  # uint8 (28, 28)
-    box: tuple  # left, top, right, bottom: pixels of the picture
+    box: Box
     first: int
     end: int
     prior: float = 1.0  # lower if it looks unlike one digit
@@ -55,23 +58,23 @@ class Candidate:
     odd: bool = False  # whether it is much lower or higher than the other digits
 
     @property
-    def ratio(self):
+    def ratio(self) -> float:
         left, top, right, bottom = self.box
         return (right - left) / max(1, bottom - top)
 
     @functools.cached_property
-    def strokes(self):
+    def strokes(self) -> float:
         """The number of strokes that a row of the image crosses, on average."""
         on = np.pad(self.image > 100, ((0, 0), (1, 0)))
         return (on[:, 1:] & ~on[:, :-1]).sum() / max(1, on.any(axis=1).sum())
 
-    def likely(self, row):
+    def likely(self, row: np.ndarray) -> float:
         """Returns how likely this is one digit. row: the probabilities predicted for it, (10,)."""
         mean, deviation, _ = STROKES[row.argmax()]
         unusual = max(0, ((self.strokes - mean) / deviation) ** 2 - 4)
         return max(row.max() * self.prior * max(np.exp(-0.1 * unusual), 0.2) * (0.05 if self.unlike(row) else 1), 1e-9)
 
-    def unlike(self, row):
+    def unlike(self, row: np.ndarray) -> bool:
         """Returns whether this is odd, or has more strokes side by side than the predicted digit. row: see `likely`."""
         return self.odd or (not self.ready and self.strokes > STROKES[row.argmax()][2])
 
@@ -80,13 +83,13 @@ class Candidate:
 class Shape:
     """One digit, or several with small gaps or none between them."""
 
-    candidates: list  # in order of their first piece; a single piece comes first
-    first: tuple  # top and bottom of its first body, in pixels of the image
-    last: tuple  # the same of its last body
-    seams: frozenset = frozenset()  # indices of the pieces that were cut off the piece before
+    candidates: list[Candidate]  # in order of their first piece; a single piece comes first
+    first: tuple[int, int]  # top and bottom of its first body, in pixels of the image
+    last: tuple[int, int]  # the same of its last body
+    seams: frozenset[int] = frozenset()  # indices of the pieces that were cut off the piece before
 
     @property
-    def box(self):
+    def box(self) -> Box:
         corners = np.array([candidate.box for candidate in self.candidates])
         return (*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
 
@@ -97,8 +100,8 @@ class Picture:
 
     name: str
     gray: np.ndarray  # uint8 (height, width)
-    size: tuple  # width and height of the image file
-    lines: list  # lists of Shapes
+    size: tuple[int, int]  # width and height of the image file
+    lines: list[list[Shape]]
     whole: Candidate | None = None  # the whole picture, if it may be one digit in several pieces
 
 
@@ -109,11 +112,11 @@ class Digit:
     label: int | None
     probabilities: np.ndarray  # (10,)
     image: np.ndarray  # uint8 (28, 28)
-    box: tuple  # left, top, right, bottom
-    place: tuple  # (line, number in the line, digit in the number), from 1
+    box: Box
+    place: tuple[int, int, int]  # (line, number in the line, digit in the number), from 1
 
 
-def read_picture(source, name=None, page=0):
+def read_picture(source: handwriting.Source, name: str | None = None, page: int = 0) -> Picture:
     """Returns the Picture of an image file. Raises UserError if it shows no digit.
 
     source, name, page: see handwriting.read_gray.
@@ -144,7 +147,7 @@ def _height(lines):
     return np.median([bottom - top for _, top, _, bottom in boxes])
 
 
-def picture_of(gray, size, name="", room=None):
+def picture_of(gray: np.ndarray, size: tuple[int, int], name: str = "", room: int | None = None) -> Picture:
     """Returns the Picture of an image. gray: uint8 (height, width), perhaps smaller than the original.
 
     size: (width, height) of the original. name: for messages. room: the `size` of handwriting.inked.
@@ -400,7 +403,7 @@ def _lines(shapes):
     return sorted(lines, key=lambda line: np.mean([shape.box[1::2] for shape in line]))
 
 
-def images(pictures):
+def images(pictures: Iterable[Picture]) -> np.ndarray:
     """Returns the images of all candidates in Pictures, uint8 (n, 28, 28), for the nets to predict."""
     return np.stack([candidate.image for picture in pictures for candidate in _candidates(picture)])
 
@@ -410,7 +413,9 @@ def _candidates(picture):
     return [*([picture.whole] if picture.whole else []), *own]
 
 
-def digits(pictures, probabilities, shown=np.asarray):
+def digits(
+    pictures: Iterable[Picture], probabilities: np.ndarray, shown: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> list[list[Digit]]:
     """Returns a list with the list of Digits in each Picture.
 
     probabilities: (n, 10), of `images`. shown: a function that maps some of them to those stored in the Digits.
@@ -448,7 +453,7 @@ def _digits(picture, rows):
     return [each if each.probabilities.max() >= SURE else dataclasses.replace(each, label=None) for each in found]
 
 
-def text(digits):
+def text(digits: Iterable[Digit]) -> str:
     """Returns Digits as text, with a space between numbers, a slash between lines, and "?" for each unread digit."""
     told, before = "", None
     for digit in digits:

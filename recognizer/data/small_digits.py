@@ -6,7 +6,7 @@ from recognizer.data.arrays import Digits, Images
 from recognizer.data.handwriting import mnist_form
 
 
-def read():
+def read() -> Digits:
     """Returns the Digits. The test set is a fixed fifth of them."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -28,11 +28,11 @@ from pathlib import Path
 
 from recognizer.base.errors import UserError
 from recognizer.data import array_files, forms, mnist, places, small_digits, tables, unused
-from recognizer.data.arrays import Digits
+from recognizer.data.arrays import Digits, Images
 
 
 @functools.lru_cache(maxsize=2)
-def load(source="auto"):
+def load(source: str = "auto") -> Digits:
     """Returns the Digits of `source` (see above). Raises UserError if there are none, or if they are not valid."""
     if source in SOURCES:
         return SOURCES[source]()
@@ -46,18 +46,18 @@ def load(source="auto"):
     return _digits(forms.read(path), path)
 
 
-def is_gone(source):
+def is_gone(source: str) -> bool:
     """Returns whether `source` is a path that does not exist."""
     return source not in SOURCES and not Path(source).expanduser().exists()
 
 
-def load_test(source):
+def load_test(source: str) -> Images:
     """Returns the Images of a test set, with or without labels. source: one of SOURCES, or a path to the images."""
     path = Path(source).expanduser()
     if source in SOURCES or not (path.is_file() or path.is_dir()):
         test = load(source).test
-    elif place := places.kaggle_place(path, part="test"):
-        test = tables.read_table(places.find(place, "test"))
+    elif (place := places.kaggle_place(path, part="test")) and (table := places.find(place, "test")):
+        test = tables.read_table(table)
     else:
         test = forms.read(path, wanted=("test",)).get("test")
     if test is None:

@@ -7,7 +7,7 @@ from recognizer.base.errors import UserError
 PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "test transform", "preview", "update_bn")
 
 
-def rng(purpose, seed, net=0, epoch=0, step=0):
+def rng(purpose: str, seed: int, net: int = 0, epoch: int = 0, step: int = 0) -> np.random.Generator:
     """Returns the numpy.random.Generator for (seed, net, epoch, step, purpose). purpose: one of PURPOSES.
 
     All random numbers come from such streams. The numbers are whole and below 2^32, so no two streams coincide.
@@ -16,7 +16,7 @@ def rng(purpose, seed, net=0, epoch=0, step=0):
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
-def split_rows(config, net, n):
+def split_rows(config: dict, net: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns (training rows, validation rows) of net number `net`, sorted int64 arrays. n: number of labelled rows.
 
     The split is that of scikit-learn's train_test_split. Raises UserError if there are too few rows to split.
@@ -30,7 +30,7 @@ def split_rows(config, net, n):
         bag = net if config["bagging"] else 0
         state = int(rng("split", config["seed"], bag).integers(2**32))
     try:
-        parts = train_test_split(np.arange(n), test_size=share, random_state=state)
+        train, validation = train_test_split(np.arange(n), test_size=share, random_state=state)
     except ValueError as error:
         raise UserError(f"{n} labelled rows cannot be split by {share}: {error}") from error
-    return tuple(np.sort(part) for part in parts)
+    return np.sort(train), np.sort(validation)

@@ -4,6 +4,7 @@ import hashlib
 import io
 import itertools
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from recognizer.data import arrays, containers, csv_cache, csv_rows, image_files
 from recognizer.data.csv_rows import IDS, LABELS
 
 
-def read_table(file):
-    """Returns the Images of a CSV, a containers.File. Raises UserError, with row and column, if it is not valid."""
+def read_table(file: containers.File) -> arrays.Images:
+    """Returns the Images of a CSV. Raises UserError, with row and column, if it is not valid."""
     with containers.reading(file), open(file.path, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest() + f":{file.member}:2{'t' * _is_emnist(file)}"
     images = arrays.kept_images(csv_cache.read(file, digest), f"{file}")
@@ -64,7 +65,7 @@ def _read_pixels(data, head, file):
     return arrays.images(f"{file}", x, y, found, (first, last), notes)
 
 
-def layout(columns, named, name):
+def layout(columns: Sequence[str], named: bool, name: containers.Named) -> tuple[int, int | None]:
     """Returns (1 if the first column holds ids, else 0; which column after the ids holds labels, or None).
 
     columns: their names. named: whether the names are from a header. Raises UserError if the others are not 784 pixels.
@@ -124,7 +125,7 @@ def _likely_labels(values, name):
     return varied[0]
 
 
-def read_parquet(files, name):
+def read_parquet(files: Sequence[containers.File], name: str) -> arrays.Images:
     """Returns the Images of Parquet files: a column of image files' bytes, as Hugging Face's, or 784 of pixels."""
     contents = list(containers.contents(files))
     digest = hashlib.sha256(b"".join(contents)).hexdigest()

@@ -11,7 +11,7 @@ from recognizer.data import containers, csv_rows, forms, limits, places, tables
 SUFFIXES = {".csv", ".gz", ".zip", ".npz", ".npy", ".parquet", ".arff", ".7z", ".rar", ".tar", ".tgz"}
 
 
-def lines(used=""):
+def lines(used: str = "") -> list[str]:
     """Returns at most four lines that say why `auto` does not use the data files in data/ and /kaggle/input.
 
     used: the path of the file that `auto` uses.

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -11,14 +12,14 @@ from recognizer.runs import run_folder
 from recognizer.runs.predictions import checksum
 
 
-def write(folder, net, arrays, state):
-    """Writes a checkpoint with a checksum over the older one. arrays: a dict. state: JSON data with "epoch"."""
+def write(folder: Path, net: int, arrays: dict[str, np.ndarray], state: dict) -> None:
+    """Writes a checkpoint with a checksum over the older one. state: JSON data with "epoch"."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
     arrays["checksum"] = np.array(checksum(arrays))
     write_arrays(paths(folder, net)[state["epoch"] % 2], arrays)
 
 
-def read(folder, net):
+def read(folder: Path, net: int) -> tuple[dict[str, np.ndarray], dict] | None:
     """Returns (arrays, state) of the newest valid checkpoint, or None if there is none.
 
     A damaged checkpoint is skipped with a warning on stderr.
@@ -43,12 +44,12 @@ def _read(path):
         return arrays, state
 
 
-def remove(folder, net):
+def remove(folder: Path, net: int) -> None:
     """Removes a net's checkpoints."""
     for path in paths(folder, net):
         path.unlink(missing_ok=True)
 
 
-def paths(folder, net):
+def paths(folder: Path, net: int) -> list[Path]:
     """Returns the paths of a net's two checkpoints."""
     return [run_folder.net_file(folder, net, f".checkpoint-{generation}.npz") for generation in (0, 1)]

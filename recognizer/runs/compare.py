@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ RECORDED = (
 )  # entries of config.json that are not settings
 
 
-def readable(folders):
+def readable(folders: Iterable[Path]) -> list[tuple[Path, dict]]:
     """Returns [(folder, config)] of runs. A damaged run is skipped with a warning on stderr."""
     runs = []
     for folder in folders:
@@ -38,7 +40,7 @@ def readable(folders):
     return runs
 
 
-def table(runs):
+def table(runs: Iterable[tuple[Path, dict]]) -> pd.DataFrame:
     """Returns a DataFrame with a row for each run, best validation accuracy first. Accuracies and seconds are numbers.
 
     If a run has several kinds of nets, `model` names all architectures, `parameters` is the largest net's, and `epochs`
@@ -92,12 +94,12 @@ def _row(folder, config):
     return row
 
 
-def models(config):
+def models(config: dict) -> str:
     """Returns the names of a run's architectures, as one string."""
     return ", ".join(dict.fromkeys(kind["model"] for kind in members.kinds(config)))
 
 
-def diff(first, second):
+def diff(first: Path, second: Path) -> list[str]:
     """Returns lines on the settings and the predictions in which two finished runs differ, with McNemar's test.
 
     first, second: the runs' folders. Raises UserError if a run is not finished, or its data has changed.
@@ -160,7 +162,7 @@ def _predicted(folder, config, part, digits):
     return dict(zip(rows.tolist(), probabilities.argmax(1).tolist(), strict=True))
 
 
-def repeated(first, second):
+def repeated(first: Path, second: Path) -> list[str]:
     """Returns lines that say whether a run and its repetition have identical nets, and what else differs.
 
     first, second: the runs' folders.

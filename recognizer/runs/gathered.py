@@ -1,15 +1,17 @@
 """Gathers the log, the predictions and the result of a run after all its nets are trained."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 
 from recognizer.base.files import remove_temporaries, write_arrays, write_json, write_rows
+from recognizer.data.arrays import Digits
 from recognizer.runs import checkpoints, metrics, run_folder
 from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
 
 
-def gather(folder, config, digits):
+def gather(folder: Path, config: dict, digits: Digits) -> dict:
     """Writes log.csv and predictions.npz of a run whose nets are all trained. Returns its result, for `finish`.
 
     digits: the run's Digits.
@@ -30,7 +32,7 @@ def gather(folder, config, digits):
     return result
 
 
-def finish(folder, config, result):
+def finish(folder: Path, config: dict, result: dict) -> None:
     """Removes the files that only training needs. Writes result.json, which marks the run as finished."""
     for net in run_folder.net_numbers(config):
         run_folder.net_file(folder, net, ".predictions.npz").unlink(missing_ok=True)

@@ -8,14 +8,16 @@ DEVIATION = 0.3  # the prior standard deviation of the temperature's logarithm
 BIASED = "biased upward: the epoch was chosen on these rows"
 
 
-def score(probabilities, labels):
-    """Returns accuracy and mean cross-entropy of float (n, 10) probabilities, as a dict of floats."""
+def score(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Returns accuracy and mean cross-entropy of float (n, 10) probabilities, as a dict."""
     right = probabilities.argmax(1) == labels
     losses = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-7, 1))
     return {"accuracy": float(np.mean(right)), "loss": float(np.mean(losses))}
 
 
-def calibration(labels, probabilities, bins=10):
+def calibration(
+    labels: np.ndarray, probabilities: np.ndarray, bins: int = 10
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     """Compares how confident predictions are with how often they are right (Guo et al., 2017).
 
     Returns (expected calibration error, each non-empty bin's mean probability, its accuracy, the counts of all bins).
@@ -29,7 +31,7 @@ def calibration(labels, probabilities, bins=10):
     return float(np.abs(means - accuracies) @ counts[some] / len(confidence)), means, accuracies, counts
 
 
-def sharpened(probabilities, temperature):
+def sharpened(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Returns p ** (1 / temperature), normalised, float64 (n, 10), for probabilities p (n, 10). Keeps the labels.
 
     For a temperature of 1 it returns the probabilities unchanged.
@@ -46,7 +48,7 @@ def sharpened(probabilities, temperature):
     return found
 
 
-def fitted_temperature(labels, probabilities, expected):
+def fitted_temperature(labels: np.ndarray, probabilities: np.ndarray, expected: float) -> float:
     """Returns the most probable temperature for probabilities (n, 10), by their log loss and a prior.
 
     The prior is normal in the temperature's logarithm, with mean log(expected) and standard deviation DEVIATION. It is
@@ -65,7 +67,7 @@ def fitted_temperature(labels, probabilities, expected):
     return float(np.exp(minimize_scalar(cost, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def cross_fitted(labels, probabilities, expected):
+def cross_fitted(labels: np.ndarray, probabilities: np.ndarray, expected: float) -> np.ndarray:
     """Returns probabilities (n, 10). Each half of the rows is sharpened by the temperature fitted on the other half.
 
     So the calibration is measured on rows that were not fitted. expected: see `fitted_temperature`.
@@ -77,14 +79,14 @@ def cross_fitted(labels, probabilities, expected):
     return found
 
 
-def interval(accuracy, n):
+def interval(accuracy: float, n: int) -> tuple[float, float]:
     """Returns Wilson's 95 % interval of an accuracy on `n` rows: (low, high)."""
     from scipy.stats import binomtest
 
     return tuple(binomtest(round(accuracy * n), n).proportion_ci(method="wilson"))
 
 
-def mcnemar(first, second):
+def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Compares two runs by McNemar's exact test; returns (rows of the first alone, of the second alone, p).
 
     first, second: bool (n,), whether each run predicts each row correctly; or wrongly, which gives the same p.

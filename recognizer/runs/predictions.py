@@ -2,16 +2,19 @@
 
 import hashlib
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from recognizer.base.errors import UserError
 from recognizer.base.files import read_arrays
 from recognizer.base.reasons import reason
+from recognizer.data.arrays import Digits, Images
 from recognizer.runs import run_folder
 
 
-def read_predictions(path, digits):
+def read_predictions(path: Path, digits: Digits) -> dict[str, np.ndarray]:
     """Returns the arrays of a run's or a net's predictions.npz as a dict; run_folder.py lists them.
 
     digits: the run's Digits. Raises UserError if the arrays do not match them: the file may come from a stranger.
@@ -19,7 +22,7 @@ def read_predictions(path, digits):
     arrays, labelled = read_arrays(path), np.arange(len(digits.train.x))
     for key, array in arrays.items():
         if key.startswith("validation_rows"):
-            sound = array.ndim == 1 and array.dtype.kind in "iu" and np.isin(array, labelled).all()
+            sound = array.ndim == 1 and array.dtype.kind in "iu" and bool(np.isin(array, labelled).all())
             sound = sound and (key.replace("_rows", "") in arrays or not len(array))
         else:
             rows = arrays.get(key.replace("validation", "validation_rows")) if "validation" in key else None
@@ -30,21 +33,21 @@ def read_predictions(path, digits):
     return arrays
 
 
-def checksums(folder, net, arrays):
+def checksums(folder: Path, net: int, arrays: dict[str, np.ndarray]) -> dict[str, str]:
     """Returns SHA-256 checksums of a saved net and its test predictions, for `read_test_predictions` to verify."""
     test = {"test": checksum({"test": arrays["test"]})} if "test" in arrays else {}
     return {"net": _file_checksum(run_folder.net_file(folder, net, ".keras"))} | test
 
 
-def read_test_predictions(folder, config, test):
+def read_test_predictions(folder: Path, config: dict, test: Images) -> list[np.ndarray] | None:
     """Returns the stored probabilities for a run's own test set: a list of float32 (n, 10), one for each net.
 
-    test: Images. Returns None if it is another test set, or if the run has no checksums. Returns None with a warning on
-    stderr if a saved net or the predictions have changed since training.
+    Returns None if `test` is another test set, or if the run has no checksums. Returns None with a warning on stderr if
+    a saved net or the predictions have changed since training.
     """
     if test.fingerprint() != config["data"].get("test_fingerprint"):
         return None
-    recorded = [result.get("checksums") for result in run_folder.net_results(folder, config)]
+    recorded = [result.get("checksums") or {} for result in run_folder.net_results(folder, config)]
     if not all(isinstance(sums, dict) and sums.keys() >= {"net", "test"} for sums in recorded):
         return None
     path, found = folder / "predictions.npz", []
@@ -63,13 +66,13 @@ def read_test_predictions(folder, config, test):
     return found
 
 
-def checksum(arrays):
+def checksum(arrays: dict[str, np.ndarray]) -> str:
     """Returns the SHA-256 of a dict of arrays: their names, types, shapes and values."""
     digest = hashlib.sha256()
     for key in sorted(arrays):
         array = np.asarray(arrays[key])
         digest.update(f"{key} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8))
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
 
 
@@ -78,18 +81,18 @@ def _file_checksum(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def identical(first, second):
+def identical(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
     """Returns whether two dicts of arrays are equal, bit for bit."""
     return first.keys() == second.keys() and all(np.array_equal(first[key], second[key]) for key in first)
 
 
-def mean_of_test(predictions, nets):
+def mean_of_test(predictions: dict[str, np.ndarray], nets: Iterable[int]) -> np.ndarray | None:
     """Returns the nets' mean probabilities for the test set, (n, 10), or None if there was no test set."""
     found = [predictions[f"test_{net:02d}"] for net in nets if f"test_{net:02d}" in predictions]
     return np.mean(found, axis=0) if found else None
 
 
-def out_of_bag(predictions, n, nets):
+def out_of_bag(predictions: dict[str, np.ndarray], n: int, nets: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
     """Averages, for each labelled row, the probabilities of the nets that did not train on it.
 
     If all nets have the same split, these are its validation rows. n: the number of labelled rows.

@@ -19,6 +19,7 @@ An unfinished net also has net-01.checkpoint-0.npz and -1.npz, and net-01.predic
 Every file is written atomically. Nets share no file, so they can be trained separately and gathered afterwards.
 """
 
+import argparse
 import contextlib
 import io
 import os
@@ -26,6 +27,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,7 @@ from recognizer.base.reasons import reason
 from recognizer.base.words import choose
 from recognizer.config import checks, earlier, keras_classes, schedules, schema
 from recognizer.data import sources
+from recognizer.data.arrays import Digits, Images
 
 RUNS = Path("runs")
 ABANDONED = 3600  # seconds after which an incomplete folder must be from a dead process
@@ -45,8 +48,8 @@ FREED = 2  # seconds to wait for a lock: a killed process and its children take 
 # Making and locking a run
 
 
-def create(name, recipe, config, seen, architectures=()):
-    """Creates a run's folder with config.json, seen.npy and architectures.json, and returns its Path.
+def create(name: str | None, recipe: str, config: dict, seen: np.ndarray, architectures: Sequence[dict] = ()) -> Path:
+    """Creates a run's folder with config.json, seen.npy and architectures.json, and returns its path.
 
     name: None for `recipe` and the next free number. seen: uint64 (n,), Images.image_hashes of the labelled images.
     architectures: edits.record of each kind of net.
@@ -71,7 +74,7 @@ def create(name, recipe, config, seen, architectures=()):
     return folder
 
 
-def next_name(parent, base):
+def next_name(parent: Path, base: str) -> str:
     """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`."""
     numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name) for path in parent.glob("*")]
     return f"{base}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
@@ -93,7 +96,7 @@ def _write_new(folder, config, seen, architectures):
 
 
 @contextlib.contextmanager
-def locked(folder, what="run"):
+def locked(folder: Path, what: str = "run") -> Iterator[None]:
     """Locks a run for this process inside the block. Raises UserError if another process has locked it.
 
     The lock file is never replaced or removed; the operating system frees the lock however the process ends. Removes
@@ -116,7 +119,7 @@ def locked(folder, what="run"):
         yield
 
 
-def record_changes(folder, config):
+def record_changes(folder: Path, config: dict) -> None:
     """Updates config.json if the run's data has moved, or if its threads were not recorded. The run must be locked."""
     written = read_json(folder / "config.json")
     changed = {key: config[key] for key in ("data", "threads") if key in config}
@@ -127,7 +130,7 @@ def record_changes(folder, config):
 # Reading a run, which may come from a stranger
 
 
-def read_config(folder):
+def read_config(folder: Path) -> dict:
     """Returns a run's config.json, checked. Settings that the run's version did not have get their defaults.
 
     Raises UserError if it is not the config of a run.
@@ -151,7 +154,7 @@ def read_config(folder):
     return config
 
 
-def read_result(path, *needed):
+def read_result(path: Path, *needed: str) -> dict:
     """Returns the dict in a JSON file of results. Raises UserError if it lacks one of the keys `needed`."""
     result = read_json(path)
     if not isinstance(result, dict) or not result.keys() >= set(needed):
@@ -159,7 +162,7 @@ def read_result(path, *needed):
     return result
 
 
-def temperature(folder, result=None):
+def temperature(folder: Path, result: dict | None = None) -> float:
     """Returns the temperature that sharpens a run's mean probabilities; 1 if an earlier version made the run.
 
     result: from gathered.gather; None: from result.json.
@@ -170,19 +173,19 @@ def temperature(folder, result=None):
     return found
 
 
-def net_results(folder, config, *needed):
-    """Returns the results of a finished run's nets, net-NN.json, as a list of dicts. needed: see `read_result`."""
+def net_results(folder: Path, config: dict, *needed: str) -> list[dict]:
+    """Returns the results of a finished run's nets, net-NN.json. needed: see `read_result`."""
     return [read_result(net_file(folder, net, ".json"), *needed) for net in net_numbers(config)]
 
 
-def unfinished_nets(folder, config):
+def unfinished_nets(folder: Path, config: dict) -> tuple[list[int], list[dict]]:
     """Returns (numbers of a run's unfinished nets, results of its finished nets)."""
     left = [net for net in net_numbers(config) if not net_file(folder, net, ".json").is_file()]
     paths = [net_file(folder, net, ".json") for net in net_numbers(config) if net not in left]
     return left, [read_result(path, "net", "seconds", "images_per_second") for path in paths]
 
 
-def read_architectures(folder):
+def read_architectures(folder: Path) -> list[dict]:
     """Returns the list of architectures that `create` recorded; empty if an earlier version made the run."""
     path = folder / "architectures.json"
     found = read_json(path) if path.is_file() else []
@@ -191,7 +194,7 @@ def read_architectures(folder):
     return found
 
 
-def read_seen(folder):
+def read_seen(folder: Path) -> np.ndarray:
     """Returns the hashes of the labelled images of a run: uint64, sorted."""
     path = folder / "seen.npy"
     if not path.is_file():
@@ -203,13 +206,13 @@ def read_seen(folder):
         return seen
 
 
-def leaks(folders, test):
-    """Returns how many images of a test set (Images) are among any run's labelled images, comparing exact pixels."""
+def leaks(folders: Iterable[Path], test: Images) -> int:
+    """Returns how many images of a test set are among any run's labelled images, comparing exact pixels."""
     hashes = test.image_hashes()
     return int(np.any([np.isin(hashes, read_seen(folder)) for folder in folders], axis=0).sum())
 
 
-def load_data(folder, config):
+def load_data(folder: Path, config: dict) -> Digits:
     """Returns a run's Digits. Raises UserError if they have moved or changed since the run was started."""
     source = config["data"]["source"]
     if sources.is_gone(source):
@@ -220,8 +223,8 @@ def load_data(folder, config):
     return digits
 
 
-def check_data(folder, config, digits):
-    """Raises UserError if a run's data (Digits) has changed since the run was started."""
+def check_data(folder: Path, config: dict, digits: Digits) -> None:
+    """Raises UserError if a run's data has changed since the run was started."""
     data, origin, started = config["data"], digits.train.origin, f"run {folder.name!r} was started"
     if digits.train.fingerprint() != data["fingerprint"]:
         if origin != data["origin"]:
@@ -232,9 +235,9 @@ def check_data(folder, config, digits):
         raise UserError(f"the test set of {origin} has changed since {started}")
 
 
-def flat(settings, prefix=""):
+def flat(settings: dict, prefix: str = "") -> dict:
     """Returns nested settings as one dict: {"schedule.decay": 0.9, ...}."""
-    found = {}
+    found: dict = {}
     for key, value in settings.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
@@ -243,17 +246,17 @@ def flat(settings, prefix=""):
 # Names and files
 
 
-def net_numbers(config):
+def net_numbers(config: dict) -> range:
     """Returns the numbers of a run's nets: 1, 2, ..."""
     return range(1, config["nets"] + 1)
 
 
-def net_file(folder, net, suffix):
+def net_file(folder: Path, net: int, suffix: str) -> Path:
     """Returns the path of a file of net number `net`: net-01.csv, .json, .keras ..."""
     return folder / f"net-{net:02d}{suffix}"
 
 
-def named(name):
+def named(name: str) -> Path:
     """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an invalid name."""
     name = str(name).removeprefix(f"{RUNS}/").strip("/")
     if not re.fullmatch(r"[\w][\w.+-]*", name):
@@ -261,13 +264,15 @@ def named(name):
     return RUNS / name
 
 
-def add_run_argument(parser, number="?", default="the newest finished one"):
+def add_run_argument(
+    parser: argparse.ArgumentParser, number: str = "?", default: str = "the newest finished one"
+) -> None:
     """Adds the argument RUN, with shell completion, to a parser. number: the `nargs` of argparse."""
     run = parser.add_argument("run", nargs=number, metavar="RUN", help=f"a run in runs/ (default: {default})")
-    run.completer = names
+    run.completer = names  # type: ignore[attr-defined]  # argcomplete reads it
 
 
-def find(name):
+def find(name: str) -> Path:
     """Returns the folder of an existing run. Raises UserError if there is no run of this name."""
     folder = named(name)
     if not (folder / "config.json").is_file():
@@ -277,7 +282,7 @@ def find(name):
     return folder
 
 
-def find_finished(names):
+def find_finished(names: Sequence[str]) -> list[Path]:
     """Returns the folders of the finished runs `names`, without duplicates. Without names: the newest finished run's.
 
     Raises UserError if a run does not exist or is not finished.
@@ -288,17 +293,17 @@ def find_finished(names):
     return folders
 
 
-def names(**_):
+def names(**_: object) -> list[str]:
     """Returns the names of all runs. Ignores the arguments that shell completion passes."""
     return [folder.name for folder in all_runs()]
 
 
-def all_runs():
+def all_runs() -> list[Path]:
     """Returns the folders of all runs."""
     return [path.parent for path in RUNS.glob("[!.]*/config.json")]
 
 
-def newest(finished):
+def newest(finished: bool) -> Path:
     """Returns the folder of the run that finished last, or of the unfinished run that was started last.
 
     Skips a damaged run with a warning on stderr. Skips trials of a sweep: a sweep is resumed as a whole, and a trial is
@@ -321,20 +326,20 @@ def newest(finished):
             do = "name one of `python -m recognizer runs`" if finished else "python -m recognizer sweep --resume"
             raise UserError(f"in {RUNS}/ only trials of sweeps are {what}: {do}")
         raise UserError(f"there is no {what} run in {RUNS}/: python train.py makes one")
-    return max(found, key=found.get)
+    return max(found, key=found.__getitem__)
 
 
-def is_finished(folder):
+def is_finished(folder: Path) -> bool:
     """Returns whether all nets of a run are trained and gathered."""
     return (folder / "result.json").is_file()
 
 
-def is_pruned(folder):
+def is_pruned(folder: Path) -> bool:
     """Returns whether a trial of a sweep was stopped early because others were better."""
     return (folder / "pruned.json").is_file() and not is_finished(folder)
 
 
-def check_finished(folder):
+def check_finished(folder: Path) -> None:
     """Raises UserError if a run is not finished."""
     if is_pruned(folder):
         raise UserError(f"run {folder.name!r} was ended early by its sweep, because other trials were better")

@@ -4,7 +4,7 @@ from recognizer.base.words import duration
 from recognizer.runs import metrics
 
 
-def net_line(result, nets):
+def net_line(result: dict, nets: int) -> str:
     """Returns a line on a net's result. nets: the number of nets in the run."""
     parts = [f"Net {result['net']}/{nets}:"]
     if "validation_accuracy" in result:
@@ -20,7 +20,7 @@ def net_line(result, nets):
     return "  ".join(parts)
 
 
-def accuracy_lines(result):
+def accuracy_lines(result: dict) -> list[str]:
     """Returns the lines on a run's accuracies. result: from gathered.gather."""
     lines = []
     if "ensemble_validation" in result:
