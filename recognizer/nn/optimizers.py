@@ -71,7 +71,7 @@ class Muon(keras.optimizers.Optimizer):
         | dict(exclude_layers=(), exclude_embeddings=True)
     )
 
-    def __init__(self, learning_rate: float = 0.001, weight_decay: float | None = 0.004, **arguments: Any):
+    def __init__(self, learning_rate: float = 0.001, weight_decay: float | None = 0.004, **arguments: Any) -> None:
         own = {name: arguments.pop(name, default) for name, default in self.ARGUMENTS.items()}
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **arguments)
         for name, value in own.items():
