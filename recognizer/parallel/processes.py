@@ -40,7 +40,8 @@ class Process:
     """
 
     def __init__(self, task: Callable, number: int, *arguments: Any) -> None:
-        self.task, self.variables, self.arguments = task, environment.for_workers() | visible_gpu(number), arguments
+        self.task, self.arguments = task, arguments
+        self.variables = {**environment.for_workers(), **visible_gpu(number)}
         self.item = None
         self.start()
 

@@ -309,6 +309,6 @@ def line(sweep: Sweep, trial: Trial, left: str) -> str:
     what = f"{sweep_settings.told(trial.point)}{seed}".removeprefix(", ")
     ended = f"{trial.state}: {trial.note}"
     if trial.state == "done":
-        ended = f"{sweep.asked['score']} {trial.accuracy:.2%}, {duration(trial.seconds)}"
+        ended = f"{sweep.asked['score']} {trial.accuracy:.2%}, {duration(trial.seconds or 0)}"
     number = sweep.number - sweep.left
     return f"Trial {number}/{sweep.number}:  {trial.run}  {what}:  {ended}" + f", about {left} left" * bool(left)

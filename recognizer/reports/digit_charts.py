@@ -34,9 +34,9 @@ def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
     captions = [f"{label}, original" if i == 0 else "" for label in of_class for i in range(7)]
     shown = config["augmentation"] | {key: config[key] for key in ["joint_flips"] if config[key]}
-    settings = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
+    told = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
     others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
-    return charts.digit_grid(x, captions, 7, f"{name}: {settings}{others}")
+    return charts.digit_grid(x, captions, 7, f"{name}: {told}{others}")
 
 
 def digit(images: Images, row: int) -> Figure:

@@ -97,8 +97,8 @@ def read(
     if not picture.lines:
         return []
     # One by one, since JAX compiles anew for each number of images.
-    probabilities = [mean_probabilities(models, image, test_shift) for image in segments.images([picture])]
-    return segments.digits([picture], probabilities, lambda raw: metrics.sharpened(raw, temperature))[0]
+    rows = [mean_probabilities(models, image, test_shift) for image in segments.images([picture])]
+    return segments.digits([picture], np.stack(rows), lambda raw: metrics.sharpened(raw, temperature))[0]
 
 
 def mean_probabilities(models: list[keras.Model], image: np.ndarray, test_shift: int = 0) -> np.ndarray:

@@ -131,8 +131,9 @@ def predicted_digits(
         if "temperature" in result:
             probabilities = metrics.cross_fitted(labels, probabilities, config["temperature"])
         return train.x[rows], labels, probabilities, f"{folder.name}: validation digits"
-    if test is not None and test.y is not None:
-        probabilities = metrics.sharpened(mean_of_test(predictions, nets), run_folder.temperature(folder, result))
+    mean = mean_of_test(predictions, nets)
+    if mean is not None and test is not None and test.y is not None:
+        probabilities = metrics.sharpened(mean, run_folder.temperature(folder, result))
         return test.x, test.y, probabilities, f"{folder.name}: test digits"
     return None
 
