@@ -82,9 +82,9 @@ class Work:
 
     task: Callable
     arguments: list
-    names: Callable
+    names: Callable[[Any], list[str]]
     update: Callable
-    named: Callable
+    named: Callable[[Any], str]
     answer: Callable | None = None
     lost: Callable | None = None
 
