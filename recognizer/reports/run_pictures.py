@@ -68,15 +68,14 @@ def _rows(folder, config, suffix):
     return [read_rows(run_folder.net_file(folder, net, suffix)) for net in run_folder.net_numbers(config)]
 
 
-OF_NETS: dict[str, Callable[..., Figure]] = {  # {name: function(folder, config) that returns a figure}
+Charts = dict[str, Callable[..., Figure]]  # by name
+OF_NETS: Charts = {  # functions of (folder, config)
     "curves": curves,
     "steps": steps,
     "layers": layers,
     "spread": lambda folder, config: spread(folder),
 }
-OF_DIGITS: dict[
-    str, Callable[..., Figure]
-] = {  # {name: function of a result of predicted_digits that returns a figure}
+OF_DIGITS: Charts = {  # functions of a result of predicted_digits
     "confusion": lambda x, y, p, title, **options: charts.confusion_matrix(y, p.argmax(1), title, **options),
     "mistakes": charts.mistakes,
     "calibration": lambda x, y, p, title: charts.calibration(y, p, title),

@@ -71,10 +71,12 @@ def cells(grid: list[dict], trials: Sequence[Trial]) -> dict[tuple[int, ...], Ce
     return found
 
 
-def compared(cell: Cell, best: Cell) -> str:
+def compared(cell: Cell, best: Cell | None) -> str:
     """Returns a text that compares a cell with the best one of its grid. Up to two standard errors are "not seen"."""
-    if not cell.n or cell is best:
-        return "best mean" if cell.n else ""
+    if not cell.n or best is None:
+        return ""
+    if cell is best:
+        return "best mean"
     if cell.error is None or best.error is None:
         return "one run: no standard error"
     difference, error = best.mean - cell.mean, (cell.error**2 + best.error**2) ** 0.5
