@@ -144,7 +144,7 @@ def vgg_dropout(mean: float = 0.0, std: float = 1.0, dropout: float = 0.5) -> ke
 
 @architecture
 def vgg_bn_dropout(mean: float = 0.0, std: float = 1.0, dropout: float = 0.5) -> keras.Model:
-    """`vgg` with batch normalisation and one dropout, rahular's 'Digit Recognition - 2': 597,738 parameters."""
+    """`vgg` with batch normalization and one dropout, rahular's 'Digit Recognition - 2': 597,738 parameters."""
     return keras.Sequential(
         [
             *standardized(mean, std),
@@ -210,7 +210,7 @@ def stages(
     """The nets of Chris Deotte's "How to choose CNN Architecture MNIST", Kaggle; by default 184,586 parameters.
 
     Each number of `filters` makes a stage: a convolution for each of the `kernels`, then pooling, or a convolution with
-    stride 2 if `strides`. dense: units of the dense layer, 0 for none. bn, dense_bn: bool, batch normalisation after
+    stride 2 if `strides`. dense: units of the dense layer, 0 for none. bn, dense_bn: bool, batch normalization after
     each convolution, and after the dense layer. dropout: rate after each stage and after the dense layer.
     """
     layers = [images()]
@@ -229,7 +229,7 @@ def stages(
 
 @architecture
 def quick(momentum: float = 0.9) -> keras.Model:
-    """The net of tuomaso/train_mnist_fast (GitHub), with batch normalisation and fewer filters: 213,898 parameters."""
+    """The net of tuomaso/train_mnist_fast (GitHub), with batch normalization and fewer filters: 213,898 parameters."""
     return keras.Sequential(
         [
             images(),

@@ -41,10 +41,10 @@ def parser() -> cli.Parser:
     group.add_argument("--allow-leak", action="store_true", help=leak)
     group = p.add_argument_group("output")
     group.add_argument(
-        "--out", type=Path, metavar="CSV", help="default: submissions/RUN.csv, or RUN-SOURCE.csv for --test"
+        "--out", type=Path, metavar="CSV", help="the file (default: submissions/RUN.csv, or RUN-SOURCE.csv for --test)"
     )
     group.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
-    group.add_argument("--submit", metavar="MESSAGE", help="upload it by Kaggle's own client (pip install kaggle)")
+    group.add_argument("--submit", metavar="MESSAGE", help="upload the CSV by Kaggle's own client (pip install kaggle)")
     return p
 
 

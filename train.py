@@ -41,7 +41,7 @@ def parser() -> cli.Parser:
     p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
     p.add_argument("--check", action="store_true", help="try the nets on a few digits, describe them, and make no run")
     _add_data(p.add_argument_group("data"))
-    _add_training(p.add_argument_group("training (default: as the recipe has it)"))
+    _add_training(p.add_argument_group("training (default: the recipe's values)"))
     _add_arithmetic(p.add_argument_group("arithmetic and randomness"))
     _add_run(p.add_argument_group("run"))
     return p
@@ -51,9 +51,11 @@ def _add_data(group):
     group.add_argument(
         "--data",
         metavar="SOURCE",
-        help="auto, kaggle, mnist, digits, or a path (forms: python -m recognizer data --help; default: auto)",
+        help="auto, kaggle, mnist, digits, or a path (formats: python -m recognizer data --help; default: auto)",
     )
-    group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows to measure on")
+    group.add_argument(
+        "--validation-split", type=float, metavar="F", help="share of the labelled rows held out for validation"
+    )
 
 
 def _add_training(group):
@@ -61,21 +63,21 @@ def _add_training(group):
     group.add_argument(
         "--epochs", type=int, metavar="E", help="how many epochs (in some recipes not whole passes over the rows)"
     )
-    group.add_argument("--batch-size", type=int, metavar="B", help="images a step")
+    group.add_argument("--batch-size", type=int, metavar="B", help="images per step")
     group.add_argument(
-        "--learning-rate", type=float, metavar="R", help="the schedule's peak, or start if it only falls"
+        "--learning-rate", type=float, metavar="R", help="the schedule's peak rate, or its start if it only falls"
     )
     group.add_argument("--model", metavar="NAME", help="an architecture of models.py")
     group.add_argument(
         "--weights",
         metavar="WHICH",
-        help="which weights to keep: last, averaged (EMA over steps), or best (validation epoch)",
+        help="which weights to keep: last, averaged (EMA over steps), or best (of the best validation epoch)",
     )
     group.add_argument(
         "--early-stopping",
         type=int,
         metavar="PATIENCE",
-        help="stop when validation accuracy has not risen for so many epochs, and keep the best epoch's weights",
+        help="stop when validation accuracy has not risen for PATIENCE epochs, and keep the best epoch's weights",
     )
     group.add_argument(
         "--augment-engine",
@@ -92,7 +94,7 @@ def _add_training(group):
 
 
 def _add_arithmetic(group):
-    group.add_argument("--seed", type=int, metavar="S", help="all randomness follows from it (default: 0)")
+    group.add_argument("--seed", type=int, metavar="S", help="the seed of all randomness (default: 0)")
     group.add_argument(
         "--precision",
         choices=cli.PRECISIONS,
@@ -102,7 +104,7 @@ def _add_arithmetic(group):
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="the same bits again on a GPU, too, by slower kernels (on a CPU every run is exact without it)",
+        help="reproduce runs bit for bit on a GPU, too, by slower kernels (on a CPU they always are)",
     )
 
 
@@ -120,7 +122,7 @@ def _add_run(group):
     group.add_argument(
         "--tensorboard",
         action="store_true",
-        help="write curves, learning rate, graph and pictures for it, too: tensorboard --logdir runs",
+        help="also log curves, learning rate, graph and pictures for TensorBoard: tensorboard --logdir runs",
     )
 
 

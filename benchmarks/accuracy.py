@@ -12,7 +12,8 @@
 `run` and `cv` pass options that they do not know to train.py. They resume an interrupted run, and do not repeat a
 finished one. `run` writes the file again after each net, so that a long ensemble loses at most one net.
 NAME-DATA-SEED.npz beside it holds the nets' probabilities of the labelled test images: `committees` takes such a file
-in place of a run, so that the nets of a committee may be of several runs and machines.
+in place of a run, so that the nets of a committee may be of several runs and machines. If the test images have no
+labels, results/kaggle/NAME-DATA-SEED.csv.gz holds what was predicted for them, so that others can score it.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 from cross_validation import compared, cross_validate, fitted_loss
 from shared import HERE, machine, script, table, without_folders
 
@@ -34,11 +36,12 @@ from recognizer.base.errors import UserError
 from recognizer.base.files import read_json, write_json
 from recognizer.base.words import duration
 from recognizer.data import sources
-from recognizer.runs import run_folder
-from recognizer.runs.predictions import read_predictions
+from recognizer.runs import metrics, run_folder
+from recognizer.runs.predictions import mean_of_test, read_predictions
 from recognizer.runs.summary import accuracy_lines
 
 KEPT = HERE / "results" / "accuracy"
+SUBMISSIONS = HERE / "results" / "kaggle"
 UNIT = 1000  # probabilities are stored as integers: thousandths
 VOLATILE = ("created", "commit", "command", "versions", "data")  # stored under keys of their own, or not at all
 
@@ -158,8 +161,13 @@ def keep(folder, kept, name, source):
     if run_folder.is_finished(folder):
         record["result"] = read_json(folder / "result.json")
         digits = sources.load(config["data"]["source"])
-        if digits.test is not None and digits.test.y is not None:
-            arrays = read_predictions(folder / "predictions.npz", digits)
+        arrays = read_predictions(folder / "predictions.npz", digits)
+        if digits.test is not None and digits.test.y is None:
+            mean = metrics.sharpened(
+                mean_of_test(arrays, run_folder.net_numbers(config)), run_folder.temperature(folder)
+            )
+            write_submission(SUBMISSIONS / f"{kept.stem}.csv.gz", mean)
+        elif digits.test is not None:
             probabilities = [arrays[key] for key in sorted(arrays) if key.startswith("test_")]
             np.savez_compressed(
                 kept.with_suffix(".npz"),
@@ -167,6 +175,15 @@ def keep(folder, kept, name, source):
                 labels=digits.test.y.astype(np.uint8),
             )
     write_json(kept, record)
+
+
+def write_submission(path, probabilities):
+    """Writes a submission in Kaggle's form, with the probabilities, (n, 10), in ten more columns of four digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(probabilities, columns=[f"p{k}" for k in range(10)])
+    table.insert(0, "ImageId", range(1, len(table) + 1))
+    table.insert(1, "Label", probabilities.argmax(1))
+    table.to_csv(path, index=False, float_format="%.4f", compression={"method": "gzip", "mtime": 0})
 
 
 def command_line(arguments):

@@ -149,7 +149,7 @@ def timing_table(title, values, note="", unit="images/s", digits=0):
 
 
 def augmentation(arguments):
-    """Rotation 10°, zoom .1, shifts .1: batches of 64 made and not used."""
+    """Rotation 10°, zoom .1, shifts .1: making batches of 64, without training."""
     workers = ways("augment", "deotte", 64, arguments, ("notebook", "tensors", "ours"))
     title = "Augmented images (ImageDataGenerator, keras.layers.Random* in tf.data, ours)"
     return [timing_table(title, in_turn(workers, arguments.rounds))]
@@ -159,7 +159,7 @@ def training(recipe):
     """Returns the part that trains the net of a recipe."""
 
     def part(arguments):
-        """Rotation 10°, zoom .1, shifts .1 included on every side."""
+        """Rotation 10°, zoom .1, shifts .1 included in every way."""
         return [training_table(recipe, batch_size, arguments) for batch_size in NETS[recipe]]
 
     return part
@@ -273,7 +273,7 @@ model.fit(x, y, batch_size=64, verbose=0)
 
 
 def start_up(arguments):
-    """From the shell to the answer."""
+    """From the command to the answer."""
 
     one_step = ["deotte", "--nets", 1, "--epochs", 1, "--validation-split", 0, "--data", arguments.data, "--run", "r"]
     one_step += ["--set", "steps_per_epoch=1"]
@@ -311,7 +311,7 @@ def answer(name, *arguments):
 
 
 def quick(arguments, times=10):
-    """The recipe `quick` and tuomaso/train_mnist_fast in PyTorch: from arrays in memory to weights, in turn."""
+    """The recipe `quick` and tuomaso/train_mnist_fast in PyTorch: from arrays to weights, timed alternately."""
     test = sources.load(arguments.data).test
     if test is None or test.y is None or len(test.y) != 10_000:
         return [{"title": "Only MNIST will do (--data mnist)", "columns": [], "rows": []}]
@@ -331,7 +331,7 @@ def quick(arguments, times=10):
 
 
 def kernels(arguments):
-    """Where a training step of ours spends its time: kernels side by side on all cores, so they add up to more."""
+    """Where a training step of ours spends its time. Kernels run in parallel, so their times add up to more."""
     tables = []
     for recipe, batch_size in (("deotte", 64), ("codeastar", 64), ("grenholm", 16)):
         profile = answer("kernels.py", recipe, batch_size)
@@ -342,7 +342,7 @@ def kernels(arguments):
 
 
 def scaling(arguments):
-    """How time and memory grow: ours, Deotte's net."""
+    """How our time and memory grow, with Deotte's net."""
     by_size = {
         f"batch {size}": functools.partial(Worker, "keras_ways.py", "train", "ours", "deotte", size, arguments)
         for size in (16, 32, 64, 128, 256, 512)
@@ -367,7 +367,7 @@ SAFEGUARDS = {
 
 
 def safety(arguments):
-    """What checkpoints and fingerprints cost: the time of every call of theirs in three epochs of `single`."""
+    """What checkpoints and fingerprints cost: the time of all their calls in three epochs of `single`."""
     seconds = {name: [] for name in (*SAFEGUARDS, "training")}
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -410,7 +410,7 @@ def fifteen_nets(arguments, nets=15):
 
 
 SHORT = {
-    "ensemble": ("--epochs", 1, "--set", "steps_per_epoch=150"),
+    "ensemble": ("--epochs", 1, "--set", "steps_per_epoch=60"),
     "deotte": ("--nets", 4, "--epochs", 1, "--set", "steps_per_epoch=150"),
 }
 SIDE_BY_SIDE = {
@@ -450,7 +450,7 @@ def whole_run(options):
         process = subprocess.Popen(script("train.py", *options), cwd=folder, stdout=subprocess.DEVNULL)
         while process.poll() is None:
             peak = max(peak, sum(map(proportional, [process.pid, *descendants(process.pid)])))
-            time.sleep(0.2)
+            time.sleep(1)  # the sizes of processes take a while to read
         if process.returncode:
             raise RuntimeError(f"{shlex.join(process.args)} ended with exit code {process.returncode}")
         return time.perf_counter() - start, peak
@@ -523,7 +523,7 @@ def report(results):
     lines = [
         "# Speed, side by side",
         "",
-        "Written by `make bench`. Each table was measured in one run, the ways in turn.",
+        "Written by `make bench`. Each table is from one run, which timed the ways alternately.",
         "",
     ]
     for part in filter(results.get, PARTS):

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Everything beside training and predicting. `python -m recognizer COMMAND --help` shows a command's options.
+"""Everything besides training and predicting. `python -m recognizer COMMAND --help` shows a command's options.
 
     python -m recognizer data                                which digits train.py finds here
     python -m recognizer data fetch                          download Kaggle's files into data/ by Kaggle's own client
@@ -12,7 +12,7 @@
     python -m recognizer draw single-1                       a page to draw digits on
     python -m recognizer sweep grenholm --grid batch_size=16,32 --seeds 3   many runs: grids, seeds, a search
 
-It runs in the folder of train.py.
+Run it in the folder of train.py.
 """
 
 import argparse

@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         epilog = "Exit codes: 0 done, 1 failed, 2 wrong input (one line says what), 130 interrupted, 143 terminated."
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=form, allow_abbrev=False, epilog=epilog, **arguments)
-        self.add_argument("--debug", action="store_true", help="show the traceback behind an error's line")
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error, too")
 
     def parse_args(self, *arguments):
         if "_ARGCOMPLETE" in os.environ:

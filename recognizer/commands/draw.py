@@ -1,4 +1,4 @@
-"""Opens a page to draw a digit or a number on: what it is, what the net sees of the drawing, and where it looks.
+"""Opens a page to draw a digit or a number on. It shows what the net reads, what it sees, and where it looks.
 
     python -m recognizer draw                      with the newest finished run
     python -m recognizer draw single-1 --port 8000
@@ -13,7 +13,7 @@ from recognizer.runs import run_folder
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer draw", description=__doc__)
     run_folder.add_run_argument(p)
-    p.add_argument("--port", type=int, metavar="P", help="of the page (default: the first free one from 7860)")
+    p.add_argument("--port", type=int, metavar="P", help="the page's port (default: the first free one from 7860)")
     p.add_argument("--no-browser", action="store_true", help="do not open a browser")
     return p
 

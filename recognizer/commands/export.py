@@ -6,7 +6,7 @@
     python -m recognizer export single-1 deotte-1 --format saved_model    both as one, for TensorFlow Serving
 
 Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: the probabilities that predict.py gives, float32
-(n, 10): the mean of all nets (and of the shifts that the recipe predicts by), sharpened by the run's temperature.
+(n, 10): the mean of all nets (and of the recipe's test-time shifts), sharpened by the run's temperature.
 All formats but keras need requirements/export.txt.
 """
 
@@ -21,7 +21,7 @@ def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer export", description=__doc__)
     run_folder.add_run_argument(p, "*")
     p.add_argument("--format", choices=exporting.SUFFIXES, default="onnx", help="what to write (default: onnx)")
-    p.add_argument("--out", type=Path, metavar="PATH", help="default: exports/RUN and the format's suffix")
+    p.add_argument("--out", type=Path, metavar="PATH", help="the file (default: exports/RUN and the format's suffix)")
     return p
 
 

@@ -7,11 +7,11 @@
     python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; or a run's: layers RUN
     python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
-    python -m recognizer plot lr --recipe quick               loss while the rate rises: which learning rate suits
+    python -m recognizer plot lr --recipe quick               a learning-rate range test: loss while the rate rises
     python -m recognizer plot lr --model mine                 the same for your own function in models.py
     python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
     python -m recognizer plot samples                         eight digits of each class
-    python -m recognizer plot centres                         where the digits lie, and which augmentation covers that
+    python -m recognizer plot centres                         where the digits lie, and which augmentation covers them
 
 Pictures of one run are written into its folder, others as PICTURE.png. `plot PICTURE --help` shows a picture's options.
 """
@@ -29,7 +29,7 @@ from recognizer.runs import run_folder
 OF_DIGITS = {
     "digit": "a digit as a line of numbers, and as an image",
     "samples": "eight digits of each class",
-    "centres": "where the digits lie, and which augmentation covers that",
+    "centres": "where the digits lie, and which augmentation covers them",
     "augmented": "digits as a recipe augments them",
 }
 
@@ -45,7 +45,7 @@ def parser() -> cli.Parser:
         return picture
 
     def add_recipe(picture):
-        recipe = picture.add_argument("--recipe", metavar="NAME", help="whose (default: single)")
+        recipe = picture.add_argument("--recipe", metavar="NAME", help="the recipe (default: single)")
         recipe.completer = lambda **_: recipes.RECIPES
         picture.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, as in train.py")
 
@@ -55,17 +55,17 @@ def parser() -> cli.Parser:
     pictures.choices["confusion"].add_argument("--percent", action="store_true", help="in percent of each label")
     run_folder.add_run_argument(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
-    run_folder.add_run_argument(layers, default="a recipe instead")
+    run_folder.add_run_argument(layers, default="--recipe")
     add_recipe(layers)
-    told = "the training loss while the learning rate rises; nets with batch norm often take a higher rate than "
-    rates = add("lr", f"{told}the one at which it falls fastest", _lr)
+    told = "the training loss while the learning rate rises; nets with batch norm often need a higher rate than "
+    rates = add("lr", f"{told}the one where the loss falls fastest", _lr)
     add_recipe(rates)
     rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
     rates.add_argument("--seed", type=int, default=0, metavar="S", help="as in train.py (default: 0)")
     for name, what in OF_DIGITS.items():
         add(name, what, _of_digits)
     for name in (*OF_DIGITS, "lr"):
-        which = "whose digits (default: auto)"
+        which = "the digits, as in train.py (default: auto)"
         pictures.choices[name].add_argument("--data", default="auto", metavar="SOURCE", help=which)
     pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help="which row (default: 1)")
     for name in ("samples", "augmented"):

@@ -3,15 +3,18 @@
     python -m recognizer runs
     python -m recognizer runs --html runs.html          also as a page with sortable columns
     python -m recognizer runs --csv runs.csv            also as a CSV; both have each setting in which the runs differ
-    python -m recognizer runs diff single-1 single-2    which settings and digits differ, with McNemar's test
+    python -m recognizer runs --sweep NAME              the trials of a sweep, which are left out otherwise
+    python -m recognizer runs diff single-1 single-2    which settings and digits differ; McNemar's test for chance
 
 A damaged run is skipped with a warning on stderr.
 """
 
+import collections
 from pathlib import Path
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError, refused
+from recognizer.base.words import choose
 from recognizer.runs import run_folder
 
 
@@ -19,8 +22,9 @@ def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer runs", description=__doc__)
     p.add_argument("--html", type=Path, metavar="FILE", help="also write the table as a page")
     p.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as a CSV")
+    p.add_argument("--sweep", metavar="NAME", help="list the trials of this sweep")
     commands = p.add_subparsers(dest="command", metavar="[diff RUN RUN]")
-    what = "which settings and which digits of two finished runs differ, with McNemar's test"
+    what = "which settings and which digits of two finished runs differ, and McNemar's test for chance"
     diff = commands.add_parser("diff", help=what, description=what)
     for which in ("first", "second"):
         run = diff.add_argument(which, metavar="RUN", help="a name in runs/")
@@ -40,11 +44,30 @@ def main(argv: list[str] | None = None) -> None:
         return
     if not (folders := run_folder.all_runs()):
         raise UserError(f"there are no runs in {run_folder.RUNS}/: python train.py makes one")
-    table = compare.table(folders)
-    if table.empty:
-        raise UserError(f"none of the {len(folders)} runs in {run_folder.RUNS}/ can be read")
-    print(run_table.formatted(table).to_string(index=False))
+    runs = compare.readable(folders)
+    listed = [run for run in runs if run[1].get("sweep") == arguments.sweep]
+    table = compare.table(listed)
+    trials = _trials(runs) if not arguments.sweep else {}
+    if table.empty and (arguments.sweep or not trials):
+        _refuse(arguments.sweep, folders, _trials(runs))
+    if not table.empty:
+        print(run_table.formatted(table).to_string(index=False))
+    for sweep, count in trials.items():
+        print(f"and {count} trial{'s' * (count > 1)} of sweep {sweep!r}: --sweep {sweep} lists them")
     for path, form in ((arguments.html, run_table.page), (arguments.csv, run_table.comma_separated)):
         if path:
             run_table.write(path, form(table))
             print(path)
+
+
+def _trials(runs):
+    """Returns {sweep: the number of its trials} among some runs. runs: see compare.readable."""
+    return collections.Counter(config["sweep"] for _, config in runs if config.get("sweep"))
+
+
+def _refuse(sweep, folders, trials):
+    """Raises UserError, since no run can be listed."""
+    if sweep and trials:
+        choose("sweep", sweep, list(trials))
+    told = f"none of the {len(folders)} runs in {run_folder.RUNS}/ "
+    raise UserError(told + (f"is a trial of a sweep {sweep!r}" if sweep else "can be read"))

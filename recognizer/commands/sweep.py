@@ -2,14 +2,15 @@
 
     python -m recognizer sweep grenholm --grid batch_size=16,32,64 --seeds 3     each value with three seeds
     python -m recognizer sweep grenholm --grid batch_size=16,64 --grid learning_rate=.001,.003    all pairs of them
-    python -m recognizer sweep grenholm --seeds 20                               how much the seed alone changes
+    python -m recognizer sweep grenholm --seeds 20                               how much results vary by the seed alone
     python -m recognizer sweep grenholm --range learning_rate=1e-4..1e-2:log --range epochs=5..20 --trials 40
                                                      a search by Optuna: pip install -r requirements/cluster.txt
     python -m recognizer sweep deotte-augmentation --scale 0.1 --data mnist      an experiment of Deotte's, smaller
     python -m recognizer sweep --resume              go on with the newest unfinished sweep, or with --sweep NAME
 
 Each trial is a run in runs/, usable by every command. sweeps/NAME/ has the table (CSV, HTML) and pictures.
-Trials are compared on validation rows; studies whose source used the test set are, too. Studies: {studies}.
+Trials are compared on validation rows. A study is an experiment of a notebook, compared on the test set if that was.
+Studies: {studies}.
 """
 
 from recognizer.base import cli
@@ -25,22 +26,27 @@ def parser() -> cli.Parser:
     recipe.completer = sweep_settings.names  # type: ignore[attr-defined]  # argcomplete reads it
     group = p.add_argument_group("what varies")
     group.add_argument("--grid", action="append", metavar="KEY=V1,V2", help="the values of a setting; may be repeated")
-    group.add_argument("--seeds", type=int, metavar="R", help="how many runs of each, by seeds from --seed on")
+    group.add_argument("--seeds", type=int, metavar="R", help="how many seeds for each value, from --seed on")
     group.add_argument(
-        "--range", action="append", metavar="KEY=LOW..HIGH[:log]", help="a setting to search in; may be repeated"
+        "--range",
+        action="append",
+        metavar="KEY=LOW..HIGH[:log|:STEP]",
+        help="a setting to search, and its bounds; may be repeated",
     )
     group.add_argument("--trials", type=int, metavar="T", help="number of trials of a search")
     group.add_argument(
         "--scale", type=float, metavar="F", help="scale a study down: a fraction of its epochs, seeds and values"
     )
     group = p.add_argument_group("the same in all trials")
-    group.add_argument("--data", metavar="SOURCE", help="as of train.py (default: auto)")
+    group.add_argument("--data", metavar="SOURCE", help="as in train.py (default: auto)")
     group.add_argument("--epochs", type=int, metavar="E", help="how many epochs")
-    group.add_argument("--validation-split", type=float, metavar="F", help="share of the labelled rows to measure on")
+    group.add_argument(
+        "--validation-split", type=float, metavar="F", help="share of the labelled rows held out for validation"
+    )
     group.add_argument("--set", action="append", metavar="KEY=VALUE", help="any setting of recipes.py; may be repeated")
     group.add_argument("--seed", type=int, metavar="S", help="the first seed (default: 0)")
-    group.add_argument("--precision", choices=cli.PRECISIONS, help="as of train.py (default: auto)")
-    group.add_argument("--augment-engine", choices=cli.ENGINES, help="as of train.py (default: batch)")
+    group.add_argument("--precision", choices=cli.PRECISIONS, help="as in train.py (default: auto)")
+    group.add_argument("--augment-engine", choices=cli.ENGINES, help="as in train.py (default: batch)")
     group = p.add_argument_group("the sweep")
     group.add_argument("--sweep", metavar="NAME", help="its name (default: RECIPE-sweep-1, -2, ..., or STUDY-1)")
     group.add_argument("--resume", action="store_true", help="continue a sweep; failed trials are tried again")

@@ -1,7 +1,7 @@
 """What a sweep varies: grids, seeds, ranges and the studies in recipes.py, in the form of sweep.json.
 
 An axis of a grid is {"name": ..., "values": [...], "settings": [{key: value}, ...]}, with the settings for each value.
-A range is {"key": ..., "low": ..., "high": ..., "log": ...}.
+A range is {"key": ..., "low": ..., "high": ..., "log": ..., "step": ...}.
 """
 
 import collections
@@ -168,17 +168,25 @@ def _split(text):
 
 
 def _range(text):
-    """Returns the range for the text "KEY=LOW..HIGH" or "KEY=LOW..HIGH:log"."""
-    if not (found := re.fullmatch(r"([^=]+)=(.+?)\.\.(.+?)(:log)?", text)):
-        raise UserError(f"--range takes KEY=LOW..HIGH or KEY=LOW..HIGH:log, not {text!r:.60}")
+    """Returns the range for the text "KEY=LOW..HIGH", "KEY=LOW..HIGH:log" or "KEY=LOW..HIGH:STEP"."""
+    if not (found := re.fullmatch(r"([^=]+)=(.+?)\.\.([^:]+)(?::(.+))?", text)):
+        raise UserError(f"--range takes KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=LOW..HIGH:STEP, not {text!r:.60}")
     key, low, high = overrides.full_key(found[1]), *map(overrides.parse_value, found.group(2, 3))
-    if isinstance(high, str) and ":" in high:
-        raise UserError(f"--range {key} ends in :{high.partition(':')[2]:.20}: only :log can follow the numbers")
-    if not all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high)) or low >= high:
+    if not (_is_number(low) and _is_number(high) and low < high):
         raise UserError(f"--range {key} must go from a number to a larger one, not {text.partition('=')[2]!r:.60}")
-    if found[4] and low <= 0:
+    log = found[4] == "log"
+    step = None if log or not found[4] else overrides.parse_value(found[4])
+    if log and low <= 0:
         raise UserError(f"--range {key} with :log must begin above 0, not at {low}")
-    return {"key": key, "low": low, "high": high, "log": bool(found[4])}
+    if step is not None and not (_is_number(step) and step > 0):
+        raise UserError(f"--range {key} ends in :{found[4]:.20}: only :log or a step above 0 can follow the numbers")
+    if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-6:
+        raise UserError(f"--range {key} must end a whole number of steps of {step} above {low}, and {high} does not")
+    return {"key": key, "low": low, "high": high, "log": log, "step": step}
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_keys(found):
@@ -236,6 +244,8 @@ def _inside(entry, i, drawn):
     low, high = entry["low"], entry["high"]
     if i < 2:
         return (low, high)[i]
+    if step := entry.get("step"):
+        return low + step * drawn.randint(0, round((high - low) / step))
     return drawn.randint(low, high) if isinstance(low, int) and isinstance(high, int) else drawn.uniform(low, high)
 
 

@@ -1,4 +1,4 @@
-"""Recomputes the moving statistics of batch normalisation after training."""
+"""Recomputes the moving statistics of batch normalization after training."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ def _normalizations(model):
 
 
 def update_bn(model: keras.Model, batches: Iterable[Tensor]) -> None:
-    """Sets the moving statistics of batch normalisation to the means over `batches`, float32 (b, 28, 28, 1) each.
+    """Sets the moving statistics of batch normalization to the means over `batches`, float32 (b, 28, 28, 1) each.
 
     Like torch.optim.swa_utils.update_bn. The batches should be unaugmented images, which match test images; training
     collects the statistics of augmented images. If a net calls a layer several times, the mean is over all calls.

@@ -20,11 +20,12 @@ class Overview:
         nets: int, the number of nets to train.
         verbose: see progress.Progress.
         what: what to call the nets, e.g. "trials".
-        started: time.perf_counter() at the start; None: at the first progress, so that the time before does not count.
+        started: time.perf_counter() at the start, for nets that all need time before their first step: the time left is
+            told once one has ended. None: at the first progress, so that the time before does not count.
     """
 
     def __init__(self, nets: int, verbose: int | None = None, what: str = "nets", started: float | None = None) -> None:
-        self.what, self.started = what, started
+        self.what, self.started, self.early = what, started, started is not None
         self.nets, self.verbose = nets, (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
         self.first: dict[Hashable, int] = {}
         self.done: dict[Hashable, int] = {}
@@ -40,12 +41,13 @@ class Overview:
         self.first.setdefault(net, done)
         self.done[net], self.totals[net] = done, total
         if self.verbose == 2 and line:
-            print(f"        {line}, about {self.left()} left", flush=True)
+            print(f"        {line}{self.left(', about {} left')}", flush=True)
         elif self.verbose == 1:
             self._draw()
 
     def end(self, net: Hashable) -> None:
         """Records that a net has ended, which may be early, or before its first step."""
+        self.early = False
         if net in self.totals:
             self.ended += 1
             self.done[net] = self.totals[net]
@@ -61,13 +63,13 @@ class Overview:
         """Returns the total steps of all nets. A net that has not begun counts with the mean of the others."""
         return self.nets * sum(self.totals.values()) / len(self.totals)
 
-    def left(self) -> str:
-        """Returns the time left for all nets, as text; "" before the first net begins."""
-        if not self.totals or self.started is None:
+    def left(self, words: str = "{}") -> str:
+        """Returns the time left for all nets, as text in `words`; "" if it is not known yet."""
+        if self.early or not self.totals or self.started is None:
             return ""
         made = sum(self.done.values()) - sum(self.first.values())
         seconds = time.perf_counter() - self.started
-        return duration(seconds / max(1, made) * (self._all() - sum(self.done.values())))
+        return words.format(duration(seconds / max(1, made) * (self._all() - sum(self.done.values()))))
 
     def _draw(self):
         from recognizer.training.progress import bar
@@ -75,5 +77,5 @@ class Overview:
         if self.bar is None:
             self.bar, self.task = bar(self._all())
         where = f"{self.ended}/{self.nets} {self.what}"
-        told = f"{self.left()} left, {len(self.done) - self.ended} in training"
+        told = f"{self.left('{} left, ')}{len(self.done) - self.ended} in training"
         self.bar.update(self.task, completed=sum(self.done.values()), total=self._all(), description=where, told=told)

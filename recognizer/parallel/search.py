@@ -51,10 +51,10 @@ class Search:
             self._add(*trial)
 
     def _distribution(self, entry):
-        whole = isinstance(entry["low"], int) and isinstance(entry["high"], int)
-        kinds = self.optuna.distributions
-        kind = kinds.IntDistribution if whole else kinds.FloatDistribution
-        return kind(entry["low"], entry["high"], log=entry["log"])
+        low, high, step, kinds = entry["low"], entry["high"], entry.get("step"), self.optuna.distributions
+        if all(isinstance(number, int) for number in (low, high, step or 1)):
+            return kinds.IntDistribution(low, high, log=entry["log"], step=step or 1)
+        return kinds.FloatDistribution(low, high, log=entry["log"], step=step)
 
     def _add(self, point, state, accuracy, by_epoch):
         """Adds a trial that has ended."""

@@ -116,6 +116,8 @@ def started(arguments: argparse.Namespace) -> Sweep:
     folder = SWEEPS / name
     if (folder / "sweep.json").exists():
         raise UserError(f"sweep {name!r} exists: go on with it by --resume, or choose another name with --sweep")
+    if folder.exists():
+        raise UserError(f"{folder} exists and is not a sweep: choose another name with --sweep, or delete it")
     if taken := sorted(path.name for path in run_folder.RUNS.glob(f"{name}-[0-9]*")):
         raise UserError(f"run {taken[0]!r} exists, which is a name for a trial of this sweep: choose another --sweep")
     if asked["ranges"]:

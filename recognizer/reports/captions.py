@@ -4,7 +4,7 @@ CAPTIONS = {  # in the order of the report
     "curves": "loss, accuracy and learning rate by epoch",
     "steps": "loss and learning rate by step",
     "spread": "the accuracy of each net",
-    "confusion": "how often each digit was taken for each",
+    "confusion": "how often each label was predicted as each digit (confusion matrix)",
     "mistakes": "the misclassified digits, the most confident mistakes first",
     "calibration": "how often predictions are right, by their probability",
     "layers": "layers and parameters",

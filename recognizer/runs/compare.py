@@ -27,18 +27,28 @@ RECORDED = (
 )  # entries of config.json that are not settings
 
 
-def table(folders):
+def readable(folders):
+    """Returns [(folder, config)] of runs. A damaged run is skipped with a warning on stderr."""
+    runs = []
+    for folder in folders:
+        try:
+            runs.append((folder, run_folder.read_config(folder)))
+        except UserError as error:
+            print(f"{error}: skipped", file=sys.stderr)
+    return runs
+
+
+def table(runs):
     """Returns a DataFrame with a row for each run, best validation accuracy first. Accuracies and seconds are numbers.
 
     If a run has several kinds of nets, `model` names all architectures, `parameters` is the largest net's, and `epochs`
     is the recipe's. COLUMNS are followed by a text column for each other setting in which the runs differ; it is "" for
-    a run without the setting. A damaged run is skipped with a warning on stderr.
+    a run without the setting. A damaged run is skipped with a warning on stderr. runs: see `readable`.
     """
     rows, settings = [], []
-    for folder in folders:
+    for folder, config in runs:
         try:
             with refused(f"{folder} is not a run that can be read"):
-                config = run_folder.read_config(folder)
                 rows.append(_row(folder, config))
                 settings.append(_settings(config))
         except UserError as error:

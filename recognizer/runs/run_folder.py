@@ -263,7 +263,7 @@ def named(name):
 
 def add_run_argument(parser, number="?", default="the newest finished one"):
     """Adds the argument RUN, with shell completion, to a parser. number: the `nargs` of argparse."""
-    run = parser.add_argument("run", nargs=number, metavar="RUN", help=f"in runs/ (default: {default})")
+    run = parser.add_argument("run", nargs=number, metavar="RUN", help=f"a run in runs/ (default: {default})")
     run.completer = names
 
 

@@ -1,4 +1,4 @@
-"""Batch normalisation's statistics, computed anew."""
+"""Batch normalization's statistics, computed anew."""
 
 import keras
 import numpy as np

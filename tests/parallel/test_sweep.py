@@ -16,6 +16,7 @@ from conftest import ROOT, assert_one_line_error, script
 import recipes
 from recognizer.base import environment
 from recognizer.base.errors import UserError
+from recognizer.commands import runs
 from recognizer.commands import sweep as command
 from recognizer.config import overrides, sweep_settings
 from recognizer.parallel import processes, sweeps
@@ -68,9 +69,9 @@ def table(name="some"):
 def test_each_trial_of_a_grid_is_a_run_with_its_settings(here, capsys):
     command.main([*LINEAR, *GRID])
     rows = table()
-    runs = [f"some-{i:03d}" for i in (1, 2, 3, 4)]
+    names = [f"some-{i:03d}" for i in (1, 2, 3, 4)]
     assert [(row["run"], row["schedule.learning_rate"], row["seed"]) for row in rows] == list(
-        zip(runs, ["0.01", "0.1"] * 2, ["0", "0", "1", "1"], strict=True)
+        zip(names, ["0.01", "0.1"] * 2, ["0", "0", "1", "1"], strict=True)
     )
     for row in rows:
         folder = Path("runs") / row["run"]
@@ -90,6 +91,13 @@ def test_each_trial_of_a_grid_is_a_run_with_its_settings(here, capsys):
     assert {path.name for path in Path("sweeps/some").iterdir()} == {
         *("sweep.json", "trials.json", "trials.csv", "table.html", "line.png", ".lock")
     }
+    runs.main([])  # lists no trials
+    assert capsys.readouterr().out == "and 4 trials of sweep 'some': --sweep some lists them\n"
+    runs.main(["--sweep", "some", "--csv", "trials.csv"])
+    assert capsys.readouterr().out.count("some-00") == 4
+    assert len(Path("trials.csv").read_text().splitlines()) == 5
+    with pytest.raises(UserError, match="no sweep 'sone'; did you mean 'some'"):
+        runs.main(["--sweep", "sone"])
 
 
 def test_a_trial_that_diverges_is_named_and_the_others_go_on(here, capsys):
@@ -182,9 +190,7 @@ def test_a_search_prunes_what_falls_behind_and_marks_it(here, capsys, monkeypatc
     assert out.count("pruned: after epoch 2") == 2
     assert "4 done, 2 pruned" in out
     assert Path("sweeps/some/parallel.png").is_file()
-    from recognizer.commands import runs
-
-    runs.main([])
+    runs.main(["--sweep", "some"])
     assert capsys.readouterr().out.count(" (pruned)") == 2
 
 
@@ -231,6 +237,9 @@ REFUSED = {
     "range backwards": (["--range", "epochs=3..1", "--trials", "2"], "larger"),
     "range of words": (["--range", "optimizer=adam..sgd", "--trials", "2"], "number"),
     "logarithm of zero": (["--range", "learning_rate=0..1:log", "--trials", "2"], "above 0"),
+    "a range with no such scale": (["--range", "epochs=1..3:lin", "--trials", "2"], "only :log or a step"),
+    "a range with no step": (["--range", "epochs=1..3:0", "--trials", "2"], "only :log or a step"),
+    "a range that its steps miss": (["--range", "batch_size=32..100:32", "--trials", "2"], "and 100 does not"),
     "end of a range": (["--range", "batch_size=0..10", "--trials", "2"], "batch_size must be"),
     "seeds in a search": (
         ["--range", "epochs=1..3", "--trials", "2", "--seeds", "3"],
@@ -494,6 +503,22 @@ def test_settings_between_the_ends_of_a_range_are_tried_too(here):
         command.main(["single", "--data", "digits", "--range", "batch_size=64..256", "--trials", "4"])
     assert not list(Path("runs").glob("*"))
     assert not list(Path("sweeps").glob("*"))
+
+
+@optuna
+def test_a_search_takes_steps_within_a_range(here):
+    steps = ["--range", "batch_size=64..192:64", "--range", "learning_rate=0.01..0.05:0.02"]
+    command.main([*LINEAR, *steps, "--trials", "4", "--epochs", "1", "--sweep", "some"])
+    rows = table()
+    assert len(rows) == 4
+    assert {row["batch_size"] for row in rows} <= {"64", "128", "192"}
+    assert {round(float(row["schedule.learning_rate"]), 9) for row in rows} <= {0.01, 0.03, 0.05}
+
+
+def test_a_folder_that_is_no_sweep_is_named(alone):
+    Path("sweeps/some").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"sweeps.some exists and is not a sweep"):
+        command.main([*LINEAR, *GRID])
 
 
 @pytest.mark.parametrize(("scores", "seen"), [([0.9, 0.9], False), ([0.8, 0.8], False), ([0.7, 0.71], True)], ids=str)

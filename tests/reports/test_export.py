@@ -180,7 +180,7 @@ NETS = {
         lambda: sequential(k.Conv2D(4, 3), k.Conv2D(4, 3, groups=2, name="grouped")),
         {"onnx": "onnx cannot do the operation StatefulPartitionedCall, from layer 'grouped' of net 1 of run 'a' on"},
     ),
-    "normalisations": (
+    "normalizations": (
         lambda: sequential(k.SpectralNormalization(k.Conv2D(4, 3)), k.GroupNormalization(2), k.UnitNormalization()),
         {},
     ),

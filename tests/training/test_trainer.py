@@ -190,7 +190,7 @@ NETS = {
     "one dimension": lambda: net(k.Reshape((28, 28)), k.Conv1D(8, 3), k.AveragePooling1D(2)),
     "pooling": lambda: net(k.AveragePooling2D(3), layers.Conv2D(8, 3), k.GlobalMaxPooling2D()),
     "padding": lambda: net(k.ZeroPadding2D(2), k.Cropping2D(1), k.UpSampling2D(), k.MaxPooling2D(4)),
-    "normalisations": lambda: net(
+    "normalizations": lambda: net(
         layers.Conv2D(4, 3), layers.BatchNormalization(), k.LayerNormalization(), k.GroupNormalization(2)
     ),
     "keras batch norm": lambda: net(k.Conv2D(4, 3), k.BatchNormalization(), k.UnitNormalization()),
@@ -217,7 +217,7 @@ NETS = {
 }
 
 
-SOME = ("README's example", "normalisations", "regularised")
+SOME = ("README's example", "normalizations", "regularised")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in SOME)) for n in NETS])
