@@ -18,6 +18,8 @@ it begins with images() and ends with classes(). The recipe's `model_config` set
 `--set model_config.dropout=0.3`. In its name, `_` and `-` are the same.
 """
 
+from collections.abc import Sequence
+
 import keras
 
 from recognizer.nn.parts import (
@@ -39,7 +41,7 @@ from recognizer.nn.parts import (
 
 
 @architecture
-def grenholm():
+def grenholm() -> keras.Model:
     """Peter Grenholm, "Welcome to deep learning (CNN 99%)", Kaggle: 814,970 parameters."""
     return keras.Sequential(
         [
@@ -67,7 +69,7 @@ def grenholm():
 
 
 @architecture
-def codeastar():
+def codeastar() -> keras.Model:
     """codeastar, "Convolutional Neural Network 99.47%", Kaggle: 203,933 parameters."""
     return keras.Sequential(
         [
@@ -86,7 +88,7 @@ def codeastar():
 
 
 @architecture
-def vgg_rmsprop():
+def vgg_rmsprop() -> keras.Model:
     """A VGG-like net with light dropout, Kaggle: 594,922 parameters."""
     return keras.Sequential(
         [
@@ -108,13 +110,13 @@ def vgg_rmsprop():
 
 
 @architecture
-def linear(mean=0.0, std=1.0):
+def linear(mean: float = 0.0, std: float = 1.0) -> keras.Model:
     """Softmax regression, rahular's 'Digit Recognition - 2': 7,850 parameters."""
     return keras.Sequential([*standardized(mean, std), Flatten(), classes()])
 
 
 @architecture
-def vgg(mean=0.0, std=1.0, dropout=0.0):
+def vgg(mean: float = 0.0, std: float = 1.0, dropout: float = 0.0) -> keras.Model:
     """The VGG-like net of rahular's 'Digit Recognition - 2', after fast.ai's lesson 3 of 2016: 594,922 parameters."""
     return keras.Sequential(
         [
@@ -135,13 +137,13 @@ def vgg(mean=0.0, std=1.0, dropout=0.0):
 
 
 @architecture
-def vgg_dropout(mean=0.0, std=1.0, dropout=0.5):
+def vgg_dropout(mean: float = 0.0, std: float = 1.0, dropout: float = 0.5) -> keras.Model:
     """`vgg` with dropout after each pooling, rahular's 'Digit Recognition - 2': 594,922 parameters."""
     return vgg(mean, std, dropout)
 
 
 @architecture
-def vgg_bn_dropout(mean=0.0, std=1.0, dropout=0.5):
+def vgg_bn_dropout(mean: float = 0.0, std: float = 1.0, dropout: float = 0.5) -> keras.Model:
     """`vgg` with batch normalization and one dropout, rahular's 'Digit Recognition - 2': 597,738 parameters."""
     return keras.Sequential(
         [
@@ -166,7 +168,7 @@ def vgg_bn_dropout(mean=0.0, std=1.0, dropout=0.5):
 
 
 @architecture
-def deotte(dropout=0.4, momentum=0.99):
+def deotte(dropout: float = 0.4, momentum: float = 0.99) -> keras.Model:
     """Chris Deotte, "25 Million Images! [0.99757] MNIST", Kaggle: 327,242 parameters."""
     return keras.Sequential(
         [
@@ -196,8 +198,15 @@ def deotte(dropout=0.4, momentum=0.99):
 
 @architecture
 def stages(
-    filters=(32, 64), kernels=(5,), strides=False, padding="valid", dense=128, dropout=0.0, bn=False, dense_bn=False
-):
+    filters: Sequence[int] = (32, 64),
+    kernels: Sequence[int] = (5,),
+    strides: bool = False,
+    padding: str = "valid",
+    dense: int = 128,
+    dropout: float = 0.0,
+    bn: bool = False,
+    dense_bn: bool = False,
+) -> keras.Model:
     """The nets of Chris Deotte's "How to choose CNN Architecture MNIST", Kaggle; by default 184,586 parameters.
 
     Each number of `filters` makes a stage: a convolution for each of the `kernels`, then pooling, or a convolution with
@@ -219,7 +228,7 @@ def stages(
 
 
 @architecture
-def quick(momentum=0.9):
+def quick(momentum: float = 0.9) -> keras.Model:
     """The net of tuomaso/train_mnist_fast (GitHub), with batch normalization and fewer filters: 213,898 parameters."""
     return keras.Sequential(
         [
@@ -241,7 +250,9 @@ def quick(momentum=0.9):
 
 
 @architecture
-def residual(filters=(32, 128, 256), kernel_size=5, padding="valid", momentum=0.95):
+def residual(
+    filters: Sequence[int] = (32, 128, 256), kernel_size: int = 5, padding: str = "valid", momentum: float = 0.95
+) -> keras.Model:
     """A residual net like ttdoucet/mnist's (GitHub), but narrower: 1,095,178 parameters.
 
     Each image is standardised separately, as in the source. padding: "valid", or "same" as in the source, which has

@@ -12,8 +12,11 @@ In a Kaggle notebook the predictions are also written to /kaggle/working/submiss
 Test images that a net was trained on are refused, since their accuracy would say nothing.
 """
 
+import argparse
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
@@ -24,8 +27,10 @@ from recognizer.reports import submission
 from recognizer.runs import metrics, run_folder
 from recognizer.training import predicting
 
+Pictures = tuple[list[segments.Picture], list[str]]  # and lines about unreadable files
 
-def parser():
+
+def parser() -> cli.Parser:
     p = cli.Parser(prog="predict.py", description=__doc__)
     run_folder.add_run_argument(p, "*")
     group = p.add_argument_group("what to predict")
@@ -43,7 +48,7 @@ def parser():
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     folders = run_folder.find_finished(arguments.run)
     configs = [run_folder.read_config(folder) for folder in folders]
@@ -78,7 +83,7 @@ def main(argv=None):
         print(f"Kaggle: {competition.submit(out, arguments.submit)}")
 
 
-def images_to_predict(arguments, configs):
+def images_to_predict(arguments: argparse.Namespace, configs: list[dict]) -> tuple[Pictures | None, Images]:
     """Returns (pictures, Images). pictures: (Pictures, lines about unreadable files), or None without --images."""
     if not arguments.images:
         return None, predicting.test_set(arguments.test, configs)
@@ -87,7 +92,15 @@ def images_to_predict(arguments, configs):
     return (pictures, faults), Images(segments.images(pictures), None, "image files")
 
 
-def finish_pictures(out, pictures, faults, probabilities, temperature, name, with_probabilities):
+def finish_pictures(
+    out: Path,
+    pictures: list[segments.Picture],
+    faults: list[str],
+    probabilities: np.ndarray,
+    temperature: float,
+    name: str,
+    with_probabilities: bool,
+) -> None:
     """Writes and prints the digits in pictures. Then raises UserError if some could not be read."""
     readings = segments.digits(pictures, probabilities, lambda raw: metrics.sharpened(raw, temperature))
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
@@ -98,7 +111,7 @@ def finish_pictures(out, pictures, faults, probabilities, temperature, name, wit
     submission.check_readings(out, pictures, readings, faults)
 
 
-def output(arguments, name):
+def output(arguments: argparse.Namespace, name: str) -> Path:
     """Returns the path of the predictions: --out, or a name made from the runs and the test set."""
     suffix = "-images" if arguments.images else ""
     if arguments.test:  # else the submission for the runs' own test set would be overwritten
@@ -109,7 +122,7 @@ def output(arguments, name):
     return arguments.out or submission.SUBMISSIONS / f"{name}{suffix}.csv"
 
 
-def refuse_leaks(arguments, name, test, leaked):
+def refuse_leaks(arguments: argparse.Namespace, name: str, test: Images, leaked: int) -> None:
     """Raises UserError for leaked images without --allow-leak, or if --submit is not allowed for these images."""
     if leaked and not arguments.allow_leak:
         told = f"{leaked:,} of these {len(test.x):,} test images ({test.origin}) were among the labelled ones"

@@ -15,17 +15,29 @@
 Then: python predict.py
 """
 
+from __future__ import annotations
+
+import argparse
 import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
 from recognizer.config.overrides import all_recipes, config_from_arguments
 
+if TYPE_CHECKING:
+    from recognizer.data.arrays import Digits
+    from recognizer.training.trainer import Trainer
 
-def parser():
+    FitNets = Callable[..., Iterator[dict]]  # called with config, folder, digits and verbose; yields the nets' results
+
+
+def parser() -> cli.Parser:
     p = cli.Parser(prog="train.py", description=__doc__)
     recipe = p.add_argument("recipe", nargs="?", metavar="RECIPE", help="a name from --list (default: single)")
-    recipe.completer = all_recipes
+    recipe.completer = all_recipes  # type: ignore[attr-defined]  # argcomplete reads it
     p.add_argument("--list", action="store_true", help="list the recipes and the architectures, and exit")
     p.add_argument("--check", action="store_true", help="try the nets on a few digits, describe them, and make no run")
     _add_data(p.add_argument_group("data"))
@@ -114,7 +126,7 @@ def _add_run(group):
     )
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.list:
         return list_all()
@@ -150,7 +162,7 @@ def main(argv=None):
         print(*compare.repeated(run_folder.find(arguments.repeat), folder), sep="\n")
 
 
-def started(arguments):
+def started(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]:
     """Makes a new run; returns (config, folder, digits, function that trains its nets)."""
     from recognizer.runs import run_folder
     from recognizer.training import plan
@@ -168,7 +180,7 @@ def started(arguments):
     return config, plan.create(prepared, arguments.run, name), prepared.digits, fit_nets
 
 
-def resumed(arguments):
+def resumed(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]:
     """Returns (config, folder, digits, function that trains its nets) of the run to resume."""
     from recognizer.training import plan
 
@@ -177,7 +189,9 @@ def resumed(arguments):
     return config, folder, digits, how_to_fit(arguments, config, digits)
 
 
-def how_to_fit(arguments, config, digits, trainers=None):
+def how_to_fit(
+    arguments: argparse.Namespace, config: dict, digits: Digits, trainers: list[Trainer] | None = None
+) -> FitNets:
     """Returns the function that trains a run's nets: one after another, in several processes, or on a Ray cluster.
 
     Adds missing settings, such as "threads", to the config. trainers: from `plan.prepared`, or None.
@@ -196,7 +210,7 @@ def how_to_fit(arguments, config, digits, trainers=None):
     return functools.partial(processes.fit_nets, jobs=jobs)
 
 
-def refuse_others(arguments, option, does):
+def refuse_others(arguments: argparse.Namespace, option: str, does: str) -> None:
     """Raises UserError if arguments were given that cannot be combined with --resume or --repeat."""
     allowed = ("run", "data", "debug", "verbose", "jobs", "ray", "cpus", "gpus", option)
     given = [
@@ -207,7 +221,7 @@ def refuse_others(arguments, option, does):
         raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}{by_name}")
 
 
-def check(arguments):
+def check(arguments: argparse.Namespace) -> None:
     """Tries the nets and prints their descriptions, without making a run."""
     from recognizer.training import plan
 
@@ -219,7 +233,7 @@ def check(arguments):
         print(*trial.description(trainer), sep="\n")
 
 
-def list_all():
+def list_all() -> None:
     """Prints every recipe and architecture."""
     from recognizer.base import environment
 

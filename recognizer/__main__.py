@@ -24,14 +24,14 @@ from recognizer.base.words import choose
 COMMANDS = ("data", "runs", "plot", "report", "export", "draw", "sweep")
 
 
-def parser():
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer", description=__doc__)
     p.add_argument("command", nargs="?", metavar="COMMAND", help=", ".join(COMMANDS))
     p.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the command's own arguments")
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.command is None:
         return parser().print_help()

@@ -13,14 +13,14 @@ from recognizer.data import competition, places, sources
 SOURCE = sources.__doc__.partition("\n\n")[2]  # what --data takes, here and in train.py
 
 
-def parser():
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer data", description=f"{__doc__}\n{SOURCE}")
     p.add_argument("command", nargs="?", choices=("fetch",), help="fetch: download Kaggle's files into data/")
     p.add_argument("--data", default="auto", metavar="SOURCE", help="which digits to show (default: auto)")
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.command == "fetch":
         print(f"{competition.fetch(places.DATA)}: now python train.py --data kaggle")

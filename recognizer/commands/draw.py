@@ -10,7 +10,7 @@ from recognizer.base import cli, environment
 from recognizer.runs import run_folder
 
 
-def parser():
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer draw", description=__doc__)
     run_folder.add_run_argument(p)
     p.add_argument("--port", type=int, metavar="P", help="the page's port (default: the first free one from 7860)")
@@ -18,7 +18,7 @@ def parser():
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     (folder,) = run_folder.find_finished([arguments.run] if arguments.run else [])
     print(f"Starting the page for {folder.name} ...", flush=True)

@@ -17,7 +17,7 @@ from recognizer.runs import run_folder
 from recognizer.training import exporting
 
 
-def parser():
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer export", description=__doc__)
     run_folder.add_run_argument(p, "*")
     p.add_argument("--format", choices=exporting.SUFFIXES, default="onnx", help="what to write (default: onnx)")
@@ -25,7 +25,7 @@ def parser():
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     folders = run_folder.find_finished(arguments.run)
     name = "+".join(folder.name for folder in folders)

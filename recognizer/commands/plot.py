@@ -34,7 +34,7 @@ OF_DIGITS = {
 }
 
 
-def parser():
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer plot", description=__doc__)
     pictures = p.add_subparsers(dest="picture", metavar="PICTURE", required=True)
 
@@ -74,7 +74,7 @@ def parser():
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.out and arguments.out.suffix.lower() != ".png":
         raise UserError(f"--out must name a .png file, not {arguments.out}")

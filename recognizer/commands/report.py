@@ -13,13 +13,13 @@ from recognizer.base.errors import UserError, refused
 from recognizer.runs import run_folder
 
 
-def parser():
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer report", description=__doc__)
     run_folder.add_run_argument(p)
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     (folder,) = run_folder.find_finished([arguments.run] if arguments.run else [])
     environment.import_keras()

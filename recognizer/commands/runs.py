@@ -18,7 +18,7 @@ from recognizer.base.words import choose
 from recognizer.runs import run_folder
 
 
-def parser():
+def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer runs", description=__doc__)
     p.add_argument("--html", type=Path, metavar="FILE", help="also write the table as a page")
     p.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as a CSV")
@@ -27,11 +27,12 @@ def parser():
     what = "which settings and which digits of two finished runs differ, and McNemar's test for chance"
     diff = commands.add_parser("diff", help=what, description=what)
     for which in ("first", "second"):
-        diff.add_argument(which, metavar="RUN", help="a name in runs/").completer = run_folder.names
+        run = diff.add_argument(which, metavar="RUN", help="a name in runs/")
+        run.completer = run_folder.names  # type: ignore[attr-defined]  # argcomplete reads it
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     from recognizer.reports import run_table
     from recognizer.runs import compare

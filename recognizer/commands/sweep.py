@@ -19,11 +19,11 @@ from recognizer.base.words import duration
 from recognizer.config import sweep_settings
 
 
-def parser():
+def parser() -> cli.Parser:
     description = __doc__.replace("{studies}", ", ".join(sweep_settings.studies()))
     p = cli.Parser(prog="python -m recognizer sweep", description=description)
     recipe = p.add_argument("recipe", nargs="?", metavar="RECIPE|STUDY", help="what to train (default: single)")
-    recipe.completer = sweep_settings.names
+    recipe.completer = sweep_settings.names  # type: ignore[attr-defined]  # argcomplete reads it
     group = p.add_argument_group("what varies")
     group.add_argument("--grid", action="append", metavar="KEY=V1,V2", help="the values of a setting; may be repeated")
     group.add_argument("--seeds", type=int, metavar="R", help="how many seeds for each value, from --seed on")
@@ -54,7 +54,7 @@ def parser():
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     cli.check_where(arguments)
     from recognizer.parallel import sweeps

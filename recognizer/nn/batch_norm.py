@@ -1,15 +1,19 @@
 """Recomputes the moving statistics of batch normalization after training."""
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 
+from recognizer.nn.layers import Tensor
 
-def is_in(model):
+
+def is_in(model: keras.Model) -> bool:
     """Returns whether a model has a BatchNormalization layer, nested ones included."""
     return bool(_normalizations(model))
 
 
-def lags(model, steps):
+def lags(model: keras.Model, steps: int) -> bool:
     """Returns whether the initial values still make up over 1 % of the moving statistics after `steps` steps."""
     momenta = [layer.momentum for layer in _normalizations(model)]
     return bool(momenta) and max(momenta) ** steps > 0.01
@@ -19,7 +23,7 @@ def _normalizations(model):
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def update_bn(model, batches):
+def update_bn(model: keras.Model, batches: Iterable[Tensor]) -> None:
     """Sets the moving statistics of batch normalization to the means over `batches`, float32 (b, 28, 28, 1) each.
 
     Like torch.optim.swa_utils.update_bn. The batches should be unaugmented images, which match test images; training

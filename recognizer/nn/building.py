@@ -5,6 +5,7 @@ import inspect
 import json
 import random
 import warnings
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -18,7 +19,13 @@ from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
 
 
-def build(name, seed=None, precision="float32", joint_flips=(), arguments=None):
+def build(
+    name: str,
+    seed: int | None = None,
+    precision: str = "float32",
+    joint_flips: Sequence[str] = (),
+    arguments: dict | None = None,
+) -> keras.Model:
     """Returns architecture `name` as a built keras.Model.
 
     seed: int, determines the initial weights; None: they are random.
@@ -44,7 +51,7 @@ def build(name, seed=None, precision="float32", joint_flips=(), arguments=None):
     return flip_classes.with_classes(model, name, joint_flips, seed) if joint_flips else model
 
 
-def all_arguments(name, arguments, statistics):
+def all_arguments(name: str, arguments: dict, statistics: Callable[[], tuple[float, float]]) -> dict:
     """Returns all arguments of an architecture's function: `arguments`, else the pixels' statistics, else defaults.
 
     statistics: a function that returns the mean and standard deviation of the training pixels. It is called only if
@@ -163,7 +170,7 @@ def _check_saving(name, model):
         raise
 
 
-def lacking_arguments(model):
+def lacking_arguments(model: keras.Model) -> str:
     """Returns a text about the first layer that Keras cannot rebuild from get_config(), or "" if there is none."""
     for layer in model._flatten_layers():
         kind = type(layer)

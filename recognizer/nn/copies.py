@@ -4,6 +4,7 @@ A copy is built from the net's Keras config with other classes and dtype policie
 """
 
 import keras
+import numpy as np
 
 from recognizer.nn import flip_classes, layers
 from recognizer.nn.precision import POLICIES
@@ -12,7 +13,7 @@ HALF = {"bfloat16", "float16"}
 KNOWN = {*POLICIES.values(), *HALF}  # the policies that a copy changes; float64 and integer layers stay as they are
 
 
-def plain(model):
+def plain(model: keras.Model) -> keras.Model:
     """Returns a copy of a Sequential or functional model that has Keras's own layers in float32, and the same weights.
 
     Raises ValueError if a layer of the copy still computes in half precision.
@@ -24,7 +25,7 @@ def plain(model):
     return copy
 
 
-def fast(model, precision="float32", dtypes=None):
+def fast(model: keras.Model, precision: str = "float32", dtypes: dict[str, str] | None = None) -> keras.Model:
     """Returns a copy of a plain model that has the layers of layers.py, and the same weights.
 
     precision: the precision of the layers, a key of POLICIES. dtypes: the layers with another dtype policy, from
@@ -35,12 +36,12 @@ def fast(model, precision="float32", dtypes=None):
     return _copy(model, layers.FAST, POLICIES[precision], dtypes if precision != "float32" else {})
 
 
-def plain_config(model):
+def plain_config(model: keras.Model) -> dict:
     """Returns the Keras config of the copy that `plain` makes, without building it."""
     return _changed(model, layers.PLAIN, "float32", {})
 
 
-def explicit_dtypes(model, precision):
+def explicit_dtypes(model: keras.Model, precision: str) -> dict[str, str]:
     """Returns {path: dtype policy} of the layers whose dtype policy differs from that of `precision`.
 
     A path is a layer's name after the names of the layers that contain it, joined by "/". A saved net is float32
@@ -50,13 +51,13 @@ def explicit_dtypes(model, precision):
     return {path: _policy(config) for path, config in found if _policy(config) in KNOWN - {_usual(config, policy)}}
 
 
-def set_weights(model, weights):
+def set_weights(model: keras.Model, weights: list[np.ndarray]) -> None:
     """Sets a model's weights, and the values that its layers derive from them."""
     model.set_weights(weights)
     finalize(model)
 
 
-def finalize(model):
+def finalize(model: keras.Model) -> bool:
     """Makes layers recompute values that they cache, such as the mean that Normalization derives from its weights.
 
     Returns whether there are such layers. A compiled function of the model still holds the old values.

@@ -18,7 +18,7 @@ LEAST = 1e-5  # smaller probabilities are mostly rounding
 APART = 3e-4
 
 
-def record(model, x):
+def record(model: keras.Model, x: np.ndarray) -> dict:
     """Returns a JSON-able dict that identifies an architecture: Keras's version, the model's config, its outputs.
 
     model: the net as its function made it, in float32; its weights are replaced. x: float32 (n, 28, 28, 1) in 0..1.
@@ -28,7 +28,7 @@ def record(model, x):
     return {"keras": keras.__version__, "config": _config(model), "outputs": _outputs(model, x)}
 
 
-def outputs_of_own_code(model):
+def outputs_of_own_code(model: keras.Model) -> list | None:
     """Returns the `_outputs` for some noise if a saved net has layers or functions of models.py, else None."""
     config = json.dumps(copies.plain_config(model))
     kinds = {type(layer).__module__.split(".")[0] for layer in model._flatten_layers()}
@@ -45,29 +45,29 @@ def _outputs(model, x):
     return np.log(np.maximum(first, LEAST)).round(6).tolist() if repeatable else None
 
 
-def difference(then, now):
+def difference(then: dict, now: dict) -> str:
     """Returns how two results of `record` differ, as text; "" if they describe the same architecture.
 
     Configs are compared only if both come from the same version of Keras.
     """
     if then["keras"] == now["keras"] and (texts := [_numbered(part["config"]) for part in (then, now)])[0] != texts[1]:
         names = dict(zip(_names(texts[1]), _names(now["config"]), strict=True))
-        return _told(*_first(*texts), names)
+        return _told(names, *_first(*texts))
     if are_alike(then["outputs"], now["outputs"]):
         return ""
     return "it has the same layers, but they compute other outputs: the call() of one of them was edited"
 
 
-def are_alike(then, now):
+def are_alike(then: list | None, now: list | None) -> bool:
     """Returns whether two results of `_outputs` agree, or one of them is None."""
     if then is None or now is None:
         return True
-    then, now = np.asarray(then, float), np.asarray(now, float)
-    if then.shape != now.shape:
+    first, second = np.asarray(then, float), np.asarray(now, float)
+    if first.shape != second.shape:
         return False
-    apart = np.abs(then - now) / (1 + np.abs(then))
+    apart = np.abs(first - second) / (1 + np.abs(first))
     # The median over digits, since single digits may differ if a layer rounds or sorts.
-    return np.median(apart.max(axis=1)) <= APART
+    return bool(np.median(apart.max(axis=1)) <= APART)
 
 
 def _fixed(weights):
@@ -143,7 +143,7 @@ def _first(then, now, layer=None, key=None):
     return next(_first(a, b, layer, name) for name, a, b in pairs if a != b)
 
 
-def _told(layer, key, then, now, names):
+def _told(names, layer, key, then, now):
     """Returns a result of `_first` as text. names: {"#0", ...: the layer's name}."""
     if key == "layers" and isinstance(now, dict):
         return f"layer {names[now['config']['name']]!r} is {now['class_name']} now, {then['class_name']} then"

@@ -5,11 +5,14 @@ and its flips. After Lee, Hwang and Shin, "Self-supervised label augmentation vi
 flip doubles the time of training and predicting.
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose
+from recognizer.nn.layers import Tensor
 from recognizer.nn.parts import images
 
 # The flips by their names in keras.layers.RandomFlip, and the axes of images that each reverses.
@@ -17,7 +20,7 @@ FLIPS = {"horizontal": (2,), "vertical": (1,), "horizontal_and_vertical": (1, 2)
 CORE = "joint_flips"  # a layer name that no architecture uses by chance
 
 
-def checked(settings):
+def checked(settings: dict) -> list[str]:
     """Returns `joint_flips` from a net's settings, a list of FLIPS. Raises UserError if it is not valid."""
     flips, augmentation = settings["joint_flips"], settings["augmentation"]
     for flip in flips:
@@ -29,27 +32,27 @@ def checked(settings):
     return flips
 
 
-def flipped(images, flip):
+def flipped(images: Tensor, flip: str) -> Tensor:
     """Returns images (n, h, w, c), flipped axis by axis, since Keras < 3.14 on TensorFlow cannot flip two at once."""
     for axis in FLIPS[flip]:
         images = ops.flip(images, axis)
     return images
 
 
-def with_flips(images, flips):
+def with_flips(images: Tensor, flips: Sequence[str]) -> Tensor:
     """Returns each of the images, float32 (n, h, w, c), followed by its k flips: (n * (1 + k), h, w, c)."""
     views = ops.stack([images, *(flipped(images, flip) for flip in flips)], axis=1)
     return ops.reshape(views, [-1, *images.shape[1:]])
 
 
-def joint_labels(labels, flips):
+def joint_labels(labels: Tensor, flips: Sequence[str]) -> Tensor:
     """Returns the labels of the images of `with_flips`: from (n, 10) to (n * (1 + k), 10 * (1 + k))."""
     k = len(flips)
     views = [ops.pad(labels, [[0, 0], [10 * i, 10 * (k - i)]]) for i in range(1 + k)]
     return ops.reshape(ops.stack(views, axis=1), [-1, 10 * (1 + k)])
 
 
-def with_classes(model, name, flips, seed):
+def with_classes(model: keras.Model, name: str, flips: Sequence[str], seed: int | None) -> keras.Model:
     """Returns a model with ten more classes for each flip: its last layer is replaced by a wider one.
 
     Raises UserError if the last layer is not Dense. name: the architecture's name.
@@ -62,7 +65,7 @@ def with_classes(model, name, flips, seed):
     return keras.Model(model.inputs[0], outputs(last.input), name=CORE)  # [0], since Keras warns about a list
 
 
-def aggregated(model, flips):
+def aggregated(model: keras.Model, flips: Sequence[str]) -> keras.Model:
     """Returns a model that predicts ten classes from a model of `with_classes`; the model itself without flips.
 
     Its probabilities (n, 10) are the mean over an image and its flips, each from its own ten classes.
@@ -75,6 +78,6 @@ def aggregated(model, flips):
     return keras.Model(inputs, sum(p / ops.sum(p, axis=1, keepdims=True) for p in parts) / len(parts))
 
 
-def core(model):
+def core(model: keras.Model) -> keras.Model:
     """Returns the model of `with_classes` inside a model of `aggregated`; any other model itself."""
     return next((layer for layer in model.layers if layer.name == CORE), model)

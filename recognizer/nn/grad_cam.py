@@ -1,9 +1,17 @@
 """Grad-CAM: how much each pixel of a digit contributes to a class."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+if TYPE_CHECKING:
+    import keras
 
-def grad_cam(model):
+
+def grad_cam(model: keras.Model) -> Callable[[np.ndarray, int], np.ndarray]:
     """Returns a function heat(image, label): how much each pixel contributes to a label, float32 (28, 28) in 0..1.
 
     image: a digit, uint8 (28, 28). Selvaraju et al., "Grad-CAM: visual explanations from deep networks" (2017), on the

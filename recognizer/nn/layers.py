@@ -3,12 +3,16 @@
 On another backend, and where a kernel lacks a feature (a mask, another axis, renorm, synchronized), Keras's code runs.
 """
 
+from typing import Any
+
 import keras
 
 from recognizer.base.backend import TENSORFLOW
 
 if TENSORFLOW:
     import tensorflow as tf
+
+Tensor = Any  # of the backend: tf.Tensor or jax.Array; while a net is built also keras.KerasTensor
 
 # Registered, so that Keras can rebuild them from their configs, as Bidirectional does with the layer that it wraps.
 registered = keras.saving.register_keras_serializable("fast")
@@ -18,7 +22,7 @@ registered = keras.saving.register_keras_serializable("fast")
 class Conv2D(keras.layers.Conv2D):
     """keras.layers.Conv2D, computed as a matrix product if the kernel covers the whole input (Deotte's last layer)."""
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         whole = inputs.shape[1:3] == self.kernel_size and self.padding == "valid" and self.groups == 1
         if not (TENSORFLOW and whole and self.dilation_rate == (1, 1) and self.data_format == "channels_last"):
             return super().call(inputs)
@@ -33,7 +37,7 @@ class Conv2D(keras.layers.Conv2D):
 class BatchNormalization(keras.layers.BatchNormalization):
     """keras.layers.BatchNormalization, computed by TensorFlow's fused kernel, which also takes bfloat16 inputs."""
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         last = self.axis in (-1, len(inputs.shape) - 1)
         renorm = getattr(self, "renorm", False)  # new in Keras 3.14
         fused = TENSORFLOW and last and mask is None and not (renorm or self.synchronized)
@@ -63,7 +67,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class Dropout(keras.layers.Dropout):
     """keras.layers.Dropout with 16 random bits for each element: its rate is exact to 1/131,072."""
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         drop = round(self.rate * 2**16)
         if not (TENSORFLOW and training and 0 < drop < 2**16) or self.noise_shape is not None:
             return super().call(inputs, training=training)

@@ -1,5 +1,7 @@
 """The list of all recipes and architectures, for `train.py --list`."""
 
+from collections.abc import Iterator
+
 import recipes
 from recognizer.base.errors import UserError
 from recognizer.config import members
@@ -7,7 +9,7 @@ from recognizer.config.overrides import resolve
 from recognizer.nn import building
 
 
-def lines():
+def lines() -> Iterator[str]:
     """Yields the lines of the list, each as soon as its net is built."""
     yield f"{'RECIPE':<24}{'nets':>5}{'epochs':>7}{'parameters':>12}  source; figure reported"
     for name in recipes.RECIPES:

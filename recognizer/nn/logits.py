@@ -3,7 +3,7 @@
 import keras
 
 
-def final_softmax(model, output=0):
+def final_softmax(model: keras.Model, output: int = 0) -> keras.Operation | None:
     """Returns the layer or operation whose softmax makes a model's output; None if there is none.
 
     It is also None if the layer is called more than once, since its other outputs must stay probabilities, or if it

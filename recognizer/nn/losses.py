@@ -1,5 +1,7 @@
 """Keras's losses by name, adapted to logits: nets train on logits here, but few of Keras's losses accept them."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,7 +13,7 @@ from recognizer.config.keras_classes import LOGITS, LOSSES
 DEFAULT = "CategoricalCrossentropy"
 
 
-def make(name=DEFAULT, label_smoothing=0.0, classes=10, **arguments):
+def make(name: str = DEFAULT, label_smoothing: float = 0.0, classes: int = 10, **arguments: Any) -> keras.losses.Loss:
     """Returns Keras's loss `name` as a function of labels (n, classes) and logits (n, classes).
 
     name: a key of LOSSES. A loss of probabilities is applied to the softmax of the logits.

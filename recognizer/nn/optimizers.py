@@ -6,6 +6,7 @@ Keras's code runs.
 
 import math
 import re
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,12 +15,15 @@ from recognizer.base.backend import TENSORFLOW
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
 from recognizer.config.keras_classes import CLASSES
+from recognizer.nn.layers import Tensor
 
 if TENSORFLOW:
     import tensorflow as tf
 
+Variable = Any  # a keras.Variable, or the tf.Variable in it: Keras on TensorFlow passes these to update_step
 
-def make(name, **arguments):
+
+def make(name: str, **arguments: Any) -> keras.optimizers.Optimizer:
     """Returns Keras's optimizer `name`, a key of CLASSES["optimizer"]. Its learning rate is 0 until it is assigned.
 
     Raises UserError for a name or an argument that this version of Keras does not have.
@@ -45,7 +49,7 @@ def make(name, **arguments):
 class Adam(keras.optimizers.Adam):
     """keras.optimizers.Adam with one kernel for each variable."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         if self.amsgrad or not _dense_float32(gradient, variable):
             return super().update_step(gradient, variable, learning_rate)
         i = self._get_variable_index(variable)
@@ -67,7 +71,7 @@ class Muon(keras.optimizers.Optimizer):
         | dict(exclude_layers=(), exclude_embeddings=True)
     )
 
-    def __init__(self, learning_rate=0.001, weight_decay=0.004, **arguments):
+    def __init__(self, learning_rate: float = 0.001, weight_decay: float | None = 0.004, **arguments: Any) -> None:
         own = {name: arguments.pop(name, default) for name, default in self.ARGUMENTS.items()}
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **arguments)
         for name, value in own.items():
@@ -78,7 +82,7 @@ class Muon(keras.optimizers.Optimizer):
             return True
         return any(re.search(keyword, variable.path) for keyword in self.exclude_layers or ())
 
-    def build(self, variables):
+    def build(self, variables: list[Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -88,7 +92,7 @@ class Muon(keras.optimizers.Optimizer):
             adam = self._should_use_adamw(variable)
             self.velocities.append(self.add_variable_from_reference(variable, name="velocity") if adam else None)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         i = self._get_variable_index(variable)
         m, v = self.momentums[i], self.velocities[i]
         if v is None:
@@ -121,7 +125,7 @@ class Muon(keras.optimizers.Optimizer):
             if decay is not None and self._use_weight_decay(variable):
                 variable.assign(variable - variable * decay * keras.ops.cast(self.learning_rate, variable.dtype))
 
-    def zeropower_via_newtonschulz5(self, x, steps):
+    def zeropower_via_newtonschulz5(self, x: Tensor, steps: int) -> Tensor:
         """Returns x after `steps` iterations x <- (a + b xx' + c (xx')^2) x, which bring its singular values near 1.
 
         On a CPU only the small matrix xx' is iterated, a third of the work, since kernels are long matrices. Rounding
@@ -147,27 +151,27 @@ class Muon(keras.optimizers.Optimizer):
             matrix = product @ matrix
         return ops.reshape(ops.transpose(matrix) if tall else matrix, x.shape)
 
-    def lr_adjust(self, x):
+    def lr_adjust(self, x: Tensor) -> Tensor:
         if self.rms_rate is None:
             return x
         columns = x.shape[-1]
         return x * (max(columns, math.prod(x.shape) // columns) ** 0.5 * self.rms_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {name: getattr(self, name) for name in self.ARGUMENTS}
 
 
 class RMSprop(keras.optimizers.RMSprop):
     """keras.optimizers.RMSprop with one kernel for each variable."""
 
-    def build(self, variables):
+    def build(self, variables: list[Variable]) -> None:
         if self.built:
             return
         super().build(variables)
         if TENSORFLOW and not self.momentum:  # the kernel needs this variable even without momentum
             self._momentums = self.add_optimizer_variables(variables, "momentum")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         if self.centered or not _dense_float32(gradient, variable):
             return super().update_step(gradient, variable, learning_rate)
         i = self._get_variable_index(variable)

@@ -7,7 +7,10 @@ file that Keras wrote is read.
 
 import json
 import zipfile
+from pathlib import Path
+from typing import Any
 
+Json = Any  # dict, list, str, number, bool or None
 # Arguments of layers and initialisers that Keras 3.12.0 does not have, with their defaults.
 NEWER = {
     "input_axes": None,  # 3.15: GlorotUniform and the other initialisers that scale by the fan
@@ -21,7 +24,7 @@ NEWER = {
 }
 
 
-def portable(config):
+def portable(config: Json) -> Json:
     """Returns a Keras config as Keras 3.12 would have written it, if 3.12 has all its classes and arguments."""
     if isinstance(config, list):
         return [portable(part) for part in config]
@@ -37,7 +40,7 @@ def portable(config):
     return config
 
 
-def make_portable(path):
+def make_portable(path: Path | str) -> None:
     """Rewrites a .keras file so that Keras 3.12 and later can read it, if they have its layers."""
     with zipfile.ZipFile(path) as archive:
         members = [(member, archive.read(member)) for member in archive.infolist()]

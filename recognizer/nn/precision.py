@@ -12,7 +12,7 @@ from recognizer.base.machine import gpus
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def native_precision(wanted=None):
+def native_precision(wanted: str | None = None) -> str:
     """Returns `wanted` if the processor computes it natively, else "float32". wanted: None for the fastest precision.
 
     bfloat16 is native to NVIDIA GPUs of compute capability 8.0 or higher, to TPUs, and on TensorFlow to x86 processors

@@ -5,17 +5,26 @@ safe mode refuses pickled code. Here, a file may also hold only Keras's own laye
 and weights for exactly the variables of these layers.
 """
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import io
 import json
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recognizer.base.errors import refused
 from recognizer.base.files import whole_file
 from recognizer.base.reasons import REGISTER, reason
 from recognizer.data.limits import FILE_BYTES
 from recognizer.nn import portable, sizes
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
 
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 # Keras layers that can run foreign code or read other files, and what to write instead.
@@ -35,7 +44,7 @@ LARGEST_OUTPUT = 2**25  # numbers in a layer's output for one image: 128 MB
 UNSAVED = 2**22  # weights (16 MB) that a net may have beyond those in its file, since a layer need not save them all
 
 
-def save(model, path):
+def save(model: keras.Model, path: Path) -> None:
     """Saves a model as a .keras file by an atomic write."""
     with whole_file(path) as temporary:
         try:
@@ -45,7 +54,7 @@ def save(model, path):
             raise OSError(reason(error)) from error
 
 
-def read_net(path, parameters=None):
+def read_net(path: Path, parameters: int | None = None) -> keras.Model:
     """Returns the uncompiled keras.Model of a .keras file, from float32 (n, 28, 28, 1) to (n, 10).
 
     parameters: int, the number of parameters that it must have; None: any number. Raises UserError if the file is
@@ -57,7 +66,7 @@ def read_net(path, parameters=None):
         return read(path, parameters)
 
 
-def read(path, parameters=None):
+def read(path: Path, parameters: int | None = None) -> keras.Model:
     """Like read_net, but raises any kind of exception."""
     import keras
 
@@ -72,7 +81,7 @@ def read(path, parameters=None):
         return model
 
 
-def read_weights(path):
+def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Returns the weights of a .keras file as {name in the file: array}. Raises UserError like read_net."""
     import h5py
 
@@ -83,7 +92,7 @@ def read_weights(path):
 
 
 @contextlib.contextmanager
-def whole_tracebacks():
+def whole_tracebacks() -> Iterator[None]:
     """Turns off Keras's traceback filtering within the block, since `reasons` finds the layer in the full traceback."""
     import keras
 
@@ -96,7 +105,7 @@ def whole_tracebacks():
             keras.config.enable_traceback_filtering()
 
 
-def check_classes(config):
+def check_classes(config: dict) -> None:
     """Raises ValueError for the first object in a Keras config that is neither Keras's own nor registered here."""
     todo = [config]
     while todo:

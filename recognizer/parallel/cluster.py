@@ -4,6 +4,8 @@ Data are sent to each node once. The files of an item (a net or a trial) come ba
 node dies, the item resumes from them on another node. Only the user's process writes to the run's folder.
 """
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import dataclasses
@@ -18,16 +20,22 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from recognizer.base import environment, machine
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
+from recognizer.data.arrays import Digits
 from recognizer.parallel import node
 from recognizer.parallel.overview import Overview
+from recognizer.parallel.worker import Trial
 from recognizer.runs import run_folder
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
 
 ROOT = Path(__file__).parents[2]
 # Patterns of .gitignore: only recognizer/ and the .py files beside it are sent to the nodes. "." must not match.
@@ -49,14 +57,14 @@ class Cluster:
     """
 
     ray: ModuleType
-    share: dict
-    head: tuple
+    share: dict[str, float]
+    head: tuple[dict, dict]
 
-    def nodes(self):
+    def nodes(self) -> list[dict]:
         """Returns the nodes that are alive, from ray.nodes()."""
         return [found for found in self.ray.nodes() if found["Alive"]]
 
-    def at_once(self):
+    def at_once(self) -> int:
         """Returns how many items can train at once."""
         return max(1, sum(_fits(found["Resources"], self.share) for found in self.nodes()))
 
@@ -74,9 +82,9 @@ class Work:
 
     task: Callable
     arguments: list
-    names: Callable
+    names: Callable[[Any], list[str]]
     update: Callable
-    named: Callable
+    named: Callable[[Any], str]
     answer: Callable | None = None
     lost: Callable | None = None
 
@@ -84,7 +92,7 @@ class Work:
 # Connecting
 
 
-def joined(address, config, number, cpus=None, gpus=None):
+def joined(address: str, config: dict, number: int, cpus: float | None = None, gpus: float | None = None) -> Cluster:
     """Connects to Ray to train `number` items; returns a Cluster. Sets config["threads"] if it is missing.
 
     address: "local", "auto" or "ray://host:port". cpus, gpus: what Ray reserves for each item; None: chosen here.
@@ -116,7 +124,7 @@ def _check_share(option, value, least):
     raise UserError(f"{option} must be a whole number, or a share between {SMALLEST} and 1, not {value:g}")
 
 
-def connected(address):
+def connected(address: str) -> ModuleType:
     """Connects to Ray until the program ends; returns the module."""
     ray = environment.import_ray()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -137,7 +145,9 @@ def connected(address):
     return ray
 
 
-def resources(nodes, nets, cpus=None, gpus=None, threads=None):
+def resources(
+    nodes: list[dict], nets: int, cpus: float | None = None, gpus: float | None = None, threads: int | None = None
+) -> dict[str, float]:
     """Returns what Ray reserves for each net, {"num_cpus": ..., "num_gpus": ...}. Both may be fractions.
 
     By default, a net gets a GPU if any node has one. It gets one core for each recorded thread, up to the size of a
@@ -207,7 +217,7 @@ def _check_nodes(cluster):
 # Running tasks
 
 
-def each(cluster, work, items, folder, most=None):
+def each(cluster: Cluster, work: Work, items: Iterator, folder: Path, most: int | None = None) -> Iterator[tuple]:
     """Runs the task of a Work for each item of an iterator on a cluster; yields (item, result) as the tasks end.
 
     An item whose node or process dies is started again from its files.
@@ -239,7 +249,7 @@ class Running:
         tasks: {Ray's task: (number, item, queue of answers to the task)}.
     """
 
-    def __init__(self, cluster, work, folder):
+    def __init__(self, cluster: Cluster, work: Work, folder: Path) -> None:
         from ray.util.queue import Queue
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -247,19 +257,21 @@ class Running:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)  # others may die
         self.cluster, self.work, self.folder = cluster, work, folder
         self.queue = functools.partial(Queue, actor_options={"num_cpus": 0, "scheduling_strategy": here})
-        self.mail, self.tasks, self.numbers = self.queue(), {}, itertools.count()
+        self.mail, self.numbers = self.queue(), itertools.count()
+        self.tasks: dict[ObjectRef, tuple] = {}
         self.remote = ray.remote(max_calls=1, max_retries=0, **cluster.share)(node.run)
         self.arguments = [ray.put(argument) for argument in work.arguments]
-        self.deaths, self.looked, self.waits = collections.Counter(), 0, False
+        self.deaths: collections.Counter = collections.Counter()
+        self.looked, self.waits = 0.0, False
 
-    def start(self, item):
+    def start(self, item: Any) -> None:
         """Starts the task of an item."""
         number, answers = next(self.numbers), self.queue() if self.work.answer else None
         pipe = node.Pipe(number, self.mail, answers, node.read_files(self.folder, self.work.names(item)))
         task = self.remote.remote(self.work.task, self.cluster.head, pipe, item, *self.arguments)
         self.tasks[task] = number, item, answers
 
-    def take_mail(self):
+    def take_mail(self) -> None:
         """Handles the messages of the nodes: files, progress and questions."""
         at_work = {number: (item, answers) for number, item, answers in self.tasks.values()}
         while not self.mail.empty():
@@ -271,9 +283,10 @@ class Running:
             if kind == "progress":
                 self.work.update(item, value)
             else:
+                assert self.work.answer is not None  # else no task asks
                 answers.put(self.work.answer(item, value))
 
-    def end(self, task):
+    def end(self, task: ObjectRef) -> Iterator[tuple]:
         """Handles the end of a task: yields (item, result), or starts the item again if its node has died."""
         _, item, _ = self.tasks.pop(task)
         named = self.work.named(item)
@@ -305,7 +318,7 @@ class Running:
         else:
             raise UserError(f"{told}, {TRIES} times: continue with --resume") from error
 
-    def look_at_nodes(self):
+    def look_at_nodes(self) -> None:
         """Prints once that no node can train an item, after a node has died."""
         if not self.deaths or time.monotonic() < self.looked + LOOK:
             return
@@ -337,7 +350,9 @@ def _failure(named, error):
 # Nets and trials
 
 
-def trials(cluster, asked, digits, some, update, answer):
+def trials(
+    cluster: Cluster, asked: dict, digits: Digits, some: Iterator[Trial], update: Callable, answer: Callable | None
+) -> Iterator[tuple]:
     """Trains trials of a sweep; yields (trial, (state, note)) as they end.
 
     A search starts only as many trials as can train at once, since earlier results decide its next trials.
@@ -356,7 +371,9 @@ def trials(cluster, asked, digits, some, update, answer):
     return each(cluster, work, some, Path(), cluster.at_once() if asked["ranges"] else None)
 
 
-def fit_nets(config, folder, digits, cluster, verbose=None):
+def fit_nets(
+    config: dict, folder: Path, digits: Digits, cluster: Cluster, verbose: int | None = None
+) -> Iterator[dict]:
     """Trains the unfinished nets of a run; yields each net's result as it ends."""
     left, finished = run_folder.unfinished_nets(folder, config)
     yield from finished

@@ -3,33 +3,42 @@
 The head is the process that the user started. A node gets its environment variables, and must have the same versions.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import socket
 import tempfile
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from recognizer.base import environment, machine
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.files import write_bytes, write_json
 from recognizer.config import members, sweep_settings
+from recognizer.data.arrays import Digits
 from recognizer.parallel import worker
 from recognizer.runs import run_folder
 
+if TYPE_CHECKING:
+    from ray.util.queue import Queue
+
 SAME = ("python", "keras", "tensorflow", "jax", "numpy")  # must have the same versions as on the head
+Files = dict[str, bytes]  # {path in a folder: content}
 # The order of writing: config.json makes a folder a run, and the files of LAST mark something as complete.
 FIRST = ("seen.npy", "architectures.json", "config.json")
 LAST = ("*.checkpoint-?.npz", "net-*.json", "result.json", "pruned.json")
 
 
-def read_files(folder, patterns=("**/*",)):
+def read_files(folder: Path, patterns: Iterable[str] = ("**/*",)) -> Files:
     """Returns {name: bytes} of the files in a folder that match one of the patterns, without hidden files."""
     paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."}
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def write_files(folder, files):
+def write_files(folder: Path, files: Files) -> None:
     """Writes files, {name: bytes}, in an order that leaves a valid run even if the process is killed."""
     for name in sorted(files, key=_place):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -53,18 +62,20 @@ class Pipe:
         files: {name: bytes}, the item's files so far.
 
     Attributes:
-        folder: the folder on the node.
+        folder: the folder on the node, set by `open`.
     """
 
-    def __init__(self, number, mail, answers, files):
-        self.number, self.mail, self.answers, self.sent, self.folder = number, mail, answers, files, None
+    folder: Path
 
-    def open(self, folder):
+    def __init__(self, number: int, mail: Queue, answers: Queue | None, files: Files) -> None:
+        self.number, self.mail, self.answers, self.sent = number, mail, answers, files
+
+    def open(self, folder: Path) -> None:
         """Writes the files to a folder. After each epoch, its changed files are sent."""
         self.folder = folder
         write_files(folder, self.sent)
 
-    def send(self, told):
+    def send(self, told: tuple) -> None:
         kind, value = told
         changed = {}
         if kind == "progress" and value[2] is not None:  # an epoch has ended
@@ -73,11 +84,12 @@ class Pipe:
             self.sent = now
         self.mail.put((self.number, kind, value, changed))
 
-    def recv(self):
+    def recv(self) -> Any:
+        assert self.answers is not None  # else no task asks
         return self.answers.get()
 
 
-def run(task, head, pipe, item, *arguments):
+def run(task: Callable, head: tuple[dict, dict], pipe: Pipe, item: Any, *arguments: Any) -> tuple[Any, Files]:
     """Runs task(pipe, item, versions, *arguments) on a node; returns (result, {name: bytes} of its files).
 
     head: (environment variables, versions) of the process that the user started.
@@ -90,14 +102,14 @@ def run(task, head, pipe, item, *arguments):
         return result, read_files(pipe.folder)
 
 
-def check(head):
+def check(head: tuple[dict, dict]) -> None:
     """Raises UserError if this node cannot import Keras or has other versions. head: see `run`."""
     variables, versions = head
     environment.set_variables(variables | {"CUDA_VISIBLE_DEVICES": "-1"})  # keeps GPU memory free
     import_keras(versions)
 
 
-def import_keras(versions, config=None):
+def import_keras(versions: dict, config: dict | None = None) -> dict:
     """Imports Keras on a node, with the number of threads of a run's config; returns the node's versions.
 
     Raises UserError if Keras cannot be imported, or if its versions differ from `versions`.
@@ -115,7 +127,7 @@ def import_keras(versions, config=None):
     return here
 
 
-def train_net(pipe, net, versions, config, digits, run):
+def train_net(pipe: Pipe, net: int, versions: dict, config: dict, digits: Digits, run: str) -> dict:
     """Trains a net on a node; returns its result. run: the name of its run."""
     here = import_keras(versions, config)
     from recognizer.training.memory import smaller_batches
@@ -132,7 +144,7 @@ def train_net(pipe, net, versions, config, digits, run):
     return result
 
 
-def train_trial(pipe, trial, versions, asked, digits):
+def train_trial(pipe: Pipe, trial: worker.Trial, versions: dict, asked: dict, digits: Digits) -> tuple[str, str]:
     """Trains or resumes the run of a sweeps.Trial on a node; returns (state, note)."""
     try:
         config = sweep_settings.config(asked, trial.settings, trial.seed)

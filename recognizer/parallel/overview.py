@@ -1,9 +1,16 @@
 """Shows the progress of nets that train in parallel: a bar on a terminal, a line for each epoch elsewhere."""
 
+from __future__ import annotations
+
 import sys
 import time
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 from recognizer.base.words import duration
+
+if TYPE_CHECKING:
+    import rich.progress
 
 
 class Overview:
@@ -17,13 +24,16 @@ class Overview:
             told once one has ended. None: at the first progress, so that the time before does not count.
     """
 
-    def __init__(self, nets, verbose=None, what="nets", started=None):
+    def __init__(self, nets: int, verbose: int | None = None, what: str = "nets", started: float | None = None) -> None:
         self.what, self.started, self.early = what, started, started is not None
         self.nets, self.verbose = nets, (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
-        self.first, self.done, self.totals, self.ended = {}, {}, {}, 0
-        self.bar = None
+        self.first: dict[Hashable, int] = {}
+        self.done: dict[Hashable, int] = {}
+        self.totals: dict[Hashable, int] = {}
+        self.ended = 0
+        self.bar: rich.progress.Progress | None = None
 
-    def update(self, net, progress):
+    def update(self, net: Hashable, progress: tuple[int, int, str | None]) -> None:
         """Records the progress of a net, as sent by progress.Reports."""
         done, total, line = progress
         if self.started is None:
@@ -35,7 +45,7 @@ class Overview:
         elif self.verbose == 1:
             self._draw()
 
-    def end(self, net):
+    def end(self, net: Hashable) -> None:
         """Records that a net has ended, which may be early, or before its first step."""
         self.early = False
         if net in self.totals:
@@ -44,7 +54,7 @@ class Overview:
         else:
             self.nets -= 1
 
-    def close(self):
+    def close(self) -> None:
         """Removes the bar, which hides the cursor."""
         if self.bar:
             self.bar.stop()
@@ -53,9 +63,9 @@ class Overview:
         """Returns the total steps of all nets. A net that has not begun counts with the mean of the others."""
         return self.nets * sum(self.totals.values()) / len(self.totals)
 
-    def left(self, words="{}"):
+    def left(self, words: str = "{}") -> str:
         """Returns the time left for all nets, as text in `words`; "" if it is not known yet."""
-        if self.early or not self.totals:
+        if self.early or not self.totals or self.started is None:
             return ""
         made = sum(self.done.values()) - sum(self.first.values())
         seconds = time.perf_counter() - self.started

@@ -9,12 +9,16 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
 
 import joblib
 
 from recognizer.base import environment, machine
 from recognizer.base.errors import UserError
+from recognizer.data.arrays import Digits
 from recognizer.parallel import worker
 from recognizer.parallel.overview import Overview
 from recognizer.runs import run_folder
@@ -35,12 +39,13 @@ class Process:
         item: the current item, or None.
     """
 
-    def __init__(self, task, number, *arguments):
-        self.task, self.variables, self.arguments = task, environment.for_workers() | visible_gpu(number), arguments
+    def __init__(self, task: Callable, number: int, *arguments: Any) -> None:
+        self.task, self.arguments = task, arguments
+        self.variables = {**environment.for_workers(), **visible_gpu(number)}
         self.item = None
         self.start()
 
-    def start(self):
+    def start(self) -> None:
         spawned = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawned.Pipe()
         self.process = spawned.Process(target=worker.work, args=(theirs, self.task, self.variables), daemon=True)
@@ -49,17 +54,17 @@ class Process:
         theirs.close()
         self.answer(self.arguments)  # not by start(), which would block until the process has read them
 
-    def give(self, item):
+    def give(self, item: Any) -> None:
         """Sends the process an item to work on; None ends the process."""
         self.item = item
         self.answer(item)
 
-    def answer(self, value):
+    def answer(self, value: Any) -> None:
         """Sends the process a value."""
         with contextlib.suppress(OSError):  # a dead process is noticed by `received`
             self.pipe.send(value)
 
-    def received(self):
+    def received(self) -> tuple[str, Any]:
         """Returns a message of the process, (kind, value). Raises its UserError, or EOFError if it is dead."""
         try:
             kind, value = self.pipe.recv()
@@ -69,21 +74,21 @@ class Process:
             raise UserError(value)
         return kind, value
 
-    def end(self):
+    def end(self) -> None:
         """Kills the process. Its files stay valid, since all writes are atomic."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
-    def renew(self):
+    def renew(self) -> None:
         """Replaces the process by a new one, which inherits no state."""
         self.end()
         self.start()
 
-    def cause(self):
+    def cause(self) -> str:
         """Returns a text that says how this dead process ended."""
         self.process.join()
-        code = self.process.exitcode
+        code = self.process.exitcode or 0
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
@@ -110,7 +115,7 @@ def _started(task, number, *arguments):
             process.end()
 
 
-def visible_gpu(number):
+def visible_gpu(number: int) -> dict[str, str]:
     """Returns the environment variables that show one GPU to process `number`; {} without a GPU.
 
     A process sees only the first MIG instance of those visible to it, so instances are counted by name.
@@ -124,7 +129,7 @@ def visible_gpu(number):
     return {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]}
 
 
-def choose_threads(config, jobs):
+def choose_threads(config: dict, jobs: int) -> None:
     """Sets config["threads"], the threads for each net, to its share of the cores. A resumed run keeps its threads."""
     kept = "threads" in config
     config.setdefault("threads", environment.recorded_threads(config, jobs))
@@ -137,7 +142,7 @@ def choose_threads(config, jobs):
         print(f"        {told}{', as the run was started' * kept}")
 
 
-def fastest(config, digits):
+def fastest(config: dict, digits: Digits) -> int:
     """Returns the fastest number of nets to train at once, from short measurements. config: of a run, completed."""
     gpus = len(machine.gpus())
     most = min(config["nets"], 4 * gpus if gpus else joblib.cpu_count())
@@ -146,7 +151,7 @@ def fastest(config, digits):
         print(f"        {jobs} net{'s' * (jobs > 1)} at once: ", end="", flush=True)
         rates[jobs] = _rate({"threads": environment.recorded_threads(config, jobs)} | config, digits, jobs)
         print(f"{rates[jobs]:,.0f} images/s")
-    return max(rates, key=rates.get)
+    return max(rates, key=rates.__getitem__)
 
 
 def _rate(config, digits, jobs):
@@ -163,7 +168,17 @@ def _rate(config, digits, jobs):
     return 0
 
 
-def each(task, items, jobs, arguments, update, named, answer=None, fresh=False, lost=None):
+def each(
+    task: Callable,
+    items: Iterator,
+    jobs: int,
+    arguments: Sequence,
+    update: Callable,
+    named: Callable[[Any], str],
+    answer: Callable | None = None,
+    fresh: bool = False,
+    lost: Callable | None = None,
+) -> Iterator[tuple]:
     """Runs a task for each item, in up to `jobs` processes; yields (item, result) as they end.
 
     An item whose process dies is tried once more.
@@ -174,7 +189,7 @@ def each(task, items, jobs, arguments, update, named, answer=None, fresh=False, 
     to send to the task. fresh: bool, whether each item gets a new process. lost: function(item, why) that returns the
     result of an item whose process has died twice; None: UserError is raised.
     """
-    deaths = collections.Counter()
+    deaths: collections.Counter = collections.Counter()
     with _started(task, jobs, *arguments) as processes:
         for process in processes:
             process.give(next(items, None))
@@ -186,19 +201,22 @@ def each(task, items, jobs, arguments, update, named, answer=None, fresh=False, 
                     kind, value = process.received()
                 except EOFError:
                     deaths[item] += 1
-                    if not (ended := _ended(process, named(item), deaths[item], lost)):
+                    if not (ended := _ended(process, named(item), deaths[item])):
                         continue
+                    if lost is None:
+                        raise UserError(f"{ended}; continue with --resume") from None
                     kind, value = "result", lost(item, ended)
                 if kind == "progress":
                     update(item, value)
                 elif kind == "question":
+                    assert answer is not None  # else no task asks
                     process.answer(answer(item, value))
                 else:
                     yield item, value
                     _next(process, next(items, None), fresh)
 
 
-def _ended(process, named, deaths, lost):
+def _ended(process, named, deaths):
     """Restarts a dead process with its item and returns "". After the last try, returns why it died."""
     told = f"the process of {named} {process.cause()}"
     if deaths < TRIES:
@@ -206,10 +224,7 @@ def _ended(process, named, deaths, lost):
         process.start()
         process.give(process.item)
         return ""
-    told += " for the second time. If memory ran out, use fewer --jobs"
-    if lost is None:
-        raise UserError(f"{told}; continue with --resume")
-    return told
+    return f"{told} for the second time. If memory ran out, use fewer --jobs"
 
 
 def _next(process, item, fresh):
@@ -219,7 +234,7 @@ def _next(process, item, fresh):
     process.give(item)
 
 
-def fit_nets(config, folder, digits, jobs, verbose=None):
+def fit_nets(config: dict, folder: Path, digits: Digits, jobs: int, verbose: int | None = None) -> Iterator[dict]:
     """Trains the unfinished nets of a run, `jobs` at a time; yields each net's result as it ends."""
     left, finished = run_folder.unfinished_nets(folder, config)
     yield from finished

@@ -4,14 +4,22 @@ Optuna's storage is in memory, and is rebuilt from the sweep's trials when the s
 killed loses no trial.
 """
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from recognizer.base import environment
 from recognizer.base.files import read_rows
+from recognizer.parallel.worker import Trial
 from recognizer.runs import run_folder
 
+if TYPE_CHECKING:
+    import optuna
 
-def needed():
+
+def needed() -> None:
     """Raises UserError if Optuna is not installed."""
     environment.need("optuna", environment.INSTALL_CLUSTER)
 
@@ -25,7 +33,7 @@ class Search:
         drawn: int, the number of trials proposed before.
     """
 
-    def __init__(self, asked, trials, drawn):
+    def __init__(self, asked: dict, trials: list[tuple], drawn: int) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -66,13 +74,13 @@ class Search:
         numbers = {axis["name"]: axis["values"].index(point[axis["name"]]) for axis in self.grid}
         return point | numbers
 
-    def propose(self):
+    def propose(self) -> tuple[optuna.trial.Trial, dict]:
         """Returns (Optuna's trial, its point {axis: value})."""
         trial = self.study.ask(self.distributions)
         chosen = {axis["name"]: axis["values"][trial.params[axis["name"]]] for axis in self.grid}
         return trial, chosen | {key: trial.params[key] for key in self.distributions if key not in chosen}
 
-    def again(self, point, by_epoch):
+    def again(self, point: dict, by_epoch: dict[int, float]) -> optuna.trial.Trial:
         """Returns Optuna's trial for an unfinished point. by_epoch: {epoch: validation accuracy} so far."""
         self.study.enqueue_trial(self._parameters(point))
         trial = self.study.ask(self.distributions)
@@ -80,18 +88,32 @@ class Search:
             trial.report(accuracy, epoch)
         return trial
 
-    def continues(self, trial, epoch, accuracy):
+    def continues(self, trial: optuna.trial.Trial, epoch: int, accuracy: float) -> bool:
         """Reports the validation accuracy of an epoch; returns whether the trial should continue."""
         trial.report(accuracy, epoch)
         return not trial.should_prune()
 
-    def tell(self, trial, state, accuracy):
+    def tell(self, trial: optuna.trial.Trial, state: str, accuracy: float | None) -> None:
         """Reports the end of a trial."""
         states = self.optuna.trial.TrialState
         if state == "done":
             self.study.tell(trial, accuracy)
         else:
             self.study.tell(trial, state=states.PRUNED if state == "pruned" else states.FAIL)
+
+
+class Sweep(Protocol):
+    """A sweeps.Sweep, which cannot be imported here, since sweeps.py imports this file."""
+
+    asked: dict
+    trials: list
+
+    @property
+    def number(self) -> int: ...
+
+    def add(self, grid: int, point: dict, settings: dict, seed: int) -> Trial: ...
+
+    def write(self) -> None: ...
 
 
 class Proposals:
@@ -101,14 +123,16 @@ class Proposals:
         sweep: sweeps.Sweep.
     """
 
-    def __init__(self, sweep):
-        self.sweep, self.search, self.proposed = sweep, None, {}
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        self.search: Search | None = None
+        self.proposed: dict[str, optuna.trial.Trial] = {}
         if sweep.asked["ranges"]:
             ended = [trial for trial in sweep.trials if trial.state]
             before = [(trial.point, trial.state, trial.accuracy, self._by_epoch(trial)) for trial in ended]
             self.search = Search(sweep.asked, before, len(sweep.trials))
 
-    def trials(self):
+    def trials(self) -> Iterator[Trial]:
         """Yields the trials to train. A proposed trial is first saved in the sweep's folder."""
         for trial in [trial for trial in self.sweep.trials if not trial.state]:
             if self.search:
@@ -134,11 +158,11 @@ class Proposals:
             return {}
         return {int(row["epoch"]): row["val_accuracy"] for row in read_rows(path) if "val_accuracy" in row}
 
-    def continues(self, trial, told):
+    def continues(self, trial: Trial, told: tuple[int, float]) -> bool:
         """Returns whether a trial should continue. told: (epoch, validation accuracy)."""
-        return self.search.continues(self.proposed[trial.run], *told)
+        return self.search is None or self.search.continues(self.proposed[trial.run], *told)
 
-    def tell(self, trial):
+    def tell(self, trial: Trial) -> None:
         """Reports the end of a trial to the search, if there is one."""
         if self.search:
             self.search.tell(self.proposed.pop(trial.run), trial.state, trial.accuracy)

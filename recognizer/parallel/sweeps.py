@@ -8,6 +8,7 @@
 Each trial is a run of its own, runs/NAME-001 and so on. A search saves a trial before it trains it.
 """
 
+import argparse
 import contextlib
 import copy
 import dataclasses
@@ -15,7 +16,9 @@ import datetime
 import operator
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import UserError, refused
@@ -25,6 +28,7 @@ from recognizer.config import sweep_settings
 from recognizer.data import sources
 from recognizer.data.arrays import Digits
 from recognizer.parallel import cluster, processes, search, worker
+from recognizer.parallel.cluster import Cluster
 from recognizer.parallel.overview import Overview
 from recognizer.runs import run_folder
 
@@ -60,7 +64,7 @@ class Trial:
     note: str = ""
 
     @property
-    def folder(self):
+    def folder(self) -> Path:
         return run_folder.named(self.run)
 
 
@@ -70,41 +74,41 @@ class Sweep:
 
     folder: Path
     asked: dict
-    trials: list
+    trials: list[Trial]
     digits: Digits | None = None
-    cluster: object = None  # cluster.Cluster
+    cluster: Cluster | None = None
 
     @property
-    def number(self):
+    def number(self) -> int:
         """The total number of trials."""
         return self.asked["trials"] or len(self.trials)
 
     @property
-    def left(self):
+    def left(self) -> int:
         """The number of trials that have not ended."""
         return self.number - sum(bool(trial.state) for trial in self.trials)
 
-    def add(self, grid, point, settings, seed):
+    def add(self, grid: int, point: dict, settings: dict, seed: int) -> Trial:
         """Adds a trial, and returns it."""
         trial = Trial(f"{self.folder.name}-{len(self.trials) + 1:03d}", grid, point, settings, seed)
         self.trials.append(trial)
         return trial
 
-    def read_trials(self):
+    def read_trials(self) -> None:
         """Reads trials.json again. Failed trials become unfinished, so that they train again."""
         self.trials = [Trial(**trial) for trial in read_json(self.folder / "trials.json")]
         for trial in self.trials:
             if trial.state == "failed":
                 trial.state, trial.note = "", ""
 
-    def write(self):
+    def write(self) -> None:
         write_json(self.folder / "trials.json", [dataclasses.asdict(trial) for trial in self.trials])
 
 
 # Making and finding sweeps
 
 
-def started(arguments):
+def started(arguments: argparse.Namespace) -> Sweep:
     """Checks all settings of a new sweep, makes it, and returns it. arguments: the parsed command line."""
     asked = sweep_settings.asked(arguments)
     numbered = asked["study"] or f"{asked['recipe']}-sweep"
@@ -205,7 +209,7 @@ def _jobs(jobs, config, sweep):
     return min(jobs or 1, sweep.number)
 
 
-def resumed(arguments):
+def resumed(arguments: argparse.Namespace) -> Sweep:
     """Returns the sweep to resume: the named one, or the unfinished one that was started last."""
     kept = ("sweep", "data", "jobs", "ray", "cpus", "gpus", "debug", "resume")
     if given := [key for key, value in vars(arguments).items() if value not in (None, False) and key not in kept]:
@@ -244,7 +248,7 @@ def _newest():
     return max(unfinished, key=lambda sweep: sweep.asked["created"])
 
 
-def read(folder):
+def read(folder: Path) -> Sweep:
     """Returns the sweep in a folder. Raises UserError if its files are damaged."""
     with refused(f"{folder} is not a sweep that can be read"):
         asked, trials = (read_json(folder / name) for name in ("sweep.json", "trials.json"))
@@ -257,11 +261,12 @@ def read(folder):
 # Training
 
 
-def train(sweep):
+def train(sweep: Sweep) -> Iterator[tuple[Trial, str]]:
     """Trains the trials that have not ended; yields (trial, time left as text) as each ends.
 
     The sweep must be locked. Trials are read again, since another process may have trained some before that.
     """
+    assert sweep.digits is not None  # set by `started` and `resumed`
     sweep.read_trials()
     write_json(sweep.folder / "sweep.json", sweep.asked)  # records where it trains now
     for trial in sweep.trials:  # finished, but not recorded, since an earlier process was killed
@@ -275,7 +280,7 @@ def train(sweep):
         ended = cluster.trials(sweep.cluster, sweep.asked, sweep.digits, proposals.trials(), shown.update, answer)
     else:
         jobs, arguments = min(sweep.asked["jobs"], max(1, sweep.left)), [sweep.asked, sweep.digits]
-        ways = dict(answer=answer, fresh=True, lost=lambda trial, why: ("failed", why))
+        ways: dict[str, Any] = dict(answer=answer, fresh=True, lost=lambda trial, why: ("failed", why))
         named = operator.attrgetter("run")
         ended = processes.each(worker.trial, proposals.trials(), jobs, arguments, shown.update, named, **ways)
     with contextlib.closing(shown):
@@ -300,12 +305,12 @@ def _end(sweep, trial, state, note=""):
     sweep.write()
 
 
-def line(sweep, trial, left):
+def line(sweep: Sweep, trial: Trial, left: str) -> str:
     """Returns the line to print about an ended trial. left: the time left as text."""
     seed = f", seed {trial.seed}" * (sweep.asked["seeds"] > 1)
     what = f"{sweep_settings.told(trial.point)}{seed}".removeprefix(", ")
     ended = f"{trial.state}: {trial.note}"
     if trial.state == "done":
-        ended = f"{sweep.asked['score']} {trial.accuracy:.2%}, {duration(trial.seconds)}"
+        ended = f"{sweep.asked['score']} {trial.accuracy:.2%}, {duration(trial.seconds or 0)}"
     number = sweep.number - sweep.left
     return f"Trial {number}/{sweep.number}:  {trial.run}  {what}:  {ended}" + f", about {left} left" * bool(left)

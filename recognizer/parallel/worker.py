@@ -6,14 +6,40 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
 
 from recognizer.base import environment
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.reasons import reason
 from recognizer.config import members, sweep_settings
+from recognizer.data.arrays import Digits
 
 
-def work(pipe, task, variables):
+class Pipe(Protocol):
+    """The pipe to the process that the user started, or a node.Pipe to it."""
+
+    def send(self, told: tuple, /) -> None: ...
+
+    def recv(self) -> Any: ...
+
+
+class Trial(Protocol):
+    """A sweeps.Trial. The files that sweeps.py imports cannot import it."""
+
+    run: str
+    point: dict
+    settings: dict
+    seed: int
+    state: str
+    accuracy: float | None
+
+    @property
+    def folder(self) -> Path: ...
+
+
+def work(pipe: Pipe, task: Callable, variables: dict[str, str | None]) -> None:
     """Runs task(pipe, *arguments) in a new process, which ends when its parent process ends.
 
     It receives the arguments through the pipe. Output of the task is dropped, since the parent shows the progress. A
@@ -36,7 +62,7 @@ def _end_with_parent():
     os._exit(1)
 
 
-def train(pipe, config, digits, folder):
+def train(pipe: Pipe, config: dict, digits: Digits, folder: Path) -> None:
     """Receives net numbers until None, trains these nets, and sends ("result", the net's result) for each."""
     import_keras(config)
     from recognizer.training.memory import smaller_batches
@@ -52,7 +78,7 @@ def train(pipe, config, digits, folder):
             pipe.send(("result", trainer.fit(net, folder, config["nets"])))
 
 
-def measure(pipe, config, digits, seconds):
+def measure(pipe: Pipe, config: dict, digits: Digits, seconds: float) -> None:
     """Receives a net number, builds the net, and sends ("ready", None). At the next message, measures its speed.
 
     It trains for `seconds` seconds, and sends ("rate", images per second).
@@ -68,7 +94,7 @@ def measure(pipe, config, digits, seconds):
     pipe.send(("rate", trainer.images_per_second(seconds)))
 
 
-def import_keras(config):
+def import_keras(config: dict) -> None:
     """Imports Keras with the number of threads of a run's config."""
     environment.choose_threads(config)
     environment.import_keras(config["deterministic"])
@@ -78,7 +104,7 @@ class Pruned(Exception):
     """The search ends a trial early. Its arguments: epoch, validation accuracy."""
 
 
-def trial(pipe, asked, digits):
+def trial(pipe: Pipe, asked: dict, digits: Digits) -> None:
     """Receives sweeps.Trials until None, and trains or resumes their runs.
 
     For each it sends ("result", (state, note)), where state is "done", "pruned" or "failed". In a search, it sends
@@ -90,7 +116,7 @@ def trial(pipe, asked, digits):
         pipe.send(("result", one_trial(pipe, asked, digits, one)))
 
 
-def one_trial(pipe, asked, digits, one):
+def one_trial(pipe: Pipe, asked: dict, digits: Digits, one: Trial) -> tuple[str, str]:
     """Trains or resumes the run of a sweeps.Trial; returns (state, note).
 
     Any error makes only this trial fail, since trials do not depend on one another.
@@ -106,7 +132,7 @@ def one_trial(pipe, asked, digits, one):
         return "failed", str(error) if isinstance(error, UserError) else reason(error)
 
 
-def state_of(name):
+def state_of(name: str) -> str:
     """Returns "done" or "pruned" if the run of a trial has ended according to its folder, else ""."""
     from recognizer.runs import run_folder
 

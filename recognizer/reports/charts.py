@@ -1,10 +1,15 @@
 """Charts: each function takes numbers and returns a matplotlib Figure."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
@@ -13,14 +18,19 @@ from recognizer.base.files import whole_file
 from recognizer.data import segments
 from recognizer.runs import metrics
 
+if TYPE_CHECKING:
+    import keras
+
 matplotlib.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
+
+Rows = list[dict]  # of a CSV
 
 # Okabe and Ito's palette, which colour-blind people can distinguish. Line styles differ, too, for grey prints.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 
 
-def new_figure(size, *rows, grid=False, **options):
+def new_figure(size: tuple[float, float], *rows: int, grid: bool = False, **options: Any) -> tuple[Figure, Any]:
     """Returns a Figure and its axes. size: (width, height) in inches. grid: bool, whether to draw a grid.
 
     rows, options: arguments for Figure.subplots.
@@ -32,14 +42,16 @@ def new_figure(size, *rows, grid=False, **options):
     return figure, axes
 
 
-def save(figure, path):
+def save(figure: Figure, path: Path | str) -> Path:
     """Writes a figure atomically, and returns its path."""
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120, bbox_inches="tight")
     return Path(path)
 
 
-def curves(logs, steps, finals, title, validation="validation"):
+def curves(
+    logs: list[Rows], steps: list[Rows], finals: list[tuple[int, float]], title: str, validation: str = "validation"
+) -> Figure:
     """Draws loss, accuracy and learning rate by epoch, a line for each net.
 
     logs, steps: for each net the rows of net-NN.csv and net-NN.steps.csv, lists of dicts. finals: for each net (the
@@ -86,7 +98,7 @@ def curves(logs, steps, finals, title, validation="validation"):
     return figure
 
 
-def steps(logs, title):
+def steps(logs: list[Rows], title: str) -> Figure:
     """Draws the loss by step with its running mean, a line for each net, and the learning rate.
 
     logs: for each net the rows of net-NN.steps.csv, a list of dicts.
@@ -109,7 +121,9 @@ def steps(logs, title):
     return figure
 
 
-def losses_by_rate(rates, losses, smoothed, marked, title):
+def losses_by_rate(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, marked: dict[str, float], title: str
+) -> Figure:
     """Draws the raw and the smoothed loss by learning rate, with some rates marked.
 
     marked: {label: rate}, with the recipe's own rate last.
@@ -127,18 +141,18 @@ def losses_by_rate(rates, losses, smoothed, marked, title):
     return figure
 
 
-def window(values):
+def window(values: Sequence[float]) -> int:
     """Returns the window length of the running mean: a fiftieth of the number of values, at least 1."""
     return max(1, len(values) // 50)
 
 
-def running_mean(values):
+def running_mean(values: Sequence[float]) -> np.ndarray:
     """Returns the running mean of the values; at both ends over fewer values."""
     ones = np.ones(window(values))
     return np.convolve(values, ones, "same") / np.convolve(np.ones(len(values)), ones, "same")
 
 
-def plain_numbers(axes):
+def plain_numbers(axes: Axes) -> None:
     """Labels a logarithmic axis with plain numbers, and with more of them if it spans few powers of ten."""
     low, high = axes.get_ylim()
     between = LogLocator(subs=[2, 5] if high / low > 4 else [2, 3, 4, 5, 6, 7, 8, 9])
@@ -147,7 +161,7 @@ def plain_numbers(axes):
         set_formatter(lambda value, _: f"{value:g}")
 
 
-def confusion_matrix(labels, predicted, title, in_percent=False):
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, title: str, in_percent: bool = False) -> Figure:
     """Draws the confusion matrix, as counts or in percent of each label (row).
 
     labels, predicted: integers (n,).
@@ -171,7 +185,7 @@ def confusion_matrix(labels, predicted, title, in_percent=False):
     return figure
 
 
-def digit_grid(x, captions, columns, title):
+def digit_grid(x: np.ndarray, captions: list[str], columns: int, title: str) -> Figure:
     """Draws a grid of digits with a caption under each. x: (n, 28, 28) in 0..255. captions: list of str."""
     columns = min(columns, max(3, len(x)))  # the title needs some width
     rows = max(1, -(-len(x) // columns))
@@ -189,7 +203,7 @@ def digit_grid(x, captions, columns, title):
     return figure
 
 
-def mistakes(x, y, probabilities, title, most=40):
+def mistakes(x: np.ndarray, y: np.ndarray, probabilities: np.ndarray, title: str, most: int = 40) -> Figure:
     """Draws misclassified digits with label, prediction and its probability, the most confident mistakes first."""
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != y)
@@ -201,7 +215,9 @@ def mistakes(x, y, probabilities, title, most=40):
     return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability)")
 
 
-def hardest(x, y, probabilities, title, answers=False, most=50):
+def hardest(
+    x: np.ndarray, y: np.ndarray, probabilities: np.ndarray, title: str, answers: bool = False, most: int = 50
+) -> Figure:
     """Draws the digits whose label has the lowest probability, numbered as a quiz, or with their labels."""
     rows = np.argsort(probabilities[np.arange(len(y)), y], kind="stable")[:most]
     if not answers:
@@ -215,13 +231,13 @@ def hardest(x, y, probabilities, title, answers=False, most=50):
     return digit_grid(x[rows], captions, 10, f"{title}: labels (and what the net took them for)")
 
 
-def preview(x, probabilities, title):
+def preview(x: np.ndarray, probabilities: np.ndarray, title: str) -> Figure:
     """Draws the first 40 digits with their predictions and probabilities."""
     captions = [f"{row.argmax()} ({row.max():.0%})" for row in probabilities[:40]]
     return digit_grid(x[:40], captions, 8, title)
 
 
-def readings(pairs, title, most=12):
+def readings(pairs: list[tuple[segments.Picture, list[segments.Digit]]], title: str, most: int = 12) -> Figure:
     """Draws the first `most` pictures with a box and a label for each digit. pairs: (segments.Picture, its Digits)."""
     pairs = pairs[:most]
     columns = min(3, len(pairs))
@@ -246,7 +262,7 @@ def readings(pairs, title, most=12):
     return figure
 
 
-def layers(model, title):
+def layers(model: keras.Model, title: str) -> Figure:
     """Draws the layers of a keras.Model from input to output: class, output shape, and parameters as bars."""
     from recognizer.nn.flip_classes import core
 
@@ -270,7 +286,7 @@ def _output_shapes(layer):
     return ", ".join("x".join(map(str, tensor.shape[1:])) for tensor in keras.tree.flatten(layer.output))
 
 
-def spread(groups):
+def spread(groups: dict[str, list[float]]) -> Figure:
     """Draws accuracies as points, with mean and standard deviation of each group. groups: {name: [accuracy, ...]}."""
     figure, axes = new_figure((7, 1.2 + 0.6 * len(groups)))
     names = []
@@ -288,7 +304,7 @@ def spread(groups):
     return figure
 
 
-def calibration(labels, probabilities, title, bins=10):
+def calibration(labels: np.ndarray, probabilities: np.ndarray, title: str, bins: int = 10) -> Figure:
     """Draws a reliability diagram: the accuracy of predictions by their probability, and their number."""
     error, means, accuracies, counts = metrics.calibration(labels, probabilities, bins)
     figure, (top, below) = new_figure((5, 5.5), 2, grid=True, sharex=True, height_ratios=[3, 1])

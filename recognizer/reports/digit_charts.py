@@ -1,13 +1,15 @@
 """Charts of digits, original and augmented."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from recognizer.base.errors import UserError
 from recognizer.config import members
+from recognizer.data.arrays import Images
 from recognizer.reports import charts
 
 
-def augmented(name, config, images, seed):
+def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
     """Draws five digits (first column), each with six augmented versions, one for each kind of net in turn.
 
     name, config: the recipe's name and settings. images: the labelled Images.
@@ -30,14 +32,14 @@ def augmented(name, config, images, seed):
         views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # columns take them in turn
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
-    captions = [f"{label}, original" if i == 0 else "" for label in images.y[firsts] for i in range(7)]
+    captions = [f"{label}, original" if i == 0 else "" for label in of_class for i in range(7)]
     shown = config["augmentation"] | {key: config[key] for key in ["joint_flips"] if config[key]}
-    settings = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
+    told = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
     others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
-    return charts.digit_grid(x, captions, 7, f"{name}: {settings}{others}")
+    return charts.digit_grid(x, captions, 7, f"{name}: {told}{others}")
 
 
-def digit(images, row):
+def digit(images: Images, row: int) -> Figure:
     """Draws a digit as the 784 numbers of its row in the file, and as an image.
 
     row: int, the labelled row, from 1. Raises UserError if there is no such row.
@@ -56,15 +58,15 @@ def digit(images, row):
     return figure
 
 
-def samples(images, seed):
+def samples(images: Images, seed: int) -> Figure:
     """Draws eight random digits of each class."""
     rng = np.random.default_rng(seed)
-    rows = np.concatenate([rng.permutation(np.flatnonzero(images.y == label))[:8] for label in range(10)])
-    labels = [str(label) for label in images.y[rows]]
-    return charts.digit_grid(images.x[rows], labels, 16, f"{images.origin}, eight of each class")
+    rows = [rng.permutation(np.flatnonzero(images.y == label))[:8] for label in range(10)]
+    labels = [str(label) for label, own in enumerate(rows) for _ in own]
+    return charts.digit_grid(images.x[np.concatenate(rows)], labels, 16, f"{images.origin}, eight of each class")
 
 
-def centres(images):
+def centres(images: Images) -> Figure:
     """Draws histograms of the digits' positions, sizes and slants, and the ranges that cover 95 % of them.
 
     Positions are the centres of the bounding box, which Deotte measured, and of mass, by which MNIST was centred. Size
@@ -80,7 +82,7 @@ def centres(images):
     figure, ((a, b), (c, d)) = charts.new_figure((9, 7), 2, 2)
     limit = max(2.0, float(np.abs(np.concatenate([box, mass])).max()))
     for axes, offsets, name in ((a, box, "bounding box"), (b, mass, "mass")):
-        counts, *edges = np.histogram2d(*offsets.T, bins=np.arange(-limit - 0.25, limit + 0.5, 0.5))
+        counts, *edges = np.histogram2d(offsets[:, 0], offsets[:, 1], bins=np.arange(-limit - 0.25, limit + 0.5, 0.5))
         shown = axes.imshow(np.log10(counts + 1), origin="lower", cmap="Blues", extent=[edges[0][0], edges[0][-1]] * 2)
         figure.colorbar(shown, ax=axes, label="digits, $10^n - 1$")
         axes.set(xlabel="right of the middle (pixels)", ylabel="below it (pixels)")
@@ -97,13 +99,13 @@ def centres(images):
     return figure
 
 
-def covers(values, share=0.95):
+def covers(values: np.ndarray, share: float = 0.95) -> float:
     """Returns the distance from 0 that covers `share` of the values. Of points (n, 2), the larger coordinate counts."""
     distances = np.abs(values)
     return float(np.quantile(distances if distances.ndim == 1 else distances.max(axis=1), share))
 
 
-def shapes(x):
+def shapes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Measures digits uint8 (n, 28, 28).
 
     Returns the centres of the bounding box and of mass, (n, 2), as (row, column) from the image's centre in pixels; the
@@ -112,7 +114,7 @@ def shapes(x):
     at = np.arange(28) - 13.5
     box, sides = [], []
     for axis in (2, 1):
-        ink = x.any(axis=axis)
+        ink = x.max(axis=axis) > 0
         first, last = ink.argmax(1), 27 - ink[:, ::-1].argmax(1)
         box.append((first + last) / 2 - 13.5)
         sides.append(last - first + 1)

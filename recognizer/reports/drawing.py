@@ -1,7 +1,10 @@
 """A web page to draw digits on. It shows the predictions, the net's input, and where the net looks (Grad-CAM)."""
 
+from __future__ import annotations
+
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +14,10 @@ from recognizer.data import segments
 from recognizer.nn import grad_cam
 from recognizer.runs import metrics
 
+if TYPE_CHECKING:
+    import gradio
+    import keras
+
 CANVAS = (560, 280)  # pixels
 
 # The page runs this script ten times a second. It selects the pen, since Gradio has no tool selected at the start and
@@ -19,7 +26,7 @@ CANVAS = (560, 280)  # pixels
 LOOP = (Path(__file__).parent / "templates" / "draw.js").read_text(encoding="utf-8")
 
 
-def serve(page, port=None, browser=True):
+def serve(page: gradio.Blocks, port: int | None = None, browser: bool = True) -> None:
     """Serves a page (gradio.Blocks) until Ctrl-C, for this machine only. port: int; None: the first free port.
 
     browser: bool, whether to open the page in a browser. Raises UserError if the port cannot be used.
@@ -38,7 +45,7 @@ def serve(page, port=None, browser=True):
     threading.Event().wait()  # a daemon thread serves the page
 
 
-def drawing_page(name, models, test_shift, temperature):
+def drawing_page(name: str, models: list[keras.Model], test_shift: int, temperature: float) -> gradio.Blocks:
     """Returns the page, a gradio.Blocks. The arguments are a run's name, nets, test_shift and temperature."""
     import gradio
 
@@ -82,17 +89,19 @@ def drawing_page(name, models, test_shift, temperature):
     return page
 
 
-def read(models, gray, test_shift=0, temperature=1):
+def read(
+    models: list[keras.Model], gray: np.ndarray, test_shift: int = 0, temperature: float = 1
+) -> list[segments.Digit]:
     """Returns the segments.Digits, with sharpened probabilities, that nets read in a drawing. gray: uint8 (h, w)."""
     picture = segments.picture_of(gray, gray.shape[::-1])
     if not picture.lines:
         return []
     # One by one, since JAX compiles anew for each number of images.
-    probabilities = [mean_probabilities(models, image, test_shift) for image in segments.images([picture])]
-    return segments.digits([picture], probabilities, lambda raw: metrics.sharpened(raw, temperature))[0]
+    rows = [mean_probabilities(models, image, test_shift) for image in segments.images([picture])]
+    return segments.digits([picture], np.stack(rows), lambda raw: metrics.sharpened(raw, temperature))[0]
 
 
-def mean_probabilities(models, image, test_shift=0):
+def mean_probabilities(models: list[keras.Model], image: np.ndarray, test_shift: int = 0) -> np.ndarray:
     """Returns the mean probabilities (10,) of several nets for a digit uint8 (28, 28)."""
     from recognizer.training import inference
 

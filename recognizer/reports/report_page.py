@@ -3,6 +3,7 @@
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 from recognizer.base.files import write_bytes
 from recognizer.base.words import duration, plural
@@ -23,7 +24,7 @@ print(net.predict(x).argmax(axis=1))
 NEEDED = ("nets", "seconds", "parameters", "chosen_on_validation")  # of a run's result.json
 
 
-def render(template, **values):
+def render(template: str, **values: Any) -> str:
     """Returns the HTML of templates/`template` with the escaped `values`."""
     import jinja2
 
@@ -32,7 +33,7 @@ def render(template, **values):
     return environment.get_template(template).render(**values)
 
 
-def write(folder, config, result):
+def write(folder: Path, config: dict, result: dict) -> Path:
     """Writes the report of a run, and returns its path. The run's pictures must exist."""
     nets = run_folder.net_results(folder, config, "parameters", "seconds", "images_per_second")
     drawn = {path.stem: base64.b64encode(path.read_bytes()).decode() for path in folder.glob("*.png")}
@@ -104,7 +105,7 @@ def _temperature_rows(result):
     return [("Temperature", f"{result['temperature']:.2f}", told)]
 
 
-def handed_on(folder, config, result, nets):
+def handed_on(folder: Path, config: dict, result: dict, nets: list[dict]) -> dict:
     """Returns a dict for templates/report.html about the file to send to someone who has only Keras."""
     sharpened = result.get("temperature", 1) != 1
     others = config["nets"] - 1

@@ -1,16 +1,23 @@
 """The pictures of a run by name. OF_NETS are about the training of its nets, OF_DIGITS about their predictions."""
 
 import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
 
 from recognizer.base.errors import UserError
 from recognizer.base.files import read_rows
 from recognizer.config import members
+from recognizer.data.arrays import Digits
 from recognizer.reports import charts
 from recognizer.runs import metrics, run_folder
 from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
 
 
-def curves(folder, config):
+def curves(folder: Path, config: dict) -> Figure:
     """Draws loss, accuracy and learning rate by epoch."""
     results = run_folder.net_results(folder, config)
     logs, steps = _rows(folder, config, ".csv"), _rows(folder, config, ".steps.csv")
@@ -22,19 +29,19 @@ def curves(folder, config):
     return charts.curves(logs, steps, finals, folder.name, f"validation{validation_note(config)}")
 
 
-def validation_note(config):
+def validation_note(config: dict) -> str:
     """Returns how validation during training differs from that of the saved net, as ", before ...", or ""."""
     changes = ["batch-norm statistics are recomputed"] * any(kind["update_bn"] for kind in members.kinds(config))
     changes += ["weights are averaged"] * (config["weights"] == "averaged")
     return f", before {' and '.join(changes)}" if changes else ""
 
 
-def steps(folder, config):
+def steps(folder: Path, config: dict) -> Figure:
     """Draws loss and learning rate by step."""
     return charts.steps(_rows(folder, config, ".steps.csv"), folder.name)
 
 
-def layers(folder, config):
+def layers(folder: Path, config: dict) -> Figure:
     """Draws the layers of the run's first net, and their parameters."""
     from recognizer.nn import saved_net
 
@@ -42,7 +49,7 @@ def layers(folder, config):
     return charts.layers(model, folder.name + ", net 1" * bool(config["members"]))
 
 
-def spread(*folders):
+def spread(*folders: Path) -> Figure:
     """Draws the accuracy of each net of one or more runs, on validation rows if a run has any, else on the test set.
 
     Raises UserError if a run has no accuracies.
@@ -61,13 +68,14 @@ def _rows(folder, config, suffix):
     return [read_rows(run_folder.net_file(folder, net, suffix)) for net in run_folder.net_numbers(config)]
 
 
-OF_NETS = {  # {name: function(folder, config) that returns a figure}
+Charts = dict[str, Callable[..., Figure]]  # by name
+OF_NETS: Charts = {  # functions of (folder, config)
     "curves": curves,
     "steps": steps,
     "layers": layers,
     "spread": lambda folder, config: spread(folder),
 }
-OF_DIGITS = {  # {name: function of a result of predicted_digits that returns a figure}
+OF_DIGITS: Charts = {  # functions of a result of predicted_digits
     "confusion": lambda x, y, p, title, **options: charts.confusion_matrix(y, p.argmax(1), title, **options),
     "mistakes": charts.mistakes,
     "calibration": lambda x, y, p, title: charts.calibration(y, p, title),
@@ -76,7 +84,7 @@ OF_DIGITS = {  # {name: function of a result of predicted_digits that returns a 
 }
 
 
-def run_pictures(folder, digits, result):
+def run_pictures(folder: Path, digits: Digits | None, result: dict) -> list[Path]:
     """Draws all pictures of a run, and returns their paths. Its nets must be trained and gathered.
 
     digits: the run's Digits; None skips the pictures of digits. result: from gathered.gather.
@@ -90,7 +98,7 @@ def run_pictures(folder, digits, result):
     return [charts.save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def run_picture(name, folder, **options):
+def run_picture(name: str, folder: Path, **options: Any) -> Figure:
     """Returns the figure `name` of a finished run. options: keyword arguments for its function, such as in_percent.
 
     Raises UserError if the picture needs labelled digits, and the run has none or they cannot be read.
@@ -105,7 +113,9 @@ def run_picture(name, folder, **options):
     return OF_DIGITS[name](*predicted, **options)
 
 
-def predicted_digits(folder, config, digits, result):
+def predicted_digits(
+    folder: Path, config: dict, digits: Digits, result: dict
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, str] | None:
     """Returns (images uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title) of labelled digits, or None.
 
     These are the validation rows, predicted by the nets that did not train on them. For a run without validation rows,
@@ -114,19 +124,20 @@ def predicted_digits(folder, config, digits, result):
     """
     train, test, nets = digits.train, digits.test, run_folder.net_numbers(config)
     predictions = read_predictions(folder / "predictions.npz", digits)
-    rows, probabilities = out_of_bag(predictions, len(train.y), nets)
-    if len(rows):
+    rows, probabilities = out_of_bag(predictions, len(train.x), nets)
+    if len(rows) and train.y is not None:
         labels = train.y[rows]
         if "temperature" in result:
             probabilities = metrics.cross_fitted(labels, probabilities, config["temperature"])
         return train.x[rows], labels, probabilities, f"{folder.name}: validation digits"
-    if test is not None and test.y is not None:
-        probabilities = metrics.sharpened(mean_of_test(predictions, nets), run_folder.temperature(folder, result))
+    mean = mean_of_test(predictions, nets)
+    if mean is not None and test is not None and test.y is not None:
+        probabilities = metrics.sharpened(mean, run_folder.temperature(folder, result))
         return test.x, test.y, probabilities, f"{folder.name}: test digits"
     return None
 
 
-def to_tensorboard(folder, pictures):
+def to_tensorboard(folder: Path, pictures: list[Path]) -> None:
     """Writes pictures (list of PNG paths) and, on TensorFlow, the graph of a run's first net, for TensorBoard."""
     import keras
     import tensorflow as tf

@@ -1,5 +1,10 @@
 """The table of runs (runs.compare.table) as text, HTML page and CSV."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from recognizer.base.errors import UserError
@@ -7,12 +12,15 @@ from recognizer.base.files import write_bytes
 from recognizer.reports import report_page
 from recognizer.runs.compare import COLUMNS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def _text(value, form):
     return "" if np.isnan(value) else format(value, form)
 
 
-def formatted(table):
+def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """Returns the table with formatted numbers, without the columns of differing settings."""
     shown = table[COLUMNS].drop(columns=["low", "high", "biased", "test", "finished", "pruned", "created"])
     for column in ("parameters", "seconds", "images/s"):
@@ -28,7 +36,7 @@ def formatted(table):
     return shown
 
 
-def page(table):
+def page(table: pd.DataFrame) -> str:
     """Returns the table as a self-contained HTML page. A click on a column sorts by it."""
     settings = table.drop(columns=COLUMNS)
     shown = formatted(table).join(settings)
@@ -38,12 +46,12 @@ def page(table):
     return report_page.render("runs.html", title="Runs", columns=list(shown), numbers=numbers, rows=rows)
 
 
-def comma_separated(table):
+def comma_separated(table: pd.DataFrame) -> str:
     """Returns the table as CSV text with unformatted numbers."""
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def write(path, content):
+def write(path: Path, content: str) -> None:
     """Writes a table of runs to `path` (Path). Raises UserError if the file exists and is not such a table."""
     if path.exists() and not path.read_bytes().startswith((b"run,recipe,", report_page.START)):
         raise UserError(f"{path} exists and is not a table of runs: choose another name, or remove it")

@@ -10,18 +10,20 @@ import numpy as np
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import write_rows
 from recognizer.data import segments
+from recognizer.data.arrays import Images
 from recognizer.runs import metrics, run_folder
 
 SUBMISSIONS = Path("submissions")
 WORKING = Path("/kaggle/working")  # output folder of a Kaggle notebook, which submits its submission.csv
 PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns if pictures show several digits
+Readings = list[list[segments.Digit]]  # of each picture
 FEW = 3  # file names to list in a message
 # Starts of files that may be overwritten, and of submissions that may be overwritten if their preview exists.
 OWN = re.compile(rb"ImageId,|file,label,probability|[^,\n]*,(line,number,digit,)?p0,p1,p2,")
 OTHERS = re.compile(rb"[^,\n]*,[^,\n]*\r?\n")
 
 
-def check_out(path):
+def check_out(path: Path) -> None:
     """Raises UserError if `path` is not a .csv file, or if writing it would overwrite a file of another kind."""
     if path.suffix.lower() != ".csv":
         raise UserError(f"--out must name a .csv file, not {path}")
@@ -34,7 +36,7 @@ def check_out(path):
             raise UserError(f"{path} exists and is not a submission: choose another name, or remove it")
 
 
-def check_outputs(out, probabilities):
+def check_outputs(out: Path, probabilities: bool) -> None:
     """Raises UserError if writing `out` and the files beside it would overwrite files of another kind.
 
     probabilities: bool, whether the probabilities are written, too.
@@ -46,12 +48,12 @@ def check_outputs(out, probabilities):
         raise UserError(f"{preview} exists, and is not of predictions here: move it, or choose another --out")
 
 
-def beside(out, what):
+def beside(out: Path, what: str) -> Path:
     """Returns the path of a file beside the CSV `out`: submissions/NAME-`what` for submissions/NAME.csv."""
     return out.with_name(f"{out.stem}-{what}")
 
 
-def write_all(out, test, probabilities, title, with_probabilities):
+def write_all(out: Path, test: Images, probabilities: np.ndarray, title: str, with_probabilities: bool) -> None:
     """Writes a submission to `out`, and the preview and (optionally) the probabilities beside it.
 
     test: Images. probabilities: (n, 10).
@@ -66,7 +68,7 @@ def write_all(out, test, probabilities, title, with_probabilities):
     charts.save(charts.preview(test.x, probabilities, title), beside(out, "preview.png"))
 
 
-def write_probabilities(out, columns, probabilities):
+def write_probabilities(out: Path, columns: list[dict], probabilities: np.ndarray) -> None:
     """Writes the probabilities for the rows of `out` to a second CSV beside it. NaN becomes an empty cell.
 
     columns: for each row a dict of the columns that identify it. probabilities: (n, 10).
@@ -77,13 +79,15 @@ def write_probabilities(out, columns, probabilities):
     print(f"Probabilities: {beside(out, 'probabilities.csv')}")
 
 
-def write_submission(path, labels, test):
+def write_submission(path: Path, labels: np.ndarray, test: Images) -> None:
     """Writes the labels of Images in Kaggle's format, ImageId (from 1) and Label, or with the images' own ids."""
     (first, second), ids = test.named()
     write_rows(path, [{first: i, second: label} for i, label in zip(ids, labels, strict=True)])
 
 
-def write_readings(out, pictures, readings, title, with_probabilities):
+def write_readings(
+    out: Path, pictures: list[segments.Picture], readings: Readings, title: str, with_probabilities: bool
+) -> None:
     """Prints the digits in pictures, writes them to `out`, and writes preview and probabilities beside it.
 
     pictures: list of segments.Picture. readings: for each picture a list of its segments.Digits.
@@ -131,14 +135,14 @@ def _told(digits):
     return f"{segments.text(digits)} ({'; '.join(told)})"
 
 
-def print_skipped(skipped):
+def print_skipped(skipped: list[str]) -> None:
     """Prints on stderr which files were skipped, since they are no images."""
     if skipped:
         files = "a file that is no image" if len(skipped) == 1 else f"{len(skipped):,} files that are no images"
         print(f"Skipped {files}: {_few(skipped)}", file=sys.stderr)
 
 
-def check_readings(out, pictures, readings, faults):
+def check_readings(out: Path, pictures: list[segments.Picture], readings: Readings, faults: list[str]) -> None:
     """Raises UserError if image files or parts of them could not be read. Called after everything else is written.
 
     faults: list of lines, one for each damaged file.
@@ -164,7 +168,7 @@ def _few(names):
     return f"{', '.join(names[:FEW])}{more}"
 
 
-def write_where_kaggle_expects_it(out, labels, test):
+def write_where_kaggle_expects_it(out: Path, labels: np.ndarray, test: Images) -> None:
     """Writes the submission to /kaggle/working/submission.csv, too, if this is a Kaggle notebook."""
     path = WORKING / "submission.csv"
     if not os.access(WORKING, os.W_OK) or path.resolve() == out.resolve():
@@ -176,7 +180,7 @@ def write_where_kaggle_expects_it(out, labels, test):
     print(f"Submission: {path}, the same for Kaggle's Submit button")
 
 
-def print_accuracy(folders, configs, test, predicted, leaked):
+def print_accuracy(folders: list[Path], configs: list[dict], test: Images, predicted: np.ndarray, leaked: int) -> None:
     """Prints the accuracy of predicted labels; if the test set has no labels, the runs' validation accuracies.
 
     leaked: int, the number of test images that were among the runs' labelled images.
@@ -190,7 +194,7 @@ def print_accuracy(folders, configs, test, predicted, leaked):
     print(f"Test accuracy: {1 - wrong / len(test.y):.2%} ({wrong:,} of {len(test.y):,} wrong{note})")
 
 
-def print_validation(folder, config):
+def print_validation(folder: Path, config: dict) -> None:
     """Prints the validation accuracy of a finished run, if it has one."""
     path = folder / "result.json"
     result = run_folder.read_result(path)
@@ -205,7 +209,7 @@ def print_validation(folder, config):
         print(f"Validation accuracy of {folder.name}: {told} (95 % interval {low:.2%} to {high:.2%}{biased})")
 
 
-def print_submission(out, test, leaked):
+def print_submission(out: Path, test: Images, leaked: int) -> None:
     """Prints the path of a submission, and whether it is for Kaggle. test: its Images. leaked: see print_accuracy."""
     note = "" if test.kaggle else " (not for Kaggle: these are not the competition's test rows)"
     if test.ids is not None:

@@ -1,8 +1,12 @@
 """Charts of a sweep: each function takes cells (sweep_report.Cell) or trials, and returns a matplotlib Figure."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from recognizer.config.sweep_settings import value_text
@@ -11,7 +15,21 @@ from recognizer.reports.charts import BLUE, GREY, ORANGE, new_figure
 SPREAD = 20  # the least ratio of largest to smallest value for a logarithmic axis
 
 
-def heat_map(cells, axes, title, score):
+class Trial(Protocol):
+    """A sweeps.Trial, which a higher floor defines."""
+
+    run: str
+    grid: int
+    point: dict
+    seed: int
+    state: str
+    accuracy: float | None
+    loss: float | None
+    seconds: float | None
+    note: str
+
+
+def heat_map(cells: dict, axes: list[dict], title: str, score: str) -> Figure:
     """Draws the means over two axes as colours and numbers. cells: {(index of the value on each axis): Cell}."""
     (across, down) = axes
     shape = len(down["values"]), len(across["values"])
@@ -33,7 +51,7 @@ def heat_map(cells, axes, title, score):
     return figure
 
 
-def line(cells, axis, title, score):
+def line(cells: dict, axis: dict, title: str, score: str) -> Figure:
     """Draws mean and standard error for each value of an axis, and each run. cells: {(index of the value,): Cell}."""
     numeric = all(is_number(value) for value in axis["values"])
     values = axis["values"] if numeric else list(range(len(axis["values"])))
@@ -66,8 +84,9 @@ def line(cells, axis, title, score):
     return figure
 
 
-def histogram(cell, title, score):
-    """Draws a histogram of the accuracies in a cell, whose runs differ only by their seeds."""
+def histogram(cells: dict, title: str, score: str) -> Figure:
+    """Draws a histogram of accuracies of runs that differ only by their seeds. cells: {(): Cell}, without an axis."""
+    cell = cells[()]
     figure, drawn = new_figure((6, 3.8), grid=True)
     drawn.hist(cell.scores, bins=max(3, min(30, round(len(cell.scores) ** 0.5) + 2)), color=BLUE, edgecolor="white")
     drawn.axvline(cell.mean, color=ORANGE, lw=1.6, zorder=3, label=f"mean {cell.mean:.3%}")
@@ -85,7 +104,7 @@ def histogram(cell, title, score):
     return figure
 
 
-def parallel(trials, scales, title, score):
+def parallel(trials: Sequence[Trial], scales: dict[str, tuple[list, bool, str]], title: str, score: str) -> Figure:
     """Draws each trial as a line through its values, coloured by its accuracy. Pruned trials are grey.
 
     trials: objects with `point`, `state` and `accuracy`. scales: {axis: (values, whether it is logarithmic, kind)}.
@@ -101,9 +120,9 @@ def parallel(trials, scales, title, score):
 
     for trial in sorted(trials, key=lambda trial: (trial.state == "done", trial.accuracy or 0)):
         heights = [_height(scale, trial.point[name], nudge(trial)) for name, scale in scales.items()]
-        if trial.state == "done":
+        if trial.state == "done" and trial.accuracy is not None:
             heights.append(norm(trial.accuracy))
-            drawn.plot(heights, color=colours.to_rgba(trial.accuracy), lw=1.5, alpha=0.85)
+            drawn.plot(heights, color=colours.cmap(heights[-1]), lw=1.5, alpha=0.85)
         elif trial.state == "pruned":
             drawn.plot(heights, color=GREY, lw=0.7, alpha=0.5)
     for i, scale in enumerate(scales.values()):
@@ -153,11 +172,11 @@ def _marks(scale):
     return [(value, value_text(value)) for value in values]
 
 
-def is_number(value):
+def is_number(value: object) -> bool:
     """Returns whether a value of a setting is a number, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def is_spread(values):
+def is_spread(values: list[float]) -> bool:
     """Returns whether numbers are so far apart that they need a logarithmic axis."""
     return min(values) > 0 and max(values) / min(values) >= SPREAD

@@ -6,13 +6,17 @@ In all functions, trials is a list of objects with the attributes of sweeps.Tria
 import base64
 import itertools
 import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from recognizer.base.files import write_bytes, write_rows
 from recognizer.config.sweep_settings import point, told, value_text
 from recognizer.reports import charts, report_page, sweep_charts
+from recognizer.reports.sweep_charts import Trial
 
 UNSEEN = "not seen"
 BIASED = "biased upward: each accuracy is of its run's best epoch on the same rows"
@@ -22,26 +26,26 @@ FINE = 5e-4  # a smaller standard error is shown to thousandths of a percent
 class Cell(NamedTuple):
     """The accuracies of runs with the same settings."""
 
-    scores: list
+    scores: list[float]
 
     @property
-    def n(self):
+    def n(self) -> int:
         return len(self.scores)
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         return float(np.mean(self.scores))
 
     @property
-    def deviation(self):
+    def deviation(self) -> float | None:
         return float(np.std(self.scores, ddof=1)) if self.n > 1 else None
 
     @property
-    def error(self):
+    def error(self) -> float | None:
         """The standard error of the mean, None for a single run."""
         return self.deviation / self.n**0.5 if self.n > 1 else None
 
-    def text(self):
+    def text(self) -> str:
         """Returns mean, standard error and n in separate lines."""
         if not self.n:
             return "-"
@@ -50,27 +54,29 @@ class Cell(NamedTuple):
         form = ".3%" if self.error < FINE else ".2%"
         return f"{self.mean:{form}}\n± {self.error:{form}}\nn {self.n}"
 
-    def line(self):
+    def line(self) -> str:
         """Returns mean, standard error, standard deviation and n in one line."""
         if self.n < 2:
             return self.text().replace("\n", ", ")
         return f"{self.mean:.3%}, standard error {self.error:.3%}, standard deviation {self.deviation:.3%}, n {self.n}"
 
 
-def cells(grid, trials):
+def cells(grid: list[dict], trials: Sequence[Trial]) -> dict[tuple[int, ...], Cell]:
     """Returns {(index of the value on each axis): Cell}. trials: the trials of this grid."""
     found = {chosen: Cell([]) for chosen in itertools.product(*(range(len(axis["values"])) for axis in grid))}
     for trial in trials:
-        if trial.state == "done":
+        if trial.state == "done" and trial.accuracy is not None:
             chosen = tuple(axis["values"].index(trial.point[axis["name"]]) for axis in grid)
             found[chosen].scores.append(trial.accuracy)
     return found
 
 
-def compared(cell, best):
+def compared(cell: Cell, best: Cell | None) -> str:
     """Returns a text that compares a cell with the best one of its grid. Up to two standard errors are "not seen"."""
-    if not cell.n or cell is best:
-        return "best mean" if cell.n else ""
+    if not cell.n or best is None:
+        return ""
+    if cell is best:
+        return "best mean"
     if cell.error is None or best.error is None:
         return "one run: no standard error"
     difference, error = best.mean - cell.mean, (cell.error**2 + best.error**2) ** 0.5
@@ -79,7 +85,7 @@ def compared(cell, best):
     return f"{difference:.2%} below the best ({difference / error:.1f} standard errors)"
 
 
-def write_table(folder, asked, trials):
+def write_table(folder: Path, asked: dict, trials: Sequence[Trial]) -> list[dict]:
     """Writes trials.csv, with a row for each trial so far; returns the rows."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.point))
     accuracy = f"{asked['score']}_accuracy"
@@ -98,7 +104,7 @@ def _cell_text(value):
     return value if isinstance(value, str) or sweep_charts.is_number(value) else json.dumps(value)
 
 
-def write(folder, asked, trials):
+def write(folder: Path, asked: dict, trials: Sequence[Trial]) -> list[Path]:
     """Writes the tables and the pictures of a sweep after all trials have ended; returns their paths."""
     rows = write_table(folder, asked, trials)
     drawn = [charts.save(figure, folder / f"{name}.png") for name, figure in pictures(folder.name, asked, trials)]
@@ -122,14 +128,14 @@ def _about(asked):
     return lines + [f"{asked['note']}."] * bool(asked["note"])
 
 
-def summary(asked, trials):
+def summary(asked: dict, trials: Sequence[Trial]) -> list[str]:
     """Returns lines about the best settings of a sweep, and about the significance of differences."""
     done = [trial for trial in trials if trial.state == "done"]
     counts = [f"{sum(trial.state == state for trial in trials)} {state}" for state in ("done", "pruned", "failed")]
     lines = [f"Trials: {', '.join(count for count in counts if not count.startswith('0 ')) or 'none'}"]
     if asked["ranges"] and done:
-        best = max(done, key=lambda trial: trial.accuracy)
-        lines.append(f"Best:   {best.run}, {told(best.point)}: {asked['score']} {best.accuracy:.2%}")
+        top = max(done, key=lambda trial: trial.accuracy or 0)
+        lines.append(f"Best:   {top.run}, {told(top.point)}: {asked['score']} {top.accuracy:.2%}")
         lines.append(f"        biased upward, as the best of {len(done)}: train it with other seeds, too")
     for i, grid in enumerate([] if asked["ranges"] else asked["grids"]):
         found = cells(grid, [trial for trial in trials if trial.grid == i])
@@ -194,7 +200,7 @@ def _trial_table(rows):
     return {"columns": columns, "numbers": set(columns) - {"run", "state", "note"}, "rows": shown}
 
 
-def pictures(name, asked, trials):
+def pictures(name: str, asked: dict, trials: Sequence[Trial]) -> Iterator[tuple[str, Figure]]:
     """Yields (file name without suffix, figure) of a sweep's pictures."""
     title = f"{name}, on {asked['data']['origin']}" + f"\n{asked['note']}" * bool(asked["note"])
     if asked["ranges"]:
@@ -208,7 +214,7 @@ def pictures(name, asked, trials):
         suffix = f"-{i + 1}" * (len(asked["grids"]) > 1)
         found = cells(grid, own)
         if not grid:
-            yield f"histogram{suffix}", sweep_charts.histogram(found[()], title, asked["score"])
+            yield f"histogram{suffix}", sweep_charts.histogram(found, title, asked["score"])
         elif len(grid) == 1:
             yield f"line{suffix}", sweep_charts.line(found, grid[0], title, asked["score"])
         elif len(grid) == 2:

@@ -4,8 +4,11 @@ The data set stays uint8; only batches are floats. tf.data makes the batches on 
 other backends. Both follow the same `epoch_plan`.
 """
 
+from __future__ import annotations
+
 import concurrent.futures
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -13,13 +16,15 @@ import numpy as np
 from augment import Augmentation, draw, draw_elastic, mix
 from recognizer.base.backend import TENSORFLOW
 from recognizer.data import streams
+from recognizer.data.arrays import Images
 from recognizer.nn.flip_classes import joint_labels, with_flips
+from recognizer.nn.layers import Tensor
 
 if TENSORFLOW:
     import tensorflow as tf
 
 
-def steps_per_epoch(settings, n):
+def steps_per_epoch(settings: dict, n: int) -> int:
     """Returns the number of steps in an epoch over `n` training rows."""
     steps = settings["steps_per_epoch"]
     if steps is None:
@@ -29,7 +34,7 @@ def steps_per_epoch(settings, n):
     return max(steps, settings["min_steps_per_epoch"])
 
 
-def images_per_epoch(settings, n):
+def images_per_epoch(settings: dict, n: int) -> int:
     """Returns the number of images in an epoch over `n` training rows: `n`, or full batches if steps are set."""
     steps = steps_per_epoch(settings, n)
     if settings["steps_per_epoch"] is None and steps == math.ceil(n / settings["batch_size"]):
@@ -37,7 +42,9 @@ def images_per_epoch(settings, n):
     return steps * settings["batch_size"]
 
 
-def epoch_plan(settings, net, epoch, rows, augmentation):
+def epoch_plan(
+    settings: dict, net: int, epoch: int, rows: np.ndarray, augmentation: Augmentation
+) -> tuple[np.ndarray, dict]:
     """Draws the row order and the transform parameters of an epoch, for either engine.
 
     The rows are an endless sequence of permutations, and an epoch takes the next part of it. So every row is seen twice
@@ -52,7 +59,7 @@ def epoch_plan(settings, net, epoch, rows, augmentation):
     return rows[order], draw(augmentation, streams.rng("transform", seed, net, epoch), m)
 
 
-def class_weights(setting, labels):
+def class_weights(setting: str | list[float] | None, labels: np.ndarray) -> np.ndarray | None:
     """Returns the weights of the ten digits, float32 (10,), for the setting class_weight; None if it is null.
 
     labels: uint8 (n,), the labels of a net's training rows.
@@ -88,7 +95,8 @@ class TrainingBatches:
         steps: int, the number of batches in an epoch.
     """
 
-    def __init__(self, settings, net, images, rows):
+    def __init__(self, settings: dict, net: int, images: Images, rows: np.ndarray) -> None:
+        assert images.y is not None  # images to train on have labels
         self.settings, self.net, self.images, self.rows = settings, net, images, rows
         self.augmentation = Augmentation(**settings["augmentation"])
         self.engine = self.augmentation.engine(settings["augment_engine"])
@@ -99,7 +107,7 @@ class TrainingBatches:
         self.source = (TensorFlowSource if TENSORFLOW else ThreadSource)(self)
         self.data = self.source.data
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         """Shuffles the rows and draws the transforms of an epoch (from 0)."""
         self._draw(epoch)
         self.source.refresh()
@@ -109,16 +117,16 @@ class TrainingBatches:
         self.order, parameters = epoch_plan(self.settings, self.net, epoch, self.rows, self.augmentation)
         self.numbers = self.engine.pack(parameters).astype(np.float32)
 
-    def span(self, step):
+    def span(self, step: int | Tensor) -> slice:
         """Returns the slice of the epoch's row order for a step."""
         return slice(step * self.settings["batch_size"], (step + 1) * self.settings["batch_size"])
 
-    def fields(self, epoch, step, n):
+    def fields(self, epoch: int, step: int, n: int) -> np.ndarray | None:
         """Returns the elastic displacement fields of a batch of `n` images, see augment.draw_elastic."""
         rng = streams.rng("elastic", self.settings["seed"], self.net, int(epoch), int(step))
         return draw_elastic(self.augmentation, rng, int(n))
 
-    def together(self, images, labels, numbers):
+    def together(self, images: Tensor, labels: Tensor, numbers: Tensor) -> tuple:
         """Returns a batch after mixup, with the joint flips and, with class_weight, the sample weights."""
         if self.augmentation.mixup_alpha:
             images, labels = (mix(part, numbers[:, -1]) for part in (images, labels))
@@ -132,14 +140,14 @@ class TrainingBatches:
 class TensorFlowSource:
     """Makes the batches of TrainingBatches by tf.data. Variables hold the epoch, so that the pipeline is built once."""
 
-    def __init__(self, batches):
+    def __init__(self, batches: TrainingBatches) -> None:
         self.batches = batches
         self.pixels, self.labels = _variables(batches.images.x[..., None], batches.images.y)
         self.plan = _variables(np.int64(batches.epoch), batches.order, batches.numbers)
         steps = tf.data.Dataset.range(batches.steps)
         self.data = _fixed(steps.map(self._batch, num_parallel_calls=2).prefetch(8))
 
-    def refresh(self):
+    def refresh(self) -> None:
         batches = self.batches
         for variable, value in zip(self.plan, (batches.epoch, batches.order, batches.numbers), strict=True):
             variable.assign(value)
@@ -165,11 +173,11 @@ class TensorFlowSource:
 class ThreadSource:
     """Makes the batches of TrainingBatches as arrays, in threads."""
 
-    def __init__(self, batches):
+    def __init__(self, batches: TrainingBatches) -> None:
         self.batches = batches
         self.data = Batches(batches.steps, self._batch)
 
-    def refresh(self):
+    def refresh(self) -> None:
         self.data.made.clear()
 
     def _batch(self, step):
@@ -181,7 +189,14 @@ class ThreadSource:
         return batches.together(images, np.eye(10, dtype=np.float32)[batches.images.y[rows]], drawn)
 
 
-def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mixed=False):
+def augmented_images(
+    augmentation: Augmentation,
+    x: np.ndarray,
+    seed: int,
+    net: int = 0,
+    purpose: str = "test transform",
+    mixed: bool = False,
+) -> np.ndarray:
     """Returns `x`, uint8 (n, 28, 28), augmented: float32 (n, 28, 28) in 0..255. mixed: bool, whether to use mixup."""
     parameters = draw(augmentation, streams.rng(purpose, seed, net), len(x))
     fields = draw_elastic(augmentation, streams.rng("elastic", seed, net), len(x))
@@ -194,7 +209,9 @@ def augmented_images(augmentation, x, seed, net=0, purpose="test transform", mix
     return images[..., 0] * 255
 
 
-def evaluation_batches(x, y=None, batch_size=512, classes=10):
+def evaluation_batches(
+    x: np.ndarray, y: np.ndarray | None = None, batch_size: int = 512, classes: int = 10
+) -> tf.data.Dataset | Batches:
     """Returns batches of unaugmented images in order: float32 (b, 28, 28, 1) in 0..1.
 
     x: uint8 (n, 28, 28), or float in 0..255. y: uint8 (n,), adds one-hot labels, float32 (b, classes); or None.
@@ -239,10 +256,11 @@ class Batches(keras.utils.PyDataset):
 
     AHEAD = 8
 
-    def __init__(self, steps, batch):
+    def __init__(self, steps: int, batch: Callable[[int], tuple]) -> None:
         super().__init__()
         self.steps, self.batch = steps, batch
-        self.threads, self.made = concurrent.futures.ThreadPoolExecutor(2), {}
+        self.threads = concurrent.futures.ThreadPoolExecutor(2)
+        self.made: dict[int, concurrent.futures.Future] = {}
 
     def __len__(self):
         return self.steps

@@ -1,6 +1,10 @@
 """Callbacks that control training: batches, seeds, learning rates, and a stop if the loss is NaN or infinite."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,6 +12,7 @@ import numpy as np
 from recognizer.base import cli
 from recognizer.config import schedules
 from recognizer.data import streams
+from recognizer.training.batches import TrainingBatches
 from recognizer.training.model import SMALLEST_SCALE
 
 
@@ -22,11 +27,11 @@ class FiniteLoss(keras.callbacks.Callback):
     after the callback that stops training.
     """
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict) -> None:
         if not math.isfinite(logs["loss"]):
             raise NotFinite(f"the loss became {logs['loss']}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if not self.model.scale_loss:
             return
         last = epoch + 1 == self.params["epochs"] or self.model.stop_training
@@ -38,19 +43,19 @@ class FiniteLoss(keras.callbacks.Callback):
 class Epochs(keras.callbacks.Callback):
     """Sets the TrainingBatches and the dropout seed of each epoch, both functions of (seed, net, epoch)."""
 
-    def __init__(self, batches):
+    def __init__(self, batches: TrainingBatches) -> None:
         super().__init__()
         self.batches = batches
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.batches.set_epoch(epoch)
         seed_dropout(self.model, self.batches.settings["seed"], self.batches.net, epoch)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         cli.stop_if_asked()
 
 
-def seed_dropout(model, seed, net, epoch):
+def seed_dropout(model: keras.Model, seed: int, net: int, epoch: int) -> None:
     """Seeds the keras.random.SeedGenerators of a model, which dropout uses."""
     weights = {id(weight) for weight in model.weights}
     generators = [variable for variable in model.variables if id(variable) not in weights]
@@ -67,16 +72,16 @@ class Recalibration(keras.callbacks.Callback):
             `Epochs` sets it before the next training step.
     """
 
-    def __init__(self, recalibrate):
+    def __init__(self, recalibrate: Callable[[], None]) -> None:
         super().__init__()
         self.recalibrate = recalibrate
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict | None = None) -> None:
         self.weights = self.model.network.non_trainable_weights
         self.before = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
         self.recalibrate()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict | None = None) -> None:
         for weight, value in zip(self.weights, self.before, strict=True):
             weight.assign(value)
 
@@ -89,28 +94,29 @@ class Schedule(keras.callbacks.Callback):
         state: the schedule's state, JSON-able.
     """
 
-    def __init__(self, settings, steps):
+    def __init__(self, settings: dict, steps: int) -> None:
         super().__init__()
         self.rates = schedules.make(settings, steps)
-        self.state, self.logs = None, {}
+        self.state: dict | None = None
+        self.logs: dict = {}
 
-    def restore(self, state, rows):
+    def restore(self, state: dict | None, rows: list[dict]) -> None:
         """Restores the schedule's state. rows: the rows of EpochLog for the finished epochs."""
         self.state, self.logs = state, rows[-1] if rows else {}
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         rates, self.state = self.rates(epoch, self.state, self.logs)
         self.model.epoch.rates.assign(rates)
         self.rate = float(f"{rates[-1]:.6g}")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         self.logs = {key: float(value) for key, value in logs.items()}
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
     """keras.callbacks.TensorBoard that logs the epoch's learning rate: by then the optimizer has the next epoch's."""
 
-    def __init__(self, schedule, folder):
+    def __init__(self, schedule: Schedule, folder: Path) -> None:
         super().__init__(str(folder))
         self.schedule = schedule
 

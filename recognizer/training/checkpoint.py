@@ -1,6 +1,7 @@
 """Callbacks that save logs, best weights and checkpoints, so that training resumes exactly where it stopped."""
 
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,7 +10,8 @@ from recognizer.base.errors import UserError
 from recognizer.base.files import read_rows, write_rows
 from recognizer.base.reasons import reason
 from recognizer.runs import checkpoints
-from recognizer.training.callbacks import NotFinite
+from recognizer.training.callbacks import NotFinite, Schedule
+from recognizer.training.model import TrainingModel
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -20,19 +22,20 @@ class EpochLog(keras.callbacks.Callback):
         schedule: callbacks.Schedule, which knows the learning rate.
     """
 
-    def __init__(self, path, schedule):
+    def __init__(self, path: Path, schedule: Schedule) -> None:
         super().__init__()
-        self.path, self.schedule, self.rows = path, schedule, []
+        self.path, self.schedule = path, schedule
+        self.rows: list[dict] = []
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.started = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         logs = {key: float(value) for key, value in logs.items()}
         seconds = round(time.perf_counter() - self.started, 3)
         self.rows.append({"epoch": epoch + 1, "learning_rate": self.schedule.rate, **logs, "seconds": seconds})
 
-    def write(self):
+    def write(self) -> None:
         if self.rows:
             write_rows(self.path, self.rows)
 
@@ -45,16 +48,17 @@ class StepLog(keras.callbacks.Callback):
         steps: int, the number of steps in an epoch.
     """
 
-    def __init__(self, path, steps):
+    def __init__(self, path: Path, steps: int) -> None:
         super().__init__()
-        self.path, self.steps, self.rows = path, steps, []
+        self.path, self.steps = path, steps
+        self.rows: list[dict] = []
 
-    def restore(self, epoch):
+    def restore(self, epoch: int) -> None:
         """Reads the rows of the first `epoch` epochs from the CSV."""
         rows = read_rows(self.path) if epoch and self.path.is_file() else []
         self.rows = [_step_row(**row) for row in rows if row["step"] <= epoch * self.steps]
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         losses, rates = (keras.ops.convert_to_numpy(v) for v in (self.model.epoch.losses, self.model.epoch.rates))
         for i in np.flatnonzero(np.isfinite(losses)):
             self.rows.append(_step_row(epoch * self.steps + i + 1, losses[i], rates[i]))
@@ -79,11 +83,13 @@ class BestWeights(keras.callbacks.Callback):
         weights: a list of arrays.
     """
 
-    def __init__(self, patience=None):
+    def __init__(self, patience: int | None = None) -> None:
         super().__init__()
-        self.patience, self.best, self.weights = patience, None, []
+        self.patience = patience
+        self.best: dict | None = None
+        self.weights: list[np.ndarray] = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         accuracy = float(logs["val_accuracy"])
         if self.best is None or accuracy > self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": accuracy}
@@ -91,13 +97,13 @@ class BestWeights(keras.callbacks.Callback):
         if self.is_over(epoch + 1):
             self.model.stop_training = True
 
-    def is_over(self, epoch):
+    def is_over(self, epoch: int) -> bool:
         """Returns whether training stops after `epoch` epochs."""
         return (
             self.patience is not None and self.best is not None and epoch - self.best["epoch"] >= max(1, self.patience)
         )
 
-    def use(self, model):
+    def use(self, model: TrainingModel) -> None:
         """Sets the weights of a model to the best weights."""
         for weight, value in zip(model.weights, self.weights, strict=True):
             weight.assign(value)
@@ -114,13 +120,15 @@ class Checkpoint(keras.callbacks.Callback):
         best: BestWeights, or None.
     """
 
-    def __init__(self, folder, net, schedule, log, best=None):
+    def __init__(
+        self, folder: Path, net: int, schedule: Schedule, log: EpochLog, best: BestWeights | None = None
+    ) -> None:
         super().__init__()
         self.folder, self.net = folder, net
         self.schedule, self.log, self.best = schedule, log, best
         self.epoch = 0  # number of finished epochs
 
-    def restore(self, model):
+    def restore(self, model: TrainingModel) -> None:
         """Sets the model and the callbacks to their state after the last finished epoch, if there is a checkpoint.
 
         Raises UserError if the checkpoint belongs to another net.
@@ -144,13 +152,13 @@ class Checkpoint(keras.callbacks.Callback):
             ) from error
         self.log.write()  # the process may have died between the checkpoint and its row
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         arrays = {f"variable_{i:04d}": _storable(variable) for i, variable in enumerate(self.model.state())}
         if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss predates the last update
             raise NotFinite("weights became infinite or NaN")
         self.epoch = epoch + 1
         best = self.best.best if self.best else None
-        if best:
+        if self.best and best:
             arrays |= {f"best_{i:04d}": weight for i, weight in enumerate(self.best.weights)}
         state = {"epoch": self.epoch, "log": self.log.rows, "schedule": self.schedule.state, "best": best}
         checkpoints.write(self.folder, self.net, arrays, state)

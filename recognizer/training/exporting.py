@@ -1,11 +1,15 @@
 """Exports the mean of all nets of one or more runs, sharpened, as one file, and runs the file to verify it."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import os
 import re
 import shutil
 import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +21,11 @@ from recognizer.nn import saved_net
 from recognizer.runs import run_folder
 from recognizer.training import predicting
 
+if TYPE_CHECKING:
+    import keras
+
+    Nets = list[tuple[str, keras.Model, int]]  # of saved_nets
+
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": "", "keras": ".keras"}
 LARGEST_DIFFERENCE = 1e-4
 MOST_STEPS = 200  # total steps of recurrent layers that are unrolled; ten steps take a second
@@ -25,7 +34,7 @@ MOST_STEPS = 200  # total steps of recurrent layers that are unrolled; ten steps
 NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither", r"of Optype \((\w+)\)")
 
 
-def check_out(out, form):
+def check_out(out: Path, form: str) -> None:
     """Raises UserError if `out` (Path) has the wrong suffix for the format, or exists."""
     if not out.name.endswith(SUFFIXES[form]):
         raise UserError(f"--out {out}: {form} needs a name that ends in {SUFFIXES[form]}")
@@ -33,7 +42,7 @@ def check_out(out, form):
         raise UserError(f"{out} exists: remove it, or choose another name with --out")
 
 
-def export(folders, out, form, digits=64):
+def export(folders: list[Path], out: Path, form: str, digits: int = 64) -> float:
     """Writes the mean of all nets of runs to `out` (Path), and keeps the file if it agrees with Keras.
 
     form: a key of SUFFIXES. digits: int, the number of digits to try it on.
@@ -51,7 +60,7 @@ def export(folders, out, form, digits=64):
         _unroll(nets)
     if form == "onnx":
         _write_gelu_by_erf(nets)
-    x = sources.load("digits").test.x[:digits, ..., None] / np.float32(255)
+    x = sources.load_test("digits").x[:digits, ..., None] / np.float32(255)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +78,7 @@ def export(folders, out, form, digits=64):
     return difference
 
 
-def tried(model, path, form, x):
+def tried(model: keras.Model, path: Path, form: str, x: np.ndarray) -> tuple[float, str]:
     """Writes a keras.Model, and runs the file on all digits and on a single one.
 
     Returns (the largest difference from Keras's outputs, relative to outputs above 1; the problem as text, or "").
@@ -132,12 +141,12 @@ def _remove(path):
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def size(path):
+def size(path: Path) -> int:
     """Returns the size of a file, or of all files in a folder, in bytes."""
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
-def saved_nets(folders):
+def saved_nets(folders: list[Path]) -> Nets:
     """Returns the nets of runs: a list of (net and run as text, keras.Model, the run's test_shift in pixels)."""
     nets = []
     for run, folder in enumerate(folders, 1):
@@ -170,7 +179,7 @@ def _write_gelu_by_erf(nets):
             layer.activation = gelu
 
 
-def mean_of(nets, temperature=1):
+def mean_of(nets: Nets, temperature: float = 1) -> keras.Model:
     """Returns a keras.Model of the mean probabilities over all nets (from `saved_nets`) and their shifts, sharpened."""
     import keras
     from keras.layers import Cropping2D, Input, ZeroPadding2D
@@ -205,7 +214,7 @@ def _mean(tensors):
     return keras.layers.Average()(tensors) if len(tensors) > 1 else tensors[0]
 
 
-def write(model, path, form):
+def write(model: keras.Model, path: Path, form: str) -> None:
     """Saves or exports a keras.Model by Keras, and hides the messages of TensorFlow and the converters."""
     if form == "keras":
         return saved_net.save(model, path)
@@ -214,7 +223,7 @@ def write(model, path, form):
         model.export(path, format=form.replace("saved_model", "tf_saved_model"), verbose=False)
 
 
-def run_onnx(path, x):
+def run_onnx(path: Path, x: np.ndarray) -> np.ndarray:
     import onnxruntime
 
     with environment.quiet():
@@ -222,7 +231,7 @@ def run_onnx(path, x):
         return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
-def run_litert(path, x):
+def run_litert(path: Path, x: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter
 
     with environment.quiet():
@@ -235,14 +244,14 @@ def run_litert(path, x):
         return interpreter.get_tensor(probabilities["index"])
 
 
-def run_saved_model(path, x):
+def run_saved_model(path: Path, x: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))  # must stay alive: it owns the weights
     return loaded.serve(x).numpy()
 
 
-def run_keras(path, x):
+def run_keras(path: Path, x: np.ndarray) -> np.ndarray:
     import keras
 
     return keras.models.load_model(path).predict_on_batch(x)

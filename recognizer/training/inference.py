@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -19,13 +20,13 @@ class Predictor:
         precision, dtypes: see copies.fast.
     """
 
-    def __init__(self, plain, precision="float32", dtypes=None):
+    def __init__(self, plain: keras.Model, precision: str = "float32", dtypes: dict[str, str] | None = None) -> None:
         self.kind = _architecture(plain), precision, dtypes
         self.model = copies.fast(plain, precision, dtypes)
         self.most = sizes.images_at_once(self.model)
-        self.compiled = {}  # {batch size: function}; one for all sizes would round differently
+        self.compiled: dict[int, Callable | None] = {}  # by batch size; one for all sizes would round differently
 
-    def predict(self, x, test_shift=0):
+    def predict(self, x: np.ndarray, test_shift: int = 0) -> np.ndarray:
         """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
 
         test_shift: int, pixels. Above 0, the probabilities are the mean over the image and its shifts up, down, left
@@ -39,15 +40,17 @@ class Predictor:
         self.model.predict_function = self.compiled.get(batch_size)
         predicted = [self.model.predict(view, verbose=0)[:n] for view in batches]
         self.compiled[batch_size] = self.model.predict_function
-        return np.mean(predicted, axis=0, dtype=np.float32)  # an output layer may be in half precision
+        return np.stack(predicted).mean(axis=0, dtype=np.float32)  # an output layer may be in half precision
 
 
-def views(by):
+def views(by: int) -> list[tuple[int, int]]:
     """Returns (row, column) where the image and its four shifts begin in the image padded by `by` pixels."""
     return [(by, by), (0, by), (2 * by, by), (by, 0), (by, 2 * by)] if by else [(0, 0)]
 
 
-def predictor_of(plain, precision="float32", dtypes=None, last=None):
+def predictor_of(
+    plain: keras.Model, precision: str = "float32", dtypes: dict[str, str] | None = None, last: Predictor | None = None
+) -> Predictor:
     """Returns a Predictor for a net: `last` with the net's weights if the architecture is the same, else a new one."""
     if last is None or last.kind != (_architecture(plain), precision, dtypes):
         return Predictor(plain, precision, dtypes)

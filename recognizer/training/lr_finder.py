@@ -3,12 +3,19 @@
 After Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv 1506.01186), like fast.ai's lr_find.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
 from recognizer.base.backend import TENSORFLOW
 from recognizer.base.errors import UserError
 from recognizer.training import callbacks
+
+if TYPE_CHECKING:
+    from recognizer.training.trainer import Trainer
 
 SETTINGS = {"steps_per_epoch": 150, "min_steps_per_epoch": 1, "epochs": 1}  # of the tested net
 LOWEST, HIGHEST = 1e-6, 10.0  # learning rates of the first and the last step
@@ -23,21 +30,21 @@ class UntilDivergence(keras.callbacks.Callback):
         losses: float32 (n,), the losses of the steps so far.
     """
 
-    def __init__(self, rates):
+    def __init__(self, rates: np.ndarray) -> None:
         super().__init__()
         self.rates = rates
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.model.epoch.rates.assign(self.rates)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if not TENSORFLOW:
             self.model.jax_state_sync()  # copies the step's state to the variables
         self.losses = keras.ops.convert_to_numpy(self.model.epoch.losses)[: batch + 1]
         self.model.stop_training = has_diverged(self.losses, self.model.scale_loss)
 
 
-def losses_by_rate(trainer):
+def losses_by_rate(trainer: Trainer) -> tuple[np.ndarray, np.ndarray]:
     """Trains net 1 of a Trainer from its initial state with a rising learning rate. Its settings must include SETTINGS.
 
     Returns (rates, losses), float32 (n,) each, of the steps until the loss diverges. A step's loss is computed before
@@ -54,7 +61,7 @@ def losses_by_rate(trainer):
     return watched.rates[finite], watched.losses[finite]
 
 
-def has_diverged(losses, skips):
+def has_diverged(losses: np.ndarray, skips: bool) -> bool:
     """Returns whether the last loss is NaN or infinite, or the smoothed loss is above four times its minimum.
 
     skips: bool, whether steps whose loss is not finite are skipped, as with a scaled loss.
@@ -68,7 +75,7 @@ def has_diverged(losses, skips):
     return bool(smoothed[-1] > smoothed.min() + 3 * abs(smoothed.min()))  # some losses are negative
 
 
-def smooth(losses):
+def smooth(losses: np.ndarray) -> np.ndarray:
     """Returns losses smoothed without a lag, float64 (n,).
 
     A median filter comes first, so that the last loss, which may be ten times the others, affects no others.
@@ -79,7 +86,7 @@ def smooth(losses):
     return ndimage.gaussian_filter1d(medians, WIDTH, mode="nearest")
 
 
-def suggestions(rates, losses):
+def suggestions(rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
     """Returns the rates where the smoothed loss falls fastest ("steepest") and is "lowest"; {} if it does not fall."""
     smoothed = smooth(losses)
     lowest = int(smoothed.argmin())

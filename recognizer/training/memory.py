@@ -1,7 +1,9 @@
 """Advice for the user if memory runs out."""
 
+from pathlib import Path
 
-def smaller_batches(settings, folder=None):
+
+def smaller_batches(settings: dict, folder: Path | None = None) -> str:
     """Returns the advice as the rest of a line. folder: the run's folder, if it exists already."""
     size, replicas = settings["batch_size"], settings["replicas"]
     half = size // 2 // replicas * replicas

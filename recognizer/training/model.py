@@ -10,6 +10,8 @@ The training step is compiled once; one call can execute several steps.
 import itertools
 import math
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +19,7 @@ from keras import ops
 
 from recognizer.base.backend import TENSORFLOW
 from recognizer.nn import copies, losses
+from recognizer.nn.layers import Tensor
 from recognizer.nn.logits import final_softmax
 
 if TENSORFLOW:
@@ -43,27 +46,27 @@ class Epoch(keras.metrics.Metric):
         done: integer, the number of steps so far, skipped ones included.
     """
 
-    def __init__(self, steps):
+    def __init__(self, steps: int) -> None:
         super().__init__(name="epoch")
         self.steps = steps
         self.rates = self.add_variable((steps,), "zeros", name="rates")
         self.losses = self.add_variable((steps,), "zeros", name="losses")
         self.done = self.add_variable((), "zeros", dtype="int", name="done")
 
-    def rate(self):
+    def rate(self) -> Tensor:
         """Returns the learning rate of the current step, a float32 scalar."""
         return ops.take(self.rates.value, self.done.value)
 
-    def update_state(self, loss):
+    def update_state(self, loss: Tensor) -> None:
         """Records the loss of a step, a float32 scalar."""
         at = ops.cast(ops.reshape(self.done.value, (1,)), "int32")
         self.losses.assign(ops.slice_update(self.losses.value, at, ops.reshape(ops.cast(loss, "float32"), (1,))))
         self.done.assign(self.done.value + 1)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         self.done.assign(0)  # keeps the losses: validation resets the metrics before they are read
 
-    def result(self):
+    def result(self) -> dict:
         return {}  # nothing for the logs
 
 
@@ -83,18 +86,20 @@ class TrainingModel(keras.Model):
     Its outputs are logits, since a loss on probabilities has no gradient where they round to 0 or 1.
     """
 
-    def __init__(self, network, steps, replicas=1):
+    train_function: Callable | None  # of keras.Model
+
+    def __init__(self, network: keras.Model, steps: int, replicas: int = 1) -> None:
         super().__init__()
         self.network, self.replicas, self.parts = network, replicas, 1
         self.epoch = Epoch(steps)
         self.softmax = final_softmax(network)
-        if hasattr(self.softmax, "activation"):
+        if self.softmax is not None and hasattr(self.softmax, "activation"):
             self.softmax.activation = keras.activations.linear
         elif self.softmax is not None:
             self.softmax.call = lambda inputs, *_, **__: inputs
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         parts = ops.split(inputs, self.replicas) if training and self.replicas > 1 else [inputs]
         self.parts = len(parts)
         outputs = [self.network(part, training=training) for part in parts]
@@ -104,16 +109,16 @@ class TrainingModel(keras.Model):
         return outputs
 
     @property
-    def losses(self):
+    def losses(self) -> list[Tensor]:
         """The regularization losses. Activity losses occur once for each part of a batch, so their mean is used."""
         penalties = super().losses
         on_weights = sum(variable.regularizer is not None for variable in self.trainable_weights)
         on_activities, others = penalties[: len(penalties) - on_weights], penalties[len(penalties) - on_weights :]
         return [penalty / self.parts for penalty in on_activities] + others
 
-    def plain(self):
+    def plain(self) -> keras.Model:
         """Returns a copy of the net in Keras's own layers and float32, with its final softmax."""
-        if not hasattr(self.softmax, "activation"):  # a copy from the config has the softmax
+        if self.softmax is None or not hasattr(self.softmax, "activation"):  # a copy from the config has the softmax
             return copies.plain(self.network)
         self.softmax.activation = keras.activations.softmax
         try:
@@ -121,7 +126,9 @@ class TrainingModel(keras.Model):
         finally:
             self.softmax.activation = keras.activations.linear
 
-    def compile(self, optimizer, loss=None, scale_loss=False):
+    def compile(
+        self, optimizer: keras.optimizers.Optimizer, loss: keras.losses.Loss | None = None, scale_loss: bool = False
+    ) -> None:
         """Prepares training.
 
         loss: a loss from losses.make; None: cross-entropy.
@@ -140,12 +147,12 @@ class TrainingModel(keras.Model):
         self.compute_metrics(None, nothing, nothing)
         self.reset_metrics()
 
-    def state(self):
+    def state(self) -> list[keras.Variable]:
         """Returns the variables that a checkpoint must hold: the weights and the optimizer's state."""
         rate = self.optimizer.learning_rate  # set at each step
         return [*self.weights, *(variable for variable in self.optimizer.variables if variable is not rate)]
 
-    def fit(self, *data, **options):
+    def fit(self, *data: Any, **options: Any) -> keras.callbacks.History:
         for weight in self.trainable_weights:  # after `fit`, a weight and its average share one array, which the
             weight.assign(ops.copy(weight))  # next `fit` cannot donate to JAX's step twice
         return super().fit(*data, **options)
@@ -212,7 +219,7 @@ class TrainingModel(keras.Model):
 
     # Several steps in one call
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> None:
         if self.train_function is None or force:
             self.train_function = self._tensorflow_calls() if TENSORFLOW else self._jax_calls()
 
@@ -261,7 +268,7 @@ class TrainingModel(keras.Model):
 
         return calls
 
-    def warm_up(self, batches):
+    def warm_up(self, batches: Iterable) -> None:
         """Compiles the training step, measures it (`step_seconds`), and chooses how many steps a call executes.
 
         batches: the batches of an epoch. Some steps are made, which change the weights and the optimizer's state.
@@ -288,7 +295,7 @@ class TrainingModel(keras.Model):
             self.fit(batches, steps_per_epoch=calls * several, shuffle=False, verbose=0, callbacks=[clock])
         return max(min(np.diff(clock.times)) / several, 1e-6)
 
-    def steps_per_second(self, batches, seconds):
+    def steps_per_second(self, batches: Iterable, seconds: float) -> float:
         """Trains on the batches of one epoch repeatedly for some seconds; returns the number of steps per second."""
         pace = _Pace(seconds)
         self.fit(batches, epochs=10**6, shuffle=False, verbose=0, callbacks=[pace])

@@ -1,11 +1,15 @@
 """Prepares a run before training: loads its data, completes its settings, tries its nets, and makes its folder."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import datetime
 import json
 import sys
 import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +21,9 @@ from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
 from recognizer.runs import run_folder
 from recognizer.training.memory import smaller_batches
+
+if TYPE_CHECKING:
+    from recognizer.training.trainer import Trainer
 
 
 @dataclasses.dataclass
@@ -33,10 +40,10 @@ class Plan:
     config: dict
     digits: Digits
     hashes: np.ndarray
-    trainers: list
+    trainers: list[Trainer]
 
 
-def prepared(config, source, digits=None):
+def prepared(config: dict, source: str, digits: Digits | None = None) -> Plan:
     """Loads the data, completes the settings, tries a net of each kind, and prints the plan; returns the Plan.
 
     digits: the Digits of the source, if they are already loaded.
@@ -58,7 +65,7 @@ def prepared(config, source, digits=None):
         return plan
 
 
-def for_rate_test(config, seed, source):
+def for_rate_test(config: dict, seed: int, source: str) -> Trainer:
     """Loads the data, and tries net 1 of a recipe with lr_finder.SETTINGS; returns its Trainer.
 
     config: dict of all settings of a recipe. seed: int. Raises UserError like `prepared`.
@@ -84,7 +91,7 @@ def for_rate_test(config, seed, source):
     return trainer
 
 
-def complete(config, digits):
+def complete(config: dict, digits: Digits) -> None:
     """Completes the settings that depend on the machine and the data: precision and arguments of architectures."""
     from recognizer.nn import building
     from recognizer.nn.precision import native_precision
@@ -109,7 +116,7 @@ def complete(config, digits):
             own["model_config"] = all_arguments(settings)
 
 
-def tried(config, digits, chosen):
+def tried(config: dict, digits: Digits, chosen: bool) -> list[Trainer]:
     """Tries the first net of each kind; returns a list of their Trainers.
 
     chosen: bool, whether the user has given the precision. If not, a kind of net that cannot train in the processor's
@@ -155,7 +162,7 @@ def _tried(settings, digits, net, chosen):
     return trainer
 
 
-def check(config, digits, seen):
+def check(config: dict, digits: Digits, seen: dict[str, dict]) -> bool:
     """Raises UserError if a config's augmentation or one of its architectures cannot be used. Does not train.
 
     seen: {architecture_key: edits.record} of the nets built so far. New nets are added, so that each is built once.
@@ -178,12 +185,14 @@ def check(config, digits, seen):
     return late
 
 
-def architecture_key(settings):
+def architecture_key(settings: dict) -> str:
     """Returns a text that identifies the architecture of a net. settings: one of members.kinds."""
     return json.dumps([settings[key] for key in ("model", "model_config", "joint_flips")])
 
 
-def create(plan, name, numbered, command=None, commit=None):
+def create(
+    plan: Plan, name: str | None, numbered: str, command: list[str] | None = None, commit: str | None = None
+) -> Path:
     """Records data, versions and command in a run's config, and makes its folder; returns the folder.
 
     name: the run's name; None: `numbered` with a number. command: list, the command line to record; None: train.py's.
@@ -207,7 +216,7 @@ def create(plan, name, numbered, command=None, commit=None):
     return run_folder.create(name, numbered, plan.config, plan.hashes, architectures)
 
 
-def resumed(name, source, digits=None):
+def resumed(name: str | None, source: str | None, digits: Digits | None = None) -> tuple[dict, Path, Digits]:
     """Returns (config, folder, digits) of the run to resume. name: None for the newest unfinished run.
 
     source: the data source, None for the one in its config. digits: see `prepared`.
@@ -232,14 +241,14 @@ def resumed(name, source, digits=None):
     return config, folder, digits
 
 
-def recorded(name):
+def recorded(name: str) -> tuple[dict, str]:
     """Returns (settings, data source) of the run to repeat."""
     config = run_folder.read_config(run_folder.find(name))
     keys = ("recipe", *schema.DEFAULTS, *schema.RUN_SETTINGS, "steps_per_call", "threads")
     return {key: config[key] for key in keys if key in config}, config["data"]["source"]
 
 
-def print_data(digits):
+def print_data(digits: Digits) -> None:
     print(f"Data:   {digits.train.origin}: {len(digits.train.x):,} labelled images", end="")
     print(f"; {digits.test.origin}: {len(digits.test.x):,} to predict" if digits.test else "")
     for hint in digits.hint.splitlines():
@@ -248,7 +257,7 @@ def print_data(digits):
         print("        without a test set: predict.py will need --test")
 
 
-def print_copies(hashes, rows, validation_rows):
+def print_copies(hashes: np.ndarray, rows: np.ndarray, validation_rows: np.ndarray) -> None:
     """Prints how many labelled images are copies of others. hashes: Images.image_hashes of all labelled rows."""
     different, first, count = np.unique(hashes, return_index=True, return_counts=True)
     if len(different) == len(hashes):
@@ -261,7 +270,7 @@ def print_copies(hashes, rows, validation_rows):
         print(f"        {seen:,} of net 1's {len(validation_rows):,} validation images are also in its training images")
 
 
-def print_plan(plan):
+def print_plan(plan: Plan) -> None:
     from recognizer.nn import batch_norm
 
     rows, stopping = len(plan.trainers[0].rows), plan.config["early_stopping"] is not None

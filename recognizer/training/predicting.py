@@ -1,6 +1,11 @@
 """Predicts images with the nets of finished runs, or reads the predictions that training has stored."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,11 +14,15 @@ from recognizer.base.errors import UserError, refused
 from recognizer.base.words import plural
 from recognizer.config import members
 from recognizer.data import sources
+from recognizer.data.arrays import Images
 from recognizer.runs import run_folder
 from recognizer.runs.predictions import read_test_predictions
 
+if TYPE_CHECKING:
+    import keras
 
-def test_set(source, configs):
+
+def test_set(source: str | None, configs: list[dict]) -> Images:
     """Returns the test set (Images) of `source`. If `source` is None, returns the test set of the runs' own data.
 
     Raises UserError if there is no test set, or if the runs have different data.
@@ -32,7 +41,7 @@ def test_set(source, configs):
     return test
 
 
-def mean_probabilities(folders, configs, test):
+def mean_probabilities(folders: list[Path], configs: list[dict], test: Images) -> np.ndarray:
     """Returns the mean probabilities over all nets of the runs, float64 (n, 10), not yet sharpened. test: Images.
 
     Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
@@ -50,7 +59,7 @@ def mean_probabilities(folders, configs, test):
     return total / sum(config["nets"] for config in configs)
 
 
-def temperature(folders, configs):
+def temperature(folders: list[Path], configs: list[dict]) -> float:
     """Returns the temperature that sharpens the `mean_probabilities` of runs.
 
     For several runs it is the geometric mean over their nets: a single temperature, so that no predicted label changes.
@@ -61,7 +70,7 @@ def temperature(folders, configs):
     return float(np.exp(np.average(np.log(found), weights=[config["nets"] for config in configs])))
 
 
-def computed_probabilities(runs, x):
+def computed_probabilities(runs: list[tuple[Path, dict]], x: np.ndarray) -> list[np.ndarray]:
     """Returns the probabilities from each net of the runs, a list of float32 (n, 10), for images uint8 (n, 28, 28).
 
     runs: list of (folder, config).
@@ -78,10 +87,11 @@ def computed_probabilities(runs, x):
     nets = [(folder, config, net) for folder, config in runs for net in run_folder.net_numbers(config)]
     what = f"Predicting {plural(len(x), 'image')} with {plural(len(nets), 'net')}"
     if sys.stdout.isatty():
-        nets = track(nets, what, transient=True)
+        shown = track(nets, what, transient=True)
     else:
         print(f"{what} ...", flush=True)
-    for folder, config, net in nets:
+        shown = nets
+    for folder, config, net in shown:
         model, dtypes = saved_model(folder, net)
         precision = native_precision(members.member(config, net)["precision"])
         predictor = inference.predictor_of(model, precision, dtypes, predictor)
@@ -90,13 +100,13 @@ def computed_probabilities(runs, x):
     return computed
 
 
-def saved_models(folder, config):
+def saved_models(folder: Path, config: dict) -> Iterator[keras.Model]:
     """Yields the nets of a run as keras.Models."""
     for net in run_folder.net_numbers(config):
         yield saved_model(folder, net)[0]
 
 
-def saved_model(folder, net):
+def saved_model(folder: Path, net: int) -> tuple[keras.Model, dict[str, str] | None]:
     """Returns (the keras.Model of a run's net, its `dtypes` for copies.fast).
 
     Raises UserError if the net cannot be used, or if a layer in models.py was edited so that outputs differ.

@@ -1,11 +1,19 @@
 """Shows the progress of training: a bar on a terminal, a line for each epoch elsewhere."""
 
+from __future__ import annotations
+
 import sys
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from recognizer.base.words import duration
+from recognizer.training.callbacks import Schedule
+
+if TYPE_CHECKING:
+    import rich.progress
 
 
 class Progress(keras.callbacks.Callback):
@@ -21,23 +29,34 @@ class Progress(keras.callbacks.Callback):
         show_validation: bool, whether to show an epoch's validation accuracy.
     """
 
-    def __init__(self, net, nets, steps, schedule, verbose, settings, show_validation=True):
+    def __init__(
+        self,
+        net: int,
+        nets: int,
+        steps: int,
+        schedule: Schedule,
+        verbose: int | None,
+        settings: dict,
+        show_validation: bool = True,
+    ) -> None:
         super().__init__()
         self.net, self.nets, self.steps, self.schedule = net, nets, steps, schedule
         self.verbose = (1 if sys.stdout.isatty() else 2) if verbose is None else verbose
         self.show_validation = show_validation
         self.about = "about" if settings["early_stopping"] is None else "at most"
-        self.started, self.validation, self.bar = None, "", None
+        self.started: float | None = None
+        self.bar: rich.progress.Progress | None = None
+        self.validation = ""
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self.total = self.params["epochs"] * self.steps
         if self.verbose == 1:
             self.bar, self.task = bar(self.total)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch, self.epoch_started = epoch, time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict) -> None:
         now, done = time.perf_counter(), self.epoch * self.steps + min(batch + 1, self.steps)
         if self.started is None:  # the first step compiles
             self.started, self.first = now, done
@@ -46,7 +65,7 @@ class Progress(keras.callbacks.Callback):
             told = f"{at_most}{self._left(now, done)} left  {self._metrics(logs)}"
             self.bar.update(self.task, completed=done, description=self._where(), told=told)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         if self.show_validation and "val_accuracy" in logs:
             self.validation = f"  validation {logs['val_accuracy']:.2%}"
         if self.verbose == 2:
@@ -59,7 +78,7 @@ class Progress(keras.callbacks.Callback):
                 flush=True,
             )
 
-    def close(self):
+    def close(self) -> None:
         """Removes the bar, which hides the cursor."""
         if self.bar:
             self.bar.stop()
@@ -90,15 +109,25 @@ class Reports(Progress):
 
     EVERY = 0.5  # seconds
 
-    def __init__(self, send, net, nets, steps, schedule, verbose, *others, ask=None):
+    def __init__(
+        self,
+        send: Callable[[tuple], None],
+        net: int,
+        nets: int,
+        steps: int,
+        schedule: Schedule,
+        verbose: int | None,
+        *others: Any,
+        ask: Callable[[int, float], None] | None = None,
+    ) -> None:
         super().__init__(net, nets, steps, schedule, 0, *others)
         self.send, self.ask, self.sent = send, ask, 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if time.perf_counter() > self.sent + self.EVERY:
             self._send(self.epoch * self.steps + min(batch + 1, self.steps))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
         super().on_epoch_end(epoch, logs)
         took = duration(time.perf_counter() - self.epoch_started)
         self._send((epoch + 1) * self.steps, f"{self._where()}  {self._metrics(logs)}  {took}")
@@ -111,7 +140,7 @@ class Reports(Progress):
         self.sent = time.perf_counter()
 
 
-def bar(total):
+def bar(total: float) -> tuple[rich.progress.Progress, rich.progress.TaskID]:
     """Returns (a rich.progress.Progress on the terminal, its task)."""
     from rich.progress import BarColumn, Progress, TextColumn
 

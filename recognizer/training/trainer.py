@@ -5,6 +5,8 @@ trained in parallel or on other machines.
 """
 
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,13 +16,14 @@ from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.files import write_arrays, write_json
 from recognizer.config import checks, members
 from recognizer.data import streams
+from recognizer.data.arrays import Digits
 from recognizer.nn import batch_norm, building, copies, edits, flip_classes, losses, optimizers, saved_net, sizes
 from recognizer.runs import checkpoints, metrics, run_folder
 from recognizer.runs.predictions import checksums
 from recognizer.training import callbacks
 from recognizer.training.batches import TrainingBatches, augmented_images, evaluation_batches, images_per_epoch
 from recognizer.training.checkpoint import BestWeights, Checkpoint, EpochLog, StepLog
-from recognizer.training.inference import predictor_of
+from recognizer.training.inference import Predictor, predictor_of
 from recognizer.training.memory import smaller_batches
 from recognizer.training.model import TrainingModel
 from recognizer.training.progress import Progress
@@ -40,19 +43,21 @@ class Trainer:
     Raises UserError if the setting joint_flips is not valid.
 
     Attributes:
-        net: int, the number of the current net, set by `begin`.
+        net: int, the number of the current net, set by `begin`; 0 before.
         rows, validation_rows: int64 (n,), the net's rows of the labelled images.
         batches: the net's TrainingBatches.
-        model: the net's TrainingModel.
+        model: the net's TrainingModel, set by `begin`.
         architecture: edits.record of the architecture, set by trial.try_net.
     """
 
-    def __init__(self, settings, digits, progress=Progress):
+    def __init__(self, settings: dict, digits: Digits, progress: Callable[..., Progress] = Progress) -> None:
         flip_classes.checked(settings)
         self.settings, self.digits, self.progress = settings, digits, progress
-        self.net = self.model = self.predictor = self.architecture = None
+        self.net = 0
+        self.predictor: Predictor | None = None
+        self.architecture: dict = {}
 
-    def fit(self, net, folder, nets=1, verbose=None):
+    def fit(self, net: int, folder: Path, nets: int = 1, verbose: int | None = None) -> dict:
         """Trains net number `net` (from 1), or resumes it from its checkpoint; returns its result, a dict.
 
         Writes net-NN.csv, .steps.csv, .json, .keras and .predictions.npz to `folder`. A net whose net-NN.json exists is
@@ -81,16 +86,16 @@ class Trainer:
         checkpoints.remove(folder, net)
         return result
 
-    def begin(self, net):
+    def begin(self, net: int) -> None:
         """Sets the model to the initial state of net number `net`. The first call builds and compiles the model."""
         if net != self.net:
             self.net = net
-            self.rows, self.validation_rows = streams.split_rows(self.settings, net, len(self.digits.train.y))
+            self.rows, self.validation_rows = streams.split_rows(self.settings, net, len(self.digits.train.x))
             self.batches = TrainingBatches(self.settings, net, self.digits.train, self.rows)
             keras.backend.clear_session()  # else TensorFlow keeps about 35 KB for every variable it ever made
             new = new_model(self.settings, net, self.batches.steps)
             self.initial = [keras.ops.convert_to_numpy(variable) for variable in new.state()]
-            if self.model is None or copies.finalize(new.network):  # compiled with derived values
+            if not hasattr(self, "model") or copies.finalize(new.network):  # compiled with derived values
                 self.model = new
                 if new.jit_compile:
                     print("        Compiling (up to a minute) ...", flush=True)
@@ -102,13 +107,13 @@ class Trainer:
             self.model.steps_per_execution = self.settings["steps_per_call"]
 
     @property
-    def validates_late(self):
+    def validates_late(self) -> bool:
         """Whether an epoch's validation is meaningless, since batch-norm statistics are recomputed only at the end."""
         settings = self.settings
         late = settings["update_bn"] and not checks.recalibrates(settings)
         return bool(late and len(self.validation_rows) and batch_norm.is_in(self.model.network))
 
-    def train(self, folder, nets=1, verbose=None):
+    def train(self, folder: Path, nets: int = 1, verbose: int | None = None) -> tuple[EpochLog, BestWeights | None]:
         """Trains the current net from its last checkpoint to the end; returns (EpochLog, BestWeights or None)."""
         settings, steps = self.settings, self.batches.steps
         schedule = callbacks.Schedule(settings, steps)
@@ -141,7 +146,7 @@ class Trainer:
             progress.close()
         return log, best
 
-    def images_per_second(self, seconds):
+    def images_per_second(self, seconds: float) -> float:
         """Trains the current net for some seconds, which changes it; returns the number of images per second."""
         return self.settings["batch_size"] * self.model.steps_per_second(self.batches.data, seconds)
 
@@ -167,7 +172,7 @@ class Trainer:
             f"was stopped; {kept}. Try a lower --learning-rate"
         )
 
-    def recalibrate_bn(self):
+    def recalibrate_bn(self) -> None:
         """Recomputes batch-norm statistics on unaugmented training images, if the setting update_bn is above 0."""
         settings = self.settings
         if not settings["update_bn"]:
@@ -181,11 +186,11 @@ class Trainer:
         flips = settings["joint_flips"]
         batch_norm.update_bn(self.model.network, (flip_classes.with_flips(part, flips) for part in images))
 
-    def plain(self):
+    def plain(self) -> keras.Model:
         """Returns the current net as it is saved: Keras's own layers in float32, with ten outputs."""
         return flip_classes.aggregated(self.model.plain(), self.settings["joint_flips"])
 
-    def described(self, best, epochs, seconds):
+    def described(self, best: BestWeights | None, epochs: int, seconds: float) -> dict:
         """Returns the result of the current net, without its accuracies.
 
         best: BestWeights or None. epochs: int, the number of trained epochs. seconds: float, the training time.
@@ -202,20 +207,21 @@ class Trainer:
             "training_rows": len(self.rows),
             "validation_rows": len(self.validation_rows),
             "weights": settings["weights"],
-            "weights_epoch": best.best["epoch"] if best else epochs,
+            "weights_epoch": best.best["epoch"] if best and best.best else epochs,
             "seconds": seconds,
             "images_per_second": images / seconds,
         }
 
-    def evaluate(self, plain, dtypes):
+    def evaluate(self, plain: keras.Model, dtypes: dict[str, str]) -> tuple[dict, dict]:
         """Predicts the validation rows and the test set like predict.py; returns (arrays, scores).
 
         plain: from `plain`. dtypes: copies.explicit_dtypes of the net. arrays: the content of net-NN.predictions.npz.
         """
         settings, (train, test) = self.settings, (self.digits.train, self.digits.test)
         self.predictor = predictor_of(plain, settings["precision"], dtypes, self.predictor)
-        shift, arrays, scores = settings["test_shift"], {"validation_rows": self.validation_rows}, {}
-        if len(self.validation_rows):
+        shift, arrays = settings["test_shift"], {"validation_rows": self.validation_rows}
+        scores: dict[str, float] = {}
+        if train.y is not None and len(self.validation_rows):
             arrays["validation"] = self.predictor.predict(train.x[self.validation_rows], shift)
             scores |= _named("validation", metrics.score(arrays["validation"], train.y[self.validation_rows]))
         if test is not None:
@@ -233,14 +239,14 @@ def _named(part, scores):
     return {f"{part}_{key}": value for key, value in scores.items()}
 
 
-def evenly(rows, most):
+def evenly(rows: np.ndarray, most: int | None) -> np.ndarray:
     """Returns up to `most` of `rows` (None: all), evenly spaced, since a file may be sorted by class."""
     if most is None or len(rows) <= most:
         return rows
     return rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
-def new_model(settings, net, steps):
+def new_model(settings: dict, net: int, steps: int) -> TrainingModel:
     """Returns a new TrainingModel for net number `net`, with `steps` steps in an epoch."""
     seed = int(streams.rng("weights", settings["seed"], net).integers(2**32))
     precision, flips, arguments = (settings[key] for key in ("precision", "joint_flips", "model_config"))
@@ -255,7 +261,9 @@ def new_model(settings, net, steps):
     return model
 
 
-def fit_nets(config, folder, digits, trainers=None, verbose=None):
+def fit_nets(
+    config: dict, folder: Path, digits: Digits, trainers: list[Trainer] | None = None, verbose: int | None = None
+) -> Iterator[dict]:
     """Trains the unfinished nets of a run; yields the result of each of its nets.
 
     trainers: a list with a compiled Trainer for each of members.kinds, or None to make them.

@@ -3,11 +3,15 @@
 The net makes some training steps, is saved, and is read like predict.py reads it. It must then predict the same.
 """
 
+from __future__ import annotations
+
 import math
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -16,9 +20,13 @@ from keras.src.backend.common import global_state  # Keras has no public name fo
 from recognizer.base.errors import UserError, refused
 from recognizer.base.words import hyphens
 from recognizer.config import members
+from recognizer.data.arrays import Digits, Images
 from recognizer.nn import building, copies, edits, flip_classes, portable, saved_net
 from recognizer.nn.flip_classes import with_flips
 from recognizer.runs import run_folder
+
+if TYPE_CHECKING:
+    from recognizer.training.trainer import Trainer
 
 DIGITS = 8  # for the trial
 APART = 1e-3  # largest allowed difference of probabilities between a net and its saved copy, both in float32
@@ -26,7 +34,7 @@ APART = 1e-3  # largest allowed difference of probabilities between a net and it
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
 
-def untrained(settings, digits):
+def untrained(settings: dict, digits: Digits) -> tuple[keras.Model, np.ndarray, list[np.ndarray], dict]:
     """Returns the arguments of `try_net`: (the net in float32, a few digits, its weights, its edits.record).
 
     settings: one of members.kinds. Raises UserError if its outputs are not probabilities.
@@ -39,7 +47,9 @@ def untrained(settings, digits):
     return own, x, own.get_weights(), edits.record(own, x)
 
 
-def try_net(trainer, net, own, x, initial, architecture):
+def try_net(
+    trainer: Trainer, net: int, own: keras.Model, x: np.ndarray, initial: list[np.ndarray], architecture: dict
+) -> None:
     """Tries net number `net` of a Trainer, and compiles its training step.
 
     own, x, initial, architecture: from `untrained`. Raises UserError if the net would fail in training, or could not be
@@ -65,12 +75,12 @@ def _told(settings):
     return f"architecture {hyphens(settings['model'])!r}"
 
 
-def own_net(settings):
+def own_net(settings: dict) -> keras.Model:
     """Returns a net in float32 as its function makes it. settings: one of members.kinds."""
     return building.build(settings["model"], 0, "float32", settings["joint_flips"], settings["model_config"])
 
 
-def check_unchanged(folder, config, digits):
+def check_unchanged(folder: Path, config: dict, digits: Digits) -> None:
     """Raises UserError if the architecture of a net that is still to train was edited since the run was started.
 
     Runs of earlier versions have no record of their architectures.
@@ -89,13 +99,13 @@ def check_unchanged(folder, config, digits):
             raise UserError(f"{told} was edited ({found}): undo the edit, or train a new run")
 
 
-def some_digits(images, flips):
+def some_digits(images: Images, flips: Sequence[str]) -> np.ndarray:
     """Returns a few digits and their flips, float32 (n, 28, 28, 1) in 0..1."""
     x = images.x[np.arange(DIGITS) % len(images.x), ..., None] / np.float32(255)
     return keras.ops.convert_to_numpy(with_flips(x, flips))
 
 
-def moved(weight):
+def moved(weight: np.ndarray) -> np.ndarray:
     """Returns a slightly changed weight, as after training, so that a weight that is not saved is noticed."""
     if weight.dtype.kind != "f":
         return weight
@@ -103,7 +113,7 @@ def moved(weight):
     return weight * (1 + by / 10) + by / 100  # a variance stays above 0
 
 
-def description(trainer):
+def description(trainer: Trainer) -> list[str]:
     """Returns lines about a net that passed the trial: Keras's summary, the parameters, the time of a step."""
     network, settings = trainer.model.network, trainer.settings
     name, milliseconds = settings["model"], 1000 * trainer.model.step_seconds
@@ -126,11 +136,11 @@ def _summary(network):
     return text.encode("ascii", "replace").decode().strip("\n")
 
 
-def probabilities(model, x):
+def probabilities(model: keras.Model, x: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(x, training=False))
 
 
-def check_outputs(outputs, told):
+def check_outputs(outputs: np.ndarray, told: str) -> None:
     """Raises UserError if outputs are not rows of probabilities."""
     if not np.isfinite(outputs).all():
         raise UserError(f"{told} gives NaN or infinity for a digit, before any training")
@@ -140,7 +150,9 @@ def check_outputs(outputs, told):
         raise UserError(f"{told} gives {numbers} for a digit, not ten probabilities: end it with classes()")
 
 
-def check_saving(own, plain, precision, dtypes, x, path, told):
+def check_saving(
+    own: keras.Model, plain: keras.Model, precision: str, dtypes: dict[str, str], x: np.ndarray, path: Path, told: str
+) -> None:
     """Raises UserError if a net predicts differently after it is saved, and read like predict.py reads it.
 
     own: the net in float32 as its function made it. plain: the copy to save at `path`. dtypes: from
