@@ -17,8 +17,8 @@ runs can be repeated) and to PACKED and DRAWN (before mixup), and the transform 
 Both engines use the same parameters and agree on every pixel to 1e-4 (images in 0..1) in all four fill modes. Edges are
 like SciPy's: with "wrap" the first and the last pixel coincide (a period of n - 1 pixels), and with "constant" every
 point outside becomes `cval`. In these two modes, a point can differ if rounding moves it across the border. For elastic
-distortion and other transforms together, the batch engine resamples once and KerasEngine twice, so that its strokes are
-slightly softer.
+distortion and other transforms together, the batch engine resamples once and KerasEngine twice, so the latter's strokes
+are slightly softer.
 """
 
 import dataclasses
@@ -202,7 +202,8 @@ def smoothing(size: int, sigma: float) -> np.ndarray:
     """Returns a float32 matrix (size, k) that maps k independent normal numbers to Gaussian-filtered white noise.
 
     Its columns are the left singular vectors of scipy.ndimage.gaussian_filter1d(mode="constant"), times the singular
-    values, if these are at least a thousandth of the largest: 10 of 28 for a sigma of 4, in a twentieth of the time.
+    values. Values below a thousandth of the largest are left out: a sigma of 4 keeps 10 of 28, in a twentieth of the
+    time.
     """
     components, left, _ = np.linalg.svd(scipy.ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="constant"))
     components *= np.where(components[0] < 0, -1, 1)  # fixes the sign, which depends on the library

@@ -15,7 +15,7 @@ If you train for only a few hundred steps, give BatchNormalization a momentum of
 
 An architecture returns an uncompiled keras.Model from float32 (n, 28, 28, 1) in 0..1 to float32 probabilities (n, 10):
 it begins with images() and ends with classes(). The recipe's `model_config` sets its arguments, for example
-`--set model_config.dropout=0.3`. In its name, `_` and `-` are the same.
+`--set model_config.dropout=0.3`. In an architecture's name, `_` and `-` are the same.
 """
 
 from collections.abc import Sequence

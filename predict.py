@@ -43,7 +43,7 @@ def parser() -> cli.Parser:
     group.add_argument(
         "--out", type=Path, metavar="CSV", help="the file (default: submissions/RUN.csv, or RUN-SOURCE.csv for --test)"
     )
-    group.add_argument("--probabilities", action="store_true", help="write CSV-probabilities.csv too, ten columns")
+    group.add_argument("--probabilities", action="store_true", help="also write NAME-probabilities.csv, ten columns")
     group.add_argument("--submit", metavar="MESSAGE", help="upload the CSV by Kaggle's own client (pip install kaggle)")
     return p
 

@@ -4,7 +4,7 @@
     python -m recognizer data                                which digits train.py finds here
     python -m recognizer data fetch                          download Kaggle's files into data/ by Kaggle's own client
     python -m recognizer runs                                all runs, the best first
-    python -m recognizer runs diff single-1 quick-1          which settings and which digits of two runs differ
+    python -m recognizer runs diff single-1 quick-1          the settings and predictions in which two runs differ
     python -m recognizer plot confusion single-1             a picture of a run
     python -m recognizer plot augmented --recipe grenholm    a picture of digits, as a recipe augments them
     python -m recognizer report single-1                     a run's pictures and report.html, drawn anew

@@ -2,9 +2,9 @@
 
     python -m recognizer runs
     python -m recognizer runs --html runs.html          also as a page with sortable columns
-    python -m recognizer runs --csv runs.csv            also as a CSV; both have each setting in which the runs differ
+    python -m recognizer runs --csv runs.csv            also as a CSV; both have a column for each setting that differs
     python -m recognizer runs --sweep NAME              the trials of a sweep, which are left out otherwise
-    python -m recognizer runs diff single-1 single-2    which settings and digits differ; McNemar's test for chance
+    python -m recognizer runs diff single-1 single-2    the settings and predictions that differ; McNemar's test
 
 A damaged run is skipped with a warning on stderr.
 """
@@ -24,7 +24,7 @@ def parser() -> cli.Parser:
     p.add_argument("--csv", type=Path, metavar="FILE", help="also write the table as a CSV")
     p.add_argument("--sweep", metavar="NAME", help="list the trials of this sweep")
     commands = p.add_subparsers(dest="command", metavar="[diff RUN RUN]")
-    what = "which settings and which digits of two finished runs differ, and McNemar's test for chance"
+    what = "the settings and predictions in which two finished runs differ, and McNemar's test"
     diff = commands.add_parser("diff", help=what, description=what)
     for which in ("first", "second"):
         run = diff.add_argument(which, metavar="RUN", help="a name in runs/")

@@ -9,7 +9,7 @@
     python -m recognizer sweep --resume              go on with the newest unfinished sweep, or with --sweep NAME
 
 Each trial is a run in runs/, usable by every command. sweeps/NAME/ has the table (CSV, HTML) and pictures.
-Trials are compared on validation rows. A study is an experiment of a notebook, compared on the test set if that was.
+Trials are compared on validation rows. A study repeats a notebook's experiment, and may be compared on the test set.
 Studies: {studies}.
 """
 

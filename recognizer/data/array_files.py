@@ -34,7 +34,7 @@ def part_of(path: str) -> str:
 
 
 def set_of(path: str) -> list[str]:
-    """Returns the words of a file's name that all files of its set share, without part, kind and suffix."""
+    """Returns the words of a file's name that identify its set: those that do not name the part, kind or suffix."""
     others = rf"idx\d|ubyte|gz|npy|npz|{'|'.join(PARTS.values())}"
     found = [word for word in words(path.rpartition("/")[2]) if not re.fullmatch(others, word)]
     return [word for word in found if word not in IMAGES | LABELS]

@@ -138,7 +138,7 @@ def pixels(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         if (different := np.flatnonzero((x != values).any((1, 2)))).size:
             raise UserError(f"{name}: image {different[0] + 1} has fractions above 1, where whole pixels are needed")
     some = x[:: max(1, len(x) // 1000)]
-    if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:  # its corners, too: clothes can fill an image
+    if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:  # the corners, too, since clothes can fill an image
         note, x = "its images are dark on white: turned to light on dark, as MNIST's", 255 - x
     return x, note
 

@@ -131,7 +131,7 @@ def _with_partners(file, kind, part, wanted):
 
 
 def _without_copies(files, form, path):
-    """Returns Files of arrays without copies: torchvision keeps files packed and unpacked, others in a subfolder, too.
+    """Returns Files of arrays without copies: gzipped ones, as torchvision's, and ones in a folder of the same name.
 
     Raises UserError if the Files belong to several sets, before reading any of them.
     """

@@ -248,7 +248,7 @@ def main_digit(contrast: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
 def pen(ink: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """Returns the ink inside the mask `kept`, float32, 0 to 255, with the strokes of a fine pen widened.
 
-    A shape of more than 500 pixels is returned as a smaller copy, which saves seconds.
+    A shape more than 500 pixels high or wide is returned as a smaller copy, which saves seconds.
     """
     every = 1 + max(np.ptp(where) for where in np.nonzero(kept)) // 500
     ink, kept = ink[::every, ::every], kept[::every, ::every]

@@ -124,7 +124,10 @@ def _natural(name):
 
 
 def _cached(files, file, digest, y, ids, columns):
-    """Returns the Images of image files, from the cache if possible. file: the cache's File. digest: of their list."""
+    """Returns the Images of image files, from the cache if possible.
+
+    file: the CSV, folder or archive that the cache is for. digest: text that identifies the list of files.
+    """
     for path in sorted({one.path for one in files}):
         state = os.stat(path)
         digest += f"{path}{state.st_size}{state.st_mtime_ns}"

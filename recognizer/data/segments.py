@@ -29,8 +29,8 @@ DOUBT = 0.9  # a digit is not read if the probability of several touching ones i
 SURE = 0.5  # a digit among several is not read if its probability is below this
 SURE_CUT = 0.85  # the same for a digit that was cut off another
 # The average number of strokes that a row crosses, for the digits 0 to 9: mean and standard deviation in MNIST (the
-# latter a little higher for 1), and a maximum, which 3 in 1000 exceed. The maximum is above MNIST's 2.2 for 0 and 1.35
-# for 1, since a 0 may be slashed, and a 1 may have a long upstroke.
+# latter a little higher for 1), and a maximum, which 3 in 1000 exceed. For 0 and 1 the maximum is above MNIST's 2.2
+# and 1.35, since a 0 may be slashed, and a 1 may have a long upstroke.
 STROKES = (
     (1.67, 0.14, 2.4),
     (1.01, 0.05, 1.6),
@@ -84,7 +84,7 @@ class Shape:
     """One digit, or several with small gaps or none between them."""
 
     candidates: list[Candidate]  # in order of their first piece; a single piece comes first
-    first: tuple[int, int]  # top and bottom of its first body, in pixels of the image
+    first: tuple[int, int]  # top and bottom of its first body (see `_bodies`), in pixels
     last: tuple[int, int]  # the same of its last body
     seams: frozenset[int] = frozenset()  # indices of the pieces that were cut off the piece before
 
@@ -418,7 +418,7 @@ def digits(
 ) -> list[list[Digit]]:
     """Returns a list with the list of Digits in each Picture.
 
-    probabilities: (n, 10), of `images`. shown: a function that maps some of them to those stored in the Digits.
+    probabilities: (n, 10), of `images`. shown: maps the probabilities of a picture's digits to those stored.
     """
     rows, found = iter(probabilities), []
     for picture in pictures:

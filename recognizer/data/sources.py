@@ -6,7 +6,7 @@ SOURCE is one of
     mnist     data/mnist.npz, Keras's copy of it, or Keras's download
     digits    the 1,797 digits of 8x8 pixels inside scikit-learn, brought to MNIST's form; a fixed fifth is the test set
     a path    a file, folder, zip or tar of digits in one of these forms:
-                CSV      784 columns of pixels by position, a column of labels first or last, perhaps ids; .csv.gz
+                CSV      784 columns of pixels in order, a column of labels first or last, perhaps ids; .csv.gz
                          or .arff, with a header or without one
                 IDX      train-images-idx3-ubyte(.gz) and so on, MNIST's own form; EMNIST's digits
                 arrays   .npz, .npy: x_train, y_train, x_test, y_test or the like; .parquet, as Hugging Face's

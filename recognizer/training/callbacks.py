@@ -114,7 +114,7 @@ class Schedule(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """keras.callbacks.TensorBoard that logs the epoch's learning rate: by then the optimizer has the next epoch's."""
+    """keras.callbacks.TensorBoard that logs the learning rate of the epoch's last step, rounded as in the logs."""
 
     def __init__(self, schedule: Schedule, folder: Path) -> None:
         super().__init__(str(folder))

@@ -73,9 +73,9 @@ class Epoch(keras.metrics.Metric):
 class TrainingModel(keras.Model):
     """Trains a net on each batch in `replicas` equal parts, which TensorFlow computes in parallel.
 
-    A core computes a part of the batch faster than its share of every operation on the whole batch. As under
-    tf.distribute, batch normalization normalizes each part separately (ghost batch normalization), and updates its
-    moving statistics once for each part. Everything else is the same maths.
+    This is faster than dividing every operation on the whole batch among the cores. As under tf.distribute, batch
+    normalization normalizes each part separately (ghost batch normalization), and updates its moving statistics once
+    for each part. Everything else is the same maths.
 
     Arguments:
         network: a built keras.Model from (n, 28, 28, 1) to probabilities (n, classes). Its softmax is

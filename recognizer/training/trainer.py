@@ -95,7 +95,7 @@ class Trainer:
             keras.backend.clear_session()  # else TensorFlow keeps about 35 KB for every variable it ever made
             new = new_model(self.settings, net, self.batches.steps)
             self.initial = [keras.ops.convert_to_numpy(variable) for variable in new.state()]
-            if not hasattr(self, "model") or copies.finalize(new.network):  # compiled with derived values
+            if not hasattr(self, "model") or copies.finalize(new.network):  # the step holds values derived from weights
                 self.model = new
                 if new.jit_compile:
                     print("        Compiling (up to a minute) ...", flush=True)
