@@ -27,7 +27,7 @@ SEAM = 0.9  # prior of each end of a digit that was cut off another
 ALONE = 1.5  # factor: a picture that may show one digit is more likely to show one than two close ones
 DOUBT = 0.9  # a digit is not read if the probability of several touching ones is this share of its own, or more
 SURE = 0.5  # a digit among several is not read if its probability is below this
-SURE_CUT = 0.85  # the same for a digit that was cut off another
+SURE_CUT = 0.88  # the same for a digit that was cut off another
 # The average number of strokes that a row crosses, for the digits 0 to 9: mean and standard deviation in MNIST (the
 # latter a little higher for 1), and a maximum, which 3 in 1000 exceed. For 0 and 1 the maximum is above MNIST's 2.2
 # and 1.35, since a 0 may be slashed, and a 1 may have a long upstroke.
