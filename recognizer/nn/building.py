@@ -18,6 +18,8 @@ from recognizer.nn import copies, flip_classes, saved_net
 from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
 
+TRAINING = ("train_step", "compute_loss", "fit")  # methods of keras.Model that people override to train differently
+
 
 def build(
     name: str,
@@ -40,7 +42,9 @@ def build(
     _check_arguments(name, arguments)
     with _globals(seed, precision):
         try:
-            model = _with_layers(name, function(**arguments))
+            model = function(**arguments)
+            _check_training(name, model)
+            model = _with_layers(name, model)
             _complete(model)
             _check_saving(name, model)
         except UserError:
@@ -146,6 +150,19 @@ def _with_layers(name, model):
     return keras.Model(inputs, model(inputs))
 
 
+def _check_training(name, model):
+    """Raises UserError if a model brings its own training, which would be ignored: the recipe determines training."""
+    if not isinstance(model, keras.Model):
+        return
+    told, kinds = f"architecture {name!r}", _own_classes(type(model))
+    if own := next((method for method in TRAINING if any(method in vars(kind) for kind in kinds)), None):
+        told += f": {type(model).__name__} has its own {own}(), which is never called here: remove it"
+        raise UserError(f"{told}; a layer can call add_loss(), and --set loss=NAME chooses one of Keras's losses")
+    if model.compiled:
+        told += " calls compile(), which has no effect here: remove it"
+        raise UserError(f"{told}, and choose by --set optimizer=NAME and --set loss=NAME, or in recipes.py")
+
+
 def _complete(model):
     """Builds a model, so that an error in a layer's call is raised now; a Sequential model would raise it later."""
     if not model.built:
@@ -195,7 +212,7 @@ def _own_classes(kind):
 
 
 def _check_form(name, model):
-    """Raises UserError if a model does not map digits to ten numbers."""
+    """Raises UserError if a model does not map digits to ten numbers, or cannot learn to."""
     shapes = model.input_shape, model.output_shape
     told = f"architecture {name!r} maps {shapes[0]} to {shapes[1]}; a net here maps (None, 28, 28, 1) to (None, 10)"
     if shapes[0] != (None, 28, 28, 1):
@@ -205,3 +222,6 @@ def _check_form(name, model):
         raise UserError(f"{told}: end it with {flat}classes()")
     if (dtype := model.inputs[0].dtype) != "float32":
         raise UserError(f"architecture {name!r} takes {dtype} pixels; a net here takes float32 in 0..1: use images()")
+    if not model.trainable_weights:
+        frozen = "its layers have trainable=False" if model.weights else "end it with classes()"
+        raise UserError(f"architecture {name!r} has no weights to train: {frozen}")

@@ -1,6 +1,7 @@
 """Architectures are built as published, from a seed, and refused if they are of another form."""
 
 import random
+import re
 
 import keras
 import numpy as np
@@ -55,3 +56,36 @@ def test_a_function_without_its_decorator_is_told(monkeypatch):
     monkeypatch.setattr(models, "mine", lambda: None, raising=False)
     with pytest.raises(UserError, match="a function of this name, without @architecture"):
         building.build("mine")
+
+
+def small(kind=keras.Model, trainable=True, **compile_arguments):
+    inputs = keras.Input((28, 28, 1))
+    model = kind(inputs, keras.layers.Dense(10, "softmax")(keras.layers.Flatten()(inputs)))
+    model.trainable = trainable
+    if compile_arguments:
+        model.compile(**compile_arguments)
+    return model
+
+
+def with_own(method):
+    return type("Own", (keras.Model,), {method: lambda self, *_: None})
+
+
+POOLED = [keras.layers.AveragePooling2D((14, 5)), keras.layers.Flatten(), keras.layers.Softmax()]
+USELESS = {  # words of the refusal: function that returns the net
+    "Own has its own train_step(), which is never called": lambda: small(with_own("train_step")),
+    "Own has its own compute_loss()": lambda: small(with_own("compute_loss")),
+    "Own has its own fit()": lambda: small(with_own("fit")),
+    "Own has its own train_step()": lambda: with_own("train_step")(),
+    "calls compile()": lambda: small(optimizer="sgd", loss="mse"),
+    "no weights to train: its layers have trainable=False": lambda: small(trainable=False),
+    "no weights to train: end it with classes()": lambda: keras.Sequential([keras.Input((28, 28, 1)), *POOLED]),
+}
+
+
+@pytest.mark.parametrize("words", USELESS)
+def test_a_net_that_cannot_learn_or_has_its_own_training_is_refused(words, monkeypatch):
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", USELESS[words])
+    with pytest.raises(UserError, match=re.escape(words)) as refused:
+        building.build("mine")
+    assert len(f"train.py: {refused.value}") < 300
