@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import re
 import zipfile
@@ -89,10 +90,21 @@ def write_rows(path: Path | str, rows: Sequence[dict]) -> None:
     write_bytes(path, text.getvalue().encode())
 
 
-def read_rows(path: Path | str) -> list[dict[str, float]]:
-    """Returns the rows of a CSV of numbers, as dicts of floats."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+def read_rows(path: Path | str, *needed: str) -> list[dict[str, float]]:
+    """Returns the rows of a CSV of numbers, as dicts of floats.
+
+    needed: the names of columns that it must have; the first one counts epochs or steps, from 1.
+    Raises UserError if the file is missing or damaged, or has no rows.
+    """
+    with refused(f"{path} cannot be read"):
+        with open(path, newline="", encoding="utf-8") as file:
+            columns, *lines = csv.reader(file)
+        rows = [dict(zip(columns, map(float, line), strict=True)) for line in lines]
+        if not rows or not rows[0].keys() >= set(needed):
+            raise ValueError(f"rows of {', '.join(needed)} are needed")
+        if not all(1 <= row[needed[0]] < 10**9 and math.isfinite(sum(row[key] for key in needed)) for row in rows):
+            raise ValueError(f"{needed[0]} must count from 1, and {', '.join(needed)} be finite")
+        return rows
 
 
 def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:

@@ -156,7 +156,7 @@ class Proposals:
         path = run_folder.net_file(trial.folder, 1, ".csv")
         if self.sweep.asked["late"] or not path.is_file():
             return {}
-        return {int(row["epoch"]): row["val_accuracy"] for row in read_rows(path) if "val_accuracy" in row}
+        return {int(row["epoch"]): row["val_accuracy"] for row in read_rows(path, "epoch") if "val_accuracy" in row}
 
     def continues(self, trial: Trial, told: tuple[int, float]) -> bool:
         """Returns whether a trial should continue. told: (epoch, validation accuracy)."""

@@ -65,8 +65,12 @@ def spread(*folders: Path) -> Figure:
 
 
 def _rows(folder, config, suffix):
-    return [read_rows(run_folder.net_file(folder, net, suffix)) for net in run_folder.net_numbers(config)]
+    paths = [run_folder.net_file(folder, net, suffix) for net in run_folder.net_numbers(config)]
+    return [read_rows(path, *COLUMNS[suffix]) for path in paths]
 
+
+# The columns of net-NN.csv and net-NN.steps.csv that pictures need.
+COLUMNS = {".csv": ("epoch", "loss", "accuracy"), ".steps.csv": ("step", "loss", "learning_rate")}
 
 Charts = dict[str, Callable[..., Figure]]  # by name
 OF_NETS: Charts = {  # functions of (folder, config)

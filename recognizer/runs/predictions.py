@@ -60,7 +60,9 @@ def read_test_predictions(folder: Path, config: dict, test: Images) -> list[np.n
             found.append(arrays.get(f"test_{net:02d}", np.zeros(0)))
             if found[-1].shape != (len(test.x), 10) or checksum({"test": found[-1]}) != sums["test"]:
                 raise UserError(f"{path} has changed since net {net} was trained")
-    except (OSError, UserError) as error:
+    except OSError:  # a net cannot be read: predicting anew raises an error that names it
+        return None
+    except UserError as error:
         print(f"{reason(error)}: predicting anew", file=sys.stderr)
         return None
     return found

@@ -55,8 +55,9 @@ class StepLog(keras.callbacks.Callback):
 
     def restore(self, epoch: int) -> None:
         """Reads the rows of the first `epoch` epochs from the CSV."""
-        rows = read_rows(self.path) if epoch and self.path.is_file() else []
-        self.rows = [_step_row(**row) for row in rows if row["step"] <= epoch * self.steps]
+        keys = "step", "loss", "learning_rate"
+        rows = read_rows(self.path, *keys) if epoch and self.path.is_file() else []
+        self.rows = [_step_row(*(row[key] for key in keys)) for row in rows if row["step"] <= epoch * self.steps]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         losses, rates = (keras.ops.convert_to_numpy(v) for v in (self.model.epoch.losses, self.model.epoch.rates))

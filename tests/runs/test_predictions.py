@@ -119,6 +119,15 @@ def test_a_net_that_has_changed_since_training_predicts_anew(trained, tmp_path, 
     np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "bag.csv"), expected)
 
 
+def test_a_net_that_is_gone_is_named_once(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    (folder / "net-02.keras").unlink()
+    with pytest.raises(UserError, match=r"net-02\.keras cannot be used as a net \(No such file"):
+        predict.main(["bag"])
+    assert capsys.readouterr().err == ""
+
+
 def test_other_test_sets_are_computed_and_so_are_results_of_strangers(trained, digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (folder,) = copied(trained, tmp_path, "bag")
