@@ -158,9 +158,6 @@ def _check_training(name, model):
     if own := next((method for method in TRAINING if any(method in vars(kind) for kind in kinds)), None):
         told += f": {type(model).__name__} has its own {own}(), which is never called here: remove it"
         raise UserError(f"{told}; a layer can call add_loss(), and --set loss=NAME chooses one of Keras's losses")
-    if model.compiled:
-        told += " calls compile(), which has no effect here: remove it"
-        raise UserError(f"{told}, and choose by --set optimizer=NAME and --set loss=NAME, or in recipes.py")
 
 
 def _complete(model):

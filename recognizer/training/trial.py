@@ -41,6 +41,8 @@ def untrained(settings: dict, digits: Digits) -> tuple[keras.Model, np.ndarray, 
     """
     told, x = _told(settings), some_digits(digits.train, settings["joint_flips"])
     own = own_net(settings)
+    if own.compiled:
+        print(f"        {told} calls compile(), which has no effect: use --set optimizer=NAME and --set loss=NAME")
     with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)

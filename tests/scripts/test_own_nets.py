@@ -412,6 +412,7 @@ def test_a_net_that_can_be_used_passes(name, told):
     code, out, error = told[identifier(name)]
     assert (code, error) == (0, ""), error
     assert f"{identifier(name).replace('_', '-')} is fit to train" in out
+    assert ("calls compile(), which has no effect" in out) == (name == "compiled")
     assert " ms a step of 8 images" in out
     assert "Total params" in out
     assert "trainable" in out
