@@ -53,7 +53,7 @@ KINDS = ["uneven light", "shadow", "light on dark", "table", "frame"]
 
 
 def test_photographs_are_read_as_well_as_the_digits_on_them(reader, tmp_path):
-    images, path = unseen(60), tmp_path / "digit.jpg"
+    images, path = unseen(40), tmp_path / "digit.jpg"
     parts = {"plain": images.x}
     for kind in KINDS:
         rng, read = np.random.default_rng(0), []

@@ -33,6 +33,7 @@ def test_training_and_predicting_say_it_once_each(tmp_path, monkeypatch, capsys,
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_training_on_jax_shows_no_notes_of_tensorflow(tmp_path):
     pytest.importorskip("jax")
     arguments = ["--model", "linear", *TINY, "--data", "digits", "--run", "r"]

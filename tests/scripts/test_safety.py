@@ -55,7 +55,7 @@ def assert_same_run(first, second):
     assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
 
 
-SLOW = ("plateau", "averaged", "bagged")  # the others are faster
+SLOW = ("plateau", "averaged", "bagged", "best")  # the others are faster
 
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in RUNS])
@@ -98,7 +98,9 @@ def test_a_run_that_dies_at_any_write_goes_on_and_ends_as_if_it_had_not(kind, tm
     assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "broken")
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut short", "both"])
+@pytest.mark.parametrize(
+    "damage", ["both", *(pytest.param(d, marks=pytest.mark.slow) for d in ("flipped", "cut short"))]
+)
 def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_path, monkeypatch, capsys, no_pictures):
     monkeypatch.chdir(tmp_path)
     arguments = [*RUNS["plateau"], *SHORT]

@@ -161,10 +161,10 @@ def test_a_runs_name_is_never_reused(trained):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never_stopped(tmp_path):
-    arguments = ["codeastar", "--data", "digits", "--epochs", 20, "--set", "steps_per_epoch=40"]
+    arguments = ["codeastar", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40"]
     assert script("train.py", *arguments, "--run", "whole", cwd=tmp_path).returncode == 0
     what = arguments
-    for number, code, epochs in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 8)):
+    for number, code, epochs in ((signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 6)):
         returned, told = interrupted(tmp_path, "broken", number, epochs, *what)
         assert returned == code
         assert told.strip() == "train.py: stopped; go on with: python train.py --run broken --resume"
@@ -249,9 +249,10 @@ def test_a_function_added_to_models_py_trains_by_name_and_is_listed(scripts, tmp
     assert_one_line_error(run("--model", "my-onw", "--data", "digits"), "did you mean 'my-own'", "deotte")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "ensemble")) for n in recipes.RECIPES]
-)
+LONG = ("ensemble", "vgg-phases", "vgg-dropout-phases", "vgg-bn-dropout-phases")  # of the latter only the rates are new
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in recipes.RECIPES])
 def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
     import train
 
@@ -274,12 +275,14 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
         ["--set", "augmentation.elastic_alpha=34"],
         ["--weights", "best"],
         ["--nets", "2", "--set", "bagging=false"],
-        ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
+        pytest.param(
+            ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'], marks=pytest.mark.slow
+        ),
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
         ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
         ["--validation-split", "0"],
     ],
-    ids=" ".join,
+    ids=lambda options: " ".join(options),
 )
 def test_training_options_do_what_they_say(options, tmp_path, monkeypatch, no_pictures, capsys):
     import train
@@ -387,7 +390,7 @@ def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
 
     monkeypatch.chdir(tmp_path)
     for choice in ("auto", "float32", "bfloat16"):
-        train.main(["grenholm", *TINY, "--data", "digits", "--precision", choice, "--run", choice])
+        train.main(["codeastar", *TINY, "--data", "digits", "--precision", choice, "--run", choice])
         resolved = native_precision() if choice == "auto" else choice
         assert f", {resolved}\n" in capsys.readouterr().out
         assert json.loads((tmp_path / "runs" / choice / "config.json").read_text())["precision"] == resolved

@@ -11,7 +11,10 @@ from recognizer.config.overrides import resolve
 from recognizer.training import callbacks, lr_finder, plan
 
 
-@pytest.mark.parametrize(("recipe", "known"), [("linear", 0.03), ("codeastar", 0.001)])  # known to train well
+# known: a rate that trains well
+@pytest.mark.parametrize(
+    ("recipe", "known"), [("linear", 0.03), pytest.param("codeastar", 0.001, marks=pytest.mark.slow)]
+)
 def test_the_loss_falls_from_the_untrained_nets_and_rises_about_a_rate_that_trains_well(recipe, known):
     trainer = plan.for_rate_test(resolve(recipe), 0, "digits")
     rates, losses = lr_finder.losses_by_rate(trainer)
