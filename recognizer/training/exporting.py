@@ -60,6 +60,7 @@ def export(folders: list[Path], out: Path, form: str, digits: int = 64) -> float
         _unroll(nets)
     if form == "onnx":
         _write_gelu_by_erf(nets)
+        _leave_out_penalties(nets)
     x = sources.load_test("digits").x[:digits, ..., None] / np.float32(255)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
@@ -177,6 +178,13 @@ def _write_gelu_by_erf(nets):
     for layer in [layer for _, net, _ in nets for layer in net._flatten_layers()]:
         if getattr(layer, "activation", None) is keras.activations.gelu:
             layer.activation = gelu
+
+
+def _leave_out_penalties(nets):
+    """Removes activity regularizers, which only training needs: the converter to ONNX cannot read their losses."""
+    for layer in [layer for _, net, _ in nets for layer in net._flatten_layers()]:
+        if getattr(layer, "activity_regularizer", None) is not None:
+            layer.activity_regularizer = None
 
 
 def mean_of(nets: Nets, temperature: float = 1) -> keras.Model:

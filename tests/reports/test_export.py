@@ -167,6 +167,10 @@ NETS = {
         lambda: sequential(k.Conv2D(4, 3), k.Activation("gelu", name="exact"), k.Conv2D(2, 3)),
         {},
     ),
+    "penalties": (
+        lambda: sequential(k.Conv2D(4, 3, activity_regularizer="l1"), k.ActivityRegularization(l2=0.1)),
+        {},
+    ),
     "LSTM": (lambda: sequential(rows(), k.LSTM(8)), {}),
     "GRU": (lambda: sequential(rows(), k.Bidirectional(k.GRU(4, return_sequences=True)), k.GRU(4)), {}),
     "long": (
@@ -206,7 +210,7 @@ NETS = {
         {"onnx": "from layer 'rounded' of net 1", "litert": "litert cannot do the operation"},
     ),
 }
-FEW = ("augmentation", "gelu", "groups")
+FEW = ("augmentation", "gelu", "groups", "penalties")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FEW)) for n in NETS])

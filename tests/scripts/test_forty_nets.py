@@ -36,7 +36,6 @@ NOT_EXPORTED = {
     "onnx": {
         "forty_depthwise": "StatefulPartitionedCall",  # groups of channels, which Keras compiles by XLA
         "forty_fourier": "Complex",
-        "forty_activity": "metagraph",
     },
     "litert": {"forty_fourier": "Complex"},
     "saved_model": {},
