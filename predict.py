@@ -106,7 +106,7 @@ def finish_pictures(
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
     n = sum(map(len, readings))
     what = f"{plural(n, 'digit')} in {plural(len(pictures), 'picture')}"
-    print(f"Predicted {what} with {name}; the first of them: {submission.beside(out, 'preview.png')}")
+    print(f"Found {what}, and predicted with {name}; the first of them: {submission.beside(out, 'preview.png')}")
     print(f"Predictions: {out}")
     submission.check_readings(out, pictures, readings, faults)
 

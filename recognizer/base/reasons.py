@@ -71,6 +71,7 @@ ADVICE = [
         "its from_config() should call keras.saving.deserialize_keras_object",
     ),
     (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
+    (r"name '([A-Z]\w*[a-z]\w*)' is not defined", r"if \1 is a layer of Keras, add it to the import above"),
     (r"singleton tf\.Variables", "make its layers and weights in __init__ or build(), not in call()"),
     (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
 ]

@@ -57,8 +57,8 @@ def parser() -> cli.Parser:
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="--recipe")
     add_recipe(layers)
-    told = "the training loss while the learning rate rises; nets with batch norm often need a higher rate than "
-    rates = add("lr", f"{told}the one where the loss falls fastest", _lr)
+    told = "the training loss while the learning rate rises: choose a rate well below that of the lowest loss"
+    rates = add("lr", told, _lr)
     add_recipe(rates)
     rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
     rates.add_argument("--seed", type=int, default=0, metavar="S", help="as in train.py (default: 0)")
@@ -154,6 +154,7 @@ def _lr(arguments):
     settings, peak = trainer.settings, schedules.peak(trainer.settings["schedule"])
     marked = lr_finder.suggestions(rates, losses)
     found = ", ".join(f"{what} at {rate:.2g}" for what, rate in marked.items()) or "the loss does not fall"
+    found += ": choose well below the lowest" * bool(marked)
     title = f"{name}: {settings['model']}, {settings['optimizer']}, {settings['batch_size']} images a step"
     figure = charts.losses_by_rate(rates, losses, lr_finder.smooth(losses), marked | {"the recipe's peak": peak}, title)
     return figure, Path("lr.png"), f"{found}; the recipe's peak is {peak:g}"

@@ -23,6 +23,7 @@ Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 from pathlib import Path
 
@@ -39,11 +40,21 @@ def load(source: str = "auto") -> Digits:
     path = Path(source).expanduser()
     if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
-        raise UserError(f"no data at {source!r}: give by --data or --test a folder, zip, CSV, mnist.npz, or {names}")
+        do = f"give by --data or --test a folder, zip, CSV, mnist.npz, or {names}"
+        raise UserError(f"no data at {source!r}{_similar(source, path)}: {do}")
     place = places.kaggle_place(path)
     if place and (place != path or places.find(place, "test")):
         return _kaggles(place)
     return _digits(forms.read(path), path)
+
+
+def _similar(source, path):
+    """Returns " (did you mean ...?)" with the source or the file beside a missing `path` whose name is most similar."""
+    beside = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
+    if close := difflib.get_close_matches(source, SOURCES, n=1):
+        return f" (did you mean {close[0]}?)"
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    return f" (did you mean {path.with_name(close[0])}?)" if close else ""
 
 
 def is_gone(source: str) -> bool:

@@ -148,7 +148,7 @@ def check_readings(out: Path, pictures: list[segments.Picture], readings: Readin
     faults: list of lines, one for each damaged file.
     """
     pairs = zip(pictures, readings, strict=True)
-    touching = [picture.name for picture, digits in pairs if any(digit.label is None for digit in digits)]
+    unread = [picture.name for picture, digits in pairs if any(digit.label is None for digit in digits)]
     told = []
     if faults[1:]:
         for line in faults:
@@ -156,8 +156,8 @@ def check_readings(out: Path, pictures: list[segments.Picture], readings: Readin
         told.append(f"{len(faults):,} of {len(faults) + len(pictures):,} image files cannot be read, as said above")
     else:
         told += faults
-    if touching:
-        told.append(f"digits touch, and cannot be told apart, in {_few(touching)}")
+    if unread:
+        told.append(f"some digits touch or are unclear to this run, and were not read, in {_few(unread)}")
     if told:
         raise UserError(f"{'; '.join(told)}; all else is in {out}")
 

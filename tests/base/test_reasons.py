@@ -11,6 +11,11 @@ from recognizer.base.reasons import reason
     ("text", "line"),
     [
         (
+            "name 'Activation' is not defined",
+            "name 'Activation' is not defined; if Activation is a layer of Keras, add it to the import above",
+        ),
+        ("name 'NEURONS' is not defined", "name 'NEURONS' is not defined"),
+        (
             "Exception encountered when calling MaxPooling2D.call().\n\n"
             "\x1b[1mComputed output size would be zero.\x1b[0m\n\n"
             "Arguments received by MaxPooling2D.call():\n  • args=('<KerasTensor shape=(None, 1, 1, 8), name=x>',)",

@@ -1,5 +1,7 @@
 """CSVs of pixels are read right, and each fault is one line with its row and column."""
 
+import re
+
 import pytest
 from conftest import assert_one_line_error, script
 from kaggle_files import assert_same
@@ -93,3 +95,6 @@ def test_bad_data_ends_a_script_with_code_2_and_one_line(kaggle_folder, tmp_path
     assert not (tmp_path / "runs").exists()
     process = script("train.py", "--data", tmp_path / "nowhere", cwd=tmp_path)
     assert_one_line_error(process, "no data at", "auto, kaggle, mnist, digits")
+    for mistyped, meant in (("digit", "digits"), ("minst", "mnist"), (path.with_name("tran.csv"), path)):
+        with pytest.raises(UserError, match=re.escape(f"(did you mean {meant}?)")):
+            sources.load(str(mistyped))

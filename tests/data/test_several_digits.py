@@ -12,6 +12,7 @@ from test_handwriting import lit, unseen
 from recognizer.base.errors import UserError
 from recognizer.data import handwriting, image_files, ruled_lines, segments, sources
 from recognizer.data.arrays import Images
+from recognizer.reports import submission
 from recognizer.runs import run_folder
 from recognizer.training import predicting
 
@@ -124,6 +125,14 @@ def test_digits_beside_the_thick_edge_of_a_table_are_not_taken_for_its_remains()
 def test_an_unsure_digit_is_read_alone_but_not_in_a_number(tmp_path):
     assert told_by(ONES[:1], tmp_path / "one.png", 0.45) == "1"
     assert told_by(ONES, tmp_path / "two.png", 0.45).replace(" ", "") == "??"
+
+
+def test_what_was_not_read_is_said(tmp_path):
+    drawn(ONES, tmp_path / "two.png")
+    picture = segments.read_picture(tmp_path / "two.png")
+    unclear = [np.where(np.arange(10) == 1, 0.45, 0.06)] * len(segments.images([picture]))
+    with pytest.raises(UserError, match=r"^some digits touch or are unclear to this run, and were not read, in .*two"):
+        submission.check_readings(tmp_path / "out.csv", [picture], segments.digits([picture], unclear), [])
 
 
 def test_a_row_of_boxes_is_no_sheet_of_paper(tmp_path):
