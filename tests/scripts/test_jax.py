@@ -62,13 +62,14 @@ def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow, digit
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensorflow):
-    # Of small steps several are executed in one call, by which XLA rounds otherwise: their number is the run's.
+    # Of small steps several are executed in one call, by which XLA rounds otherwise. A run measures how many, records
+    # it, and a repetition takes it over.
     tiny = ["quick", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40", "--batch-size", 32]
     process = script("train.py", *tiny, "--run", "r", cwd=tmp_path, **no_tensorflow)
     assert process.returncode == 0, process.stderr
     result = json.loads((tmp_path / "runs" / "r" / "result.json").read_text())
     assert result["test_accuracy"]["mean"] > 0.8
-    assert interrupted(tmp_path, "broken", signal.SIGTERM, 5, *tiny, **no_tensorflow)[0] == 143
+    assert interrupted(tmp_path, "broken", signal.SIGTERM, 5, "--repeat", "r", **no_tensorflow)[0] == 143
     process = script("train.py", "--resume", cwd=tmp_path, **no_tensorflow)
     assert process.returncode == 0, process.stderr
     whole, resumed = (load(tmp_path / "runs" / name / "predictions.npz") for name in ("r", "broken"))
