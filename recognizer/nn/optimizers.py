@@ -46,6 +46,12 @@ def make(name: str, **arguments: Any) -> keras.optimizers.Optimizer:
         raise UserError(f"{told}: {reason(error)}") from error
 
 
+def absent_layers(arguments: dict, model: keras.Model) -> list[str]:
+    """Returns the entries of an optimizer's `exclude_layers` that match no weight of a model."""
+    paths = [variable.path for variable in model.trainable_variables]
+    return [name for name in arguments.get("exclude_layers") or () if not any(re.search(name, path) for path in paths)]
+
+
 class Adam(keras.optimizers.Adam):
     """keras.optimizers.Adam with one kernel for each variable."""
 

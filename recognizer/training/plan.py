@@ -271,7 +271,7 @@ def print_copies(hashes: np.ndarray, rows: np.ndarray, validation_rows: np.ndarr
 
 
 def print_plan(plan: Plan) -> None:
-    from recognizer.nn import batch_norm
+    from recognizer.nn import batch_norm, optimizers
 
     rows, stopping = len(plan.trainers[0].rows), plan.config["early_stopping"] is not None
     print(f"Recipe: {plan.config['recipe']}, {rows:,} rows to train on")
@@ -288,6 +288,10 @@ def print_plan(plan: Plan) -> None:
         print(f"{'up to ' * stopping}{epochs} of {steps:,} steps of {size} images{note}")
         if batch_norm.lags(trainer.model.network, steps * settings["epochs"]) and not settings["update_bn"]:
             print("        batch-norm statistics lag behind after so few steps: --set update_bn=50 recomputes them")
+        for name in optimizers.absent_layers(settings["optimizer_config"], trainer.model.network):
+            print(
+                f"        no layer is named {name!r}: {settings['optimizer']} trains the output layer like the others"
+            )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, estimated from the first steps")
     if any(trainer.validates_late for trainer in plan.trainers):

@@ -418,6 +418,13 @@ def test_a_net_that_can_be_used_passes(name, told):
     assert "trainable" in out
 
 
+def test_a_last_layer_that_the_recipe_means_but_does_not_find_is_told(tmp_path):
+    scripts = copied(tmp_path, added({"dense": "return keras.Sequential([images(), Flatten(), Dense(10, 'softmax')])"}))
+    for name, count in ((identifier("dense"), 1), ("linear", 0)):
+        process = train(scripts, "single", "--model", name, "--check", "--data", "digits", cwd=tmp_path)
+        assert process.stdout.count("no layer is named 'classes': muon trains the output layer") == count
+
+
 @pytest.mark.slow
 def test_nets_of_ones_own_are_trained_and_predict(tmp_path):
     """Of several kinds, as the members of one run."""
