@@ -104,7 +104,9 @@ def read_rows(path: Path | str, *needed: str) -> list[dict[str, float]]:
         if uneven := [i for i, line in enumerate(lines, 1) if len(line) != len(columns)]:
             raise ValueError(f"row {uneven[0]} has not {len(columns)} values")
         rows = [dict(zip(columns, map(float, line), strict=True)) for line in lines]
-        if not all(1 <= row[needed[0]] < 10**9 and math.isfinite(sum(row[key] for key in needed)) for row in rows):
+        if needed and not all(
+            1 <= row[needed[0]] < 10**9 and math.isfinite(sum(row[key] for key in needed)) for row in rows
+        ):
             raise ValueError(f"{needed[0]} must count from 1, and {', '.join(needed)} be finite")
         return rows
 
