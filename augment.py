@@ -32,18 +32,16 @@ import scipy.special
 from keras import ops
 
 from recognizer.base import environment
-from recognizer.base.backend import TENSORFLOW
+from recognizer.base.backend import TENSORFLOW, Tensor
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
-from recognizer.base.rules import FLAG, LARGEST, NULL, Rule, number, one_of, whole
+from recognizer.base.rules import FLAG, NULL, NUMBER, Rule, number, one_of, whole
 from recognizer.base.words import choose
 
-Tensor = Any  # a NumPy array or number, or a tensor of the backend
 Parameters = dict[str, np.ndarray]  # from `draw`
 
 # Settings
 
-NUMBER = Rule("a number", number(-LARGEST).valid)
 RANGE = number()
 ALPHA = Rule("a number from 0.01 to 100", lambda value: NUMBER.valid(value) and 0.01 <= value <= 100)
 ZERO = Rule("0", lambda value: NUMBER.valid(value) and value == 0)

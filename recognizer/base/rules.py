@@ -48,6 +48,7 @@ def list_of(rule: Rule, words: str) -> Rule:
     return Rule(words, lambda value: isinstance(value, list) and all(map(rule.valid, value)))
 
 
+NUMBER = Rule("a number", number(-LARGEST).valid)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
 NULL = Rule("null", lambda value: value is None)
 OBJECT = Rule("an object {NAME: VALUE, ...}", lambda value: isinstance(value, dict))

@@ -18,11 +18,17 @@ def choose(kind: str, name: object, valid: Collection[str]) -> str:
     """
     if name in list(valid):  # a list, since a name read from a file may not be hashable
         return name
-    same = {letters(key): key for key in valid}
-    close = difflib.get_close_matches(letters(name)[:60], list(same), n=1)
-    hint = f"; did you mean {same[close[0]]!r}?" if close else "."
+    close = closest(name, valid)
+    hint = f"; did you mean {close!r}?" if close else "."
     line = f"no {kind} {name!r:.60}{hint} There are: {', '.join(sorted(valid)) or 'none'}"
     raise UserError(textwrap.shorten(line, LONGEST_LINE, placeholder=" ..."))
+
+
+def closest(name: object, valid: Collection[str], cutoff: float = 0.6) -> str:
+    """Returns the valid name that is most similar to `name`; "" if none has a similarity of `cutoff` or more."""
+    same = {letters(key): key for key in valid}
+    close = difflib.get_close_matches(letters(name)[:60], list(same), n=1, cutoff=cutoff)
+    return same[close[0]] if close else ""
 
 
 def choose_name(kind: str, name: object, valid: Collection[str]) -> str:

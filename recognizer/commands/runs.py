@@ -44,30 +44,18 @@ def main(argv: list[str] | None = None) -> None:
         return
     if not (folders := run_folder.all_runs()):
         raise UserError(f"there are no runs in {run_folder.RUNS}/: python train.py makes one")
-    runs = compare.readable(folders)
-    listed = [run for run in runs if run[1].get("sweep") == arguments.sweep]
-    table = compare.table(listed)
-    trials = _trials(runs) if not arguments.sweep else {}
+    runs = list(run_folder.readable(folders))
+    trials = collections.Counter(config["sweep"] for _, config in runs if config.get("sweep"))
+    if arguments.sweep:
+        choose("sweep", arguments.sweep, trials)
+    table = compare.table(run for run in runs if run[1].get("sweep") == arguments.sweep)
     if table.empty and (arguments.sweep or not trials):
-        _refuse(arguments.sweep, folders, _trials(runs))
+        raise UserError(f"none of the {len(folders)} runs in {run_folder.RUNS}/ can be read")
     if not table.empty:
         print(run_table.formatted(table).to_string(index=False))
-    for sweep, count in trials.items():
+    for sweep, count in trials.items() if not arguments.sweep else ():
         print(f"and {count} trial{'s' * (count > 1)} of sweep {sweep!r}: --sweep {sweep} lists them")
     for path, form in ((arguments.html, run_table.page), (arguments.csv, run_table.comma_separated)):
         if path:
             run_table.write(path, form(table))
             print(path)
-
-
-def _trials(runs):
-    """Returns {sweep: the number of its trials} among some runs. runs: see compare.readable."""
-    return collections.Counter(config["sweep"] for _, config in runs if config.get("sweep"))
-
-
-def _refuse(sweep, folders, trials):
-    """Raises UserError, since no run can be listed."""
-    if sweep and trials:
-        choose("sweep", sweep, list(trials))
-    told = f"none of the {len(folders)} runs in {run_folder.RUNS}/ "
-    raise UserError(told + (f"is a trial of a sweep {sweep!r}" if sweep else "can be read"))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from recognizer.base.errors import UserError
+from recognizer.base.rules import NUMBER
 from recognizer.base.words import choose_name, hyphens
 from recognizer.config import overrides, schema
 
@@ -175,21 +176,17 @@ def _range(text):
         raise UserError(f"--range takes KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=LOW..HIGH:STEP, not {text!r:.60}")
     key = overrides.full_key(found[1])
     low, high = map(overrides.parse_value, found.group(2, 3))
-    if not (_is_number(low) and _is_number(high) and low < high):
+    if not (NUMBER.valid(low) and NUMBER.valid(high) and low < high):
         raise UserError(f"--range {key} must go from a number to a larger one, not {text.partition('=')[2]!r:.60}")
     log = found[4] == "log"
     step = None if log or not found[4] else overrides.parse_value(found[4])
     if log and low <= 0:
         raise UserError(f"--range {key} with :log must begin above 0, not at {low}")
-    if step is not None and not (_is_number(step) and step > 0):
+    if step is not None and not (NUMBER.valid(step) and step > 0):
         raise UserError(f"--range {key} ends in :{found[4]:.20}: only :log or a step above 0 can follow the numbers")
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-6:
         raise UserError(f"--range {key} must end a whole number of steps of {step} above {low}, and {high} does not")
     return {"key": key, "low": low, "high": high, "log": log, "step": step}
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_keys(found):

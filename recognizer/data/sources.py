@@ -23,11 +23,11 @@ Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 from pathlib import Path
 
 from recognizer.base.errors import UserError
+from recognizer.base.words import closest
 from recognizer.data import array_files, forms, mnist, places, small_digits, tables, unused
 from recognizer.data.arrays import Digits, Images
 
@@ -51,10 +51,10 @@ def load(source: str = "auto") -> Digits:
 def _similar(source, path):
     """Returns " (did you mean ...?)" with the source or the file beside a missing `path` whose name is most similar."""
     beside = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
-    if close := difflib.get_close_matches(source, SOURCES, n=1):
-        return f" (did you mean {close[0]}?)"
-    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
-    return f" (did you mean {path.with_name(close[0])}?)" if close else ""
+    if close := closest(source, SOURCES):
+        return f" (did you mean {close}?)"
+    close = closest(path.name, beside, cutoff=0.75)
+    return f" (did you mean {path.with_name(close)}?)" if close else ""
 
 
 def is_gone(source: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from recognizer.nn.layers import Tensor
+from recognizer.base.backend import Tensor
 
 
 def is_in(model: keras.Model) -> bool:

@@ -42,9 +42,7 @@ def build(
     _check_arguments(name, arguments)
     with _globals(seed, precision):
         try:
-            model = function(**arguments)
-            _check_training(name, model)
-            model = _with_layers(name, model)
+            model = _with_layers(name, function(**arguments))
             _complete(model)
             _check_saving(name, model)
         except UserError:
@@ -134,12 +132,13 @@ def _why(name, error):
 def _with_layers(name, model):
     """Returns the model that an architecture returned. A subclass of keras.Model becomes the only layer of a model.
 
-    Raises UserError if it is not a keras.Model, or if its class is not registered.
+    Raises UserError if it is not a keras.Model, brings its own training, or is of a class that is not registered.
     """
     told = f"architecture {name!r} returned"
     end = "end it with `return keras.Model(inputs, outputs)` or `return keras.Sequential([...])`"
     if not isinstance(model, keras.Model):
         raise UserError(f"{told} {'None' if model is None else f'a {type(model).__name__}, no keras.Model'}: {end}")
+    _check_training(name, model)
     if isinstance(model, keras.Sequential) or hasattr(model, "operations"):
         return model
     kind = type(model)
@@ -152,8 +151,6 @@ def _with_layers(name, model):
 
 def _check_training(name, model):
     """Raises UserError if a model brings its own training, which would be ignored: the recipe determines training."""
-    if not isinstance(model, keras.Model):
-        return
     told, kinds = f"architecture {name!r}", _own_classes(type(model))
     if own := next((method for method in TRAINING if any(method in vars(kind) for kind in kinds)), None):
         told += f": {type(model).__name__} has its own {own}(), which is never called here: remove it"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from recognizer.base.backend import Tensor
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose
-from recognizer.nn.layers import Tensor
 from recognizer.nn.parts import images
 
 # The flips by their names in keras.layers.RandomFlip, and the axes of images that each reverses.

@@ -3,16 +3,13 @@
 On another backend, and where a kernel lacks a feature (a mask, another axis, renorm, synchronized), Keras's code runs.
 """
 
-from typing import Any
-
 import keras
 
-from recognizer.base.backend import TENSORFLOW
+from recognizer.base.backend import TENSORFLOW, Tensor
 
 if TENSORFLOW:
     import tensorflow as tf
 
-Tensor = Any  # of the backend: tf.Tensor or jax.Array; while a net is built also keras.KerasTensor
 
 # Registered, so that Keras can rebuild them from their configs, as Bidirectional does with the layer that it wraps.
 registered = keras.saving.register_keras_serializable("fast")

@@ -11,11 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from recognizer.base.backend import TENSORFLOW
+from recognizer.base.backend import TENSORFLOW, Tensor
 from recognizer.base.errors import UserError
 from recognizer.base.reasons import reason
 from recognizer.config.keras_classes import CLASSES
-from recognizer.nn.layers import Tensor
 
 if TENSORFLOW:
     import tensorflow as tf

@@ -70,7 +70,7 @@ def _rows(folder, config, suffix):
 
 
 # The columns of net-NN.csv and net-NN.steps.csv that pictures need.
-COLUMNS = {".csv": ("epoch", "loss", "accuracy"), ".steps.csv": ("step", "loss", "learning_rate")}
+COLUMNS = {".csv": ("epoch", "loss", "accuracy"), ".steps.csv": run_folder.STEP_COLUMNS}
 
 Charts = dict[str, Callable[..., Figure]]  # by name
 OF_NETS: Charts = {  # functions of (folder, config)

@@ -29,23 +29,12 @@ RECORDED = (
 )  # entries of config.json that are not settings
 
 
-def readable(folders: Iterable[Path]) -> list[tuple[Path, dict]]:
-    """Returns [(folder, config)] of runs. A damaged run is skipped with a warning on stderr."""
-    runs = []
-    for folder in folders:
-        try:
-            runs.append((folder, run_folder.read_config(folder)))
-        except UserError as error:
-            print(f"{error}: skipped", file=sys.stderr)
-    return runs
-
-
 def table(runs: Iterable[tuple[Path, dict]]) -> pd.DataFrame:
     """Returns a DataFrame with a row for each run, best validation accuracy first. Accuracies and seconds are numbers.
 
     If a run has several kinds of nets, `model` names all architectures, `parameters` is the largest net's, and `epochs`
     is the recipe's. COLUMNS are followed by a text column for each other setting in which the runs differ; it is "" for
-    a run without the setting. A damaged run is skipped with a warning on stderr. runs: see `readable`.
+    a run without the setting. A damaged run is skipped with a warning on stderr. runs: of run_folder.readable.
     """
     rows, settings = [], []
     for folder, config in runs:

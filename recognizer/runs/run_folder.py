@@ -36,12 +36,14 @@ from recognizer.base import environment
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import read_json, remove_temporaries, write_bytes, write_json
 from recognizer.base.reasons import reason
+from recognizer.base.rules import TEXT
 from recognizer.base.words import choose
 from recognizer.config import checks, earlier, keras_classes, schedules, schema
 from recognizer.data import sources
 from recognizer.data.arrays import Digits, Images
 
 RUNS = Path("runs")
+STEP_COLUMNS = ("step", "loss", "learning_rate")  # of net-NN.steps.csv
 ABANDONED = 3600  # seconds after which an incomplete folder must be from a dead process
 FREED = 2  # seconds to wait for a lock: a killed process and its children take a while to free it
 
@@ -146,6 +148,7 @@ def read_config(folder: Path) -> dict:
         schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
         for key in ("steps_per_call", "threads"):
             schema.COUNT.check(key, config.get(key, 1))
+        TEXT.check("sweep", config.get("sweep", ""))
         config["schedule"] = schedules.canonical(config["schedule"])
         config |= {key: keras_classes.canonical(key, config[key]) for key in ("optimizer", "loss")}
         checks.check(config)
@@ -303,6 +306,18 @@ def all_runs() -> list[Path]:
     return [path.parent for path in RUNS.glob("[!.]*/config.json")]
 
 
+def readable(folders: Iterable[Path]) -> Iterator[tuple[Path, dict]]:
+    """Yields (folder, config) for each of some runs. Skips a damaged one with a warning on stderr."""
+    for folder in folders:
+        try:
+            with refused(f"{folder} is not a run that can be read"):
+                config = read_config(folder)
+        except UserError as error:
+            print(f"{error}: skipped", file=sys.stderr)
+        else:
+            yield folder, config
+
+
 def newest(finished: bool) -> Path:
     """Returns the folder of the run that finished last, or of the unfinished run that was started last.
 
@@ -310,16 +325,11 @@ def newest(finished: bool) -> Path:
     used for predictions only by name. Raises UserError if there is no other run.
     """
     found, trials = {}, False
-    for folder in all_runs():
-        if is_finished(folder) == finished:
-            try:
-                config = read_config(folder)
-                if config.get("sweep"):
-                    trials = True
-                else:
-                    found[folder] = (folder / "result.json").stat().st_mtime if finished else config["created"]
-            except UserError as error:
-                print(f"{error}: skipped", file=sys.stderr)
+    for folder, config in readable(folder for folder in all_runs() if is_finished(folder) == finished):
+        if config.get("sweep"):
+            trials = True
+        else:
+            found[folder] = (folder / "result.json").stat().st_mtime if finished else config["created"]
     if not found:
         what = "finished" if finished else "unfinished"
         if trials:

@@ -14,11 +14,10 @@ import keras
 import numpy as np
 
 from augment import Augmentation, draw, draw_elastic, mix
-from recognizer.base.backend import TENSORFLOW
+from recognizer.base.backend import TENSORFLOW, Tensor
 from recognizer.data import streams
 from recognizer.data.arrays import Images
 from recognizer.nn.flip_classes import joint_labels, with_flips
-from recognizer.nn.layers import Tensor
 
 if TENSORFLOW:
     import tensorflow as tf

@@ -9,7 +9,7 @@ import numpy as np
 from recognizer.base.errors import UserError
 from recognizer.base.files import read_rows, write_rows
 from recognizer.base.reasons import reason
-from recognizer.runs import checkpoints
+from recognizer.runs import checkpoints, run_folder
 from recognizer.training.callbacks import NotFinite, Schedule
 from recognizer.training.model import TrainingModel
 
@@ -55,7 +55,7 @@ class StepLog(keras.callbacks.Callback):
 
     def restore(self, epoch: int) -> None:
         """Reads the rows of the first `epoch` epochs from the CSV."""
-        keys = "step", "loss", "learning_rate"
+        keys = run_folder.STEP_COLUMNS
         rows = read_rows(self.path, *keys) if epoch and self.path.is_file() else []
         self.rows = [_step_row(*(row[key] for key in keys)) for row in rows if row["step"] <= epoch * self.steps]
 

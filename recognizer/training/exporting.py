@@ -59,8 +59,7 @@ def export(folders: list[Path], out: Path, form: str, digits: int = 64) -> float
     if form == "litert":
         _unroll(nets)
     if form == "onnx":
-        _write_gelu_by_erf(nets)
-        _leave_out_penalties(nets)
+        _simplify(nets)
     x = sources.load_test("digits").x[:digits, ..., None] / np.float32(255)
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
@@ -168,8 +167,11 @@ def _unroll(nets):
             layer.unroll = True
 
 
-def _write_gelu_by_erf(nets):
-    """Makes layers compute the exact GELU by Erf, which ONNX has; Keras computes it by Erfc."""
+def _simplify(nets):
+    """Leaves out what the converter to ONNX does not know, and what predictions do not need.
+
+    The exact GELU is computed by Erf in place of Keras's Erfc. Activity regularizers are for training only.
+    """
     import keras
 
     def gelu(x):
@@ -178,11 +180,6 @@ def _write_gelu_by_erf(nets):
     for layer in [layer for _, net, _ in nets for layer in net._flatten_layers()]:
         if getattr(layer, "activation", None) is keras.activations.gelu:
             layer.activation = gelu
-
-
-def _leave_out_penalties(nets):
-    """Removes activity regularizers, which only training needs: the converter to ONNX cannot read their losses."""
-    for layer in [layer for _, net, _ in nets for layer in net._flatten_layers()]:
         if getattr(layer, "activity_regularizer", None) is not None:
             layer.activity_regularizer = None
 

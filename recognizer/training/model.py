@@ -17,9 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from recognizer.base.backend import TENSORFLOW
+from recognizer.base.backend import TENSORFLOW, Tensor
 from recognizer.nn import copies, losses
-from recognizer.nn.layers import Tensor
 from recognizer.nn.logits import final_softmax
 
 if TENSORFLOW:

@@ -179,6 +179,18 @@ def test_a_damaged_run_is_left_out_of_the_table_and_told_of(trained, tmp_path, m
     assert capsys.readouterr().err.count("skipped") == 1
 
 
+def test_a_run_whose_sweep_is_no_name_is_skipped(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    (damaged,) = copied(trained, tmp_path, "damaged")
+    config = json.loads((damaged / "config.json").read_text())
+    (damaged / "config.json").write_text(json.dumps(config | {"sweep": [1]}))
+    runs.main([])
+    told = capsys.readouterr()
+    assert "sweep must be a string" in told.err
+    assert [line.split()[0] for line in told.out.splitlines()] == ["run", "bag"]
+
+
 def test_what_is_different_between_two_runs_is_said(trained, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(trained / "runs" / "bag", other)
