@@ -59,10 +59,23 @@ def choose_threads(config: dict) -> None:
 def recorded_threads(config: dict, jobs: int = 1) -> int:
     """Returns the `threads` to record for a run that trains `jobs` nets at once: each net's share of the cores.
 
-    If the user has set TF_NUM_INTRAOP_THREADS, returns the `threads` from which choose_threads computes that value.
+    If the user has set the backend's number of threads, TF_NUM_INTRAOP_THREADS or (JAX) NPROC, returns the `threads`
+    from which choose_threads computes that value.
     """
-    given = GIVEN["TF_NUM_INTRAOP_THREADS"] or ""
-    return int(given) * _shares(config) if given.isdecimal() and int(given) else max(1, _cores() // jobs)
+    jax = backend() == "jax"
+    given = GIVEN["NPROC" if jax else "TF_NUM_INTRAOP_THREADS"] or ""
+    if given.isdecimal() and int(given):
+        return int(given) * (1 if jax else _shares(config))
+    return max(1, _cores() // jobs)
+
+
+def backend() -> str:
+    """Returns the name of Keras's backend, or of the one that import_keras will choose."""
+    if "keras" in sys.modules:
+        return sys.modules["keras"].backend.backend()
+    if "KERAS_BACKEND" in os.environ:
+        return os.environ["KERAS_BACKEND"]
+    return "jax" if installed("jax") and not installed("tensorflow") else "tensorflow"
 
 
 def _shares(config):
@@ -95,9 +108,9 @@ def import_keras(deterministic: bool = False) -> None:
     deterministic: whether a GPU must compute the same bits in every run, with slower kernels.
     Raises UserError if Keras or its backend is not installed, if Keras is too old, or if the backend is not supported.
     """
-    if "KERAS_BACKEND" not in os.environ and not installed("tensorflow") and installed("jax"):
+    if backend() == "jax":
         os.environ["KERAS_BACKEND"] = "jax"
-    _check_backend(os.environ.get("KERAS_BACKEND", "tensorflow"))
+    _check_backend(backend())
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
         logging.getLogger("tensorflow").setLevel(logging.CRITICAL)  # TensorFlow also raises its errors as exceptions
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -122,8 +135,8 @@ def import_keras(deterministic: bool = False) -> None:
         raise UserError(f"Keras cannot be imported ({error}): {how_to_install()}") from error
     if Version(keras.__version__) < Version(OLDEST_KERAS):
         raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={OLDEST_KERAS}'")
-    _check_backend(keras.backend.backend())  # ~/.keras/keras.json can name a backend, too
-    if keras.backend.backend() == "tensorflow":
+    _check_backend(backend())  # ~/.keras/keras.json can name a backend, too
+    if backend() == "tensorflow":
         _compile_once()
 
 

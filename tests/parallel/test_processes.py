@@ -187,6 +187,27 @@ def test_a_run_keeps_the_threads_of_its_nets(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
+    ("backend", "given", "threads"),
+    [
+        ("tensorflow", {}, 4),
+        ("tensorflow", {"TF_NUM_INTRAOP_THREADS": "3"}, 6),  # three for each replica
+        ("tensorflow", {"NPROC": "3"}, 4),
+        ("jax", {}, 4),
+        ("jax", {"TF_NUM_INTRAOP_THREADS": "1"}, 4),  # not read by JAX
+        ("jax", {"NPROC": "3"}, 3),
+        ("jax", {"NPROC": "0"}, 4),
+    ],
+    ids=str,
+)
+def test_the_threads_that_a_run_records_are_those_that_its_backend_uses(backend, given, threads, monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
+    monkeypatch.setattr(environment, "backend", lambda: backend)
+    for name in ("NPROC", "TF_NUM_INTRAOP_THREADS"):
+        monkeypatch.setitem(environment.GIVEN, name, given.get(name))
+    assert environment.recorded_threads({"replicas": 2, "batch_size": 64}, jobs=2) == threads
+
+
+@pytest.mark.parametrize(
     ("options", "told"),
     [
         (["--cpus", 2], "--cpus is for --ray"),

@@ -63,7 +63,8 @@ def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow, digit
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensorflow):
     # Of small steps several are executed in one call, by which XLA rounds otherwise. A run measures how many, records
-    # it, and a repetition takes it over.
+    # it, and a repetition takes it over. JAX does not read the number of threads that is given to TensorFlow.
+    no_tensorflow["TF_NUM_INTRAOP_THREADS"] = "1"
     tiny = ["quick", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40", "--batch-size", 32]
     process = script("train.py", *tiny, "--run", "r", cwd=tmp_path, **no_tensorflow)
     assert process.returncode == 0, process.stderr
