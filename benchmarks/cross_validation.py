@@ -53,7 +53,7 @@ def cross_validate(recipe, data, name, seed, folds, options, train):
         record = before
     for fold in range(len(record["runs"]), folds):
         folder = run_folder.named(f"cv-{name}-{seed}-{folds}-{fold}")
-        path = folder.parent / f"cv-{seed}-{folds}-{fold}.npz"
+        path = folder.with_suffix(".npz")
         write_fold(images, parts[fold], path)
         if not run_folder.is_finished(folder):
             train(folder, [*new, "--data", path], lambda: None)
