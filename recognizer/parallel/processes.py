@@ -1,10 +1,11 @@
 """Runs tasks in several processes on this machine, to train the nets of a run or the trials of a sweep.
 
-Each process takes the next item when it is free. It uses its share of the cores, or one GPU.
+Each process takes another item when it is free. It uses its share of the cores, or one GPU.
 """
 
 import collections
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ import joblib
 
 from recognizer.base import environment, machine
 from recognizer.base.errors import UserError
+from recognizer.config import members
 from recognizer.data.arrays import Digits
 from recognizer.parallel import worker
 from recognizer.parallel.overview import Overview
@@ -170,7 +172,7 @@ def _rate(config, digits, jobs):
 
 def each(
     task: Callable,
-    items: Iterator,
+    take: Callable[[Any], Any],
     jobs: int,
     arguments: Sequence,
     update: Callable,
@@ -183,16 +185,17 @@ def each(
 
     An item whose process dies is tried once more.
 
-    task: a function of worker.py. items: an iterator; a process takes the next item when it is free. arguments: the
-    arguments of the task after its pipe. update: function(item, progress), called when the task sends its progress.
-    named: function(item) that returns its name for messages. answer: function(item, question) that returns the answer
-    to send to the task. fresh: bool, whether each item gets a new process. lost: function(item, why) that returns the
-    result of an item whose process has died twice; None: UserError is raised.
+    task: a function of worker.py. take: function(the last item of a free process, or None) that returns its next item,
+    or None if none is left. arguments: the arguments of the task after its pipe. update: function(item, progress),
+    called when the task sends its progress. named: function(item) that returns its name for messages. answer:
+    function(item, question) that returns the answer to send to the task. fresh: bool, whether each item gets a new
+    process. lost: function(item, why) that returns the result of an item whose process has died twice; None: UserError
+    is raised.
     """
     deaths: collections.Counter = collections.Counter()
     with _started(task, jobs, *arguments) as processes:
         for process in processes:
-            process.give(next(items, None))
+            process.give(take(None))
         while at_work := {process.pipe: process for process in processes if process.item is not None}:
             for pipe in wait(list(at_work)):
                 process = at_work[pipe]
@@ -213,7 +216,7 @@ def each(
                     process.answer(answer(item, value))
                 else:
                     yield item, value
-                    _next(process, next(items, None), fresh)
+                    _next(process, take(item), fresh)
 
 
 def _ended(process, named, deaths):
@@ -234,6 +237,28 @@ def _next(process, item, fresh):
     process.give(item)
 
 
+def by_kind(nets: list[int], kind: Callable[[int], Any]) -> Callable[[int | None], int | None]:
+    """Returns the function `take` of `each` for some nets.
+
+    A process goes on with nets of one kind, since it compiles the training step of each kind anew. Then it takes a kind
+    that no process has begun, and then one of which the most nets are left.
+    """
+    left, begun = list(nets), []
+
+    def take(last: int | None) -> int | None:
+        if not left:
+            return None
+        same = [net for net in left if last is not None and kind(net) == kind(last)]
+        new = [net for net in left if kind(net) not in begun]
+        most = max(left, key=lambda net: [kind(other) for other in left].count(kind(net)))
+        net = (same or new or [most])[0]
+        left.remove(net)
+        begun.append(kind(net))
+        return net
+
+    return take
+
+
 def fit_nets(config: dict, folder: Path, digits: Digits, jobs: int, verbose: int | None = None) -> Iterator[dict]:
     """Trains the unfinished nets of a run, `jobs` at a time; yields each net's result as it ends."""
     left, finished = run_folder.unfinished_nets(folder, config)
@@ -241,6 +266,7 @@ def fit_nets(config: dict, folder: Path, digits: Digits, jobs: int, verbose: int
     shown = Overview(len(left), verbose)
     jobs, arguments = min(jobs, len(left)), (config, digits, folder)
     with contextlib.closing(shown):
-        for net, result in each(worker.train, iter(left), jobs, arguments, shown.update, "net {}".format):
+        take = by_kind(left, functools.partial(members.own, config))
+        for net, result in each(worker.train, take, jobs, arguments, shown.update, "net {}".format):
             shown.end(net)
             yield result

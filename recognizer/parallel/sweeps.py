@@ -281,8 +281,8 @@ def train(sweep: Sweep) -> Iterator[tuple[Trial, str]]:
     else:
         jobs, arguments = min(sweep.asked["jobs"], max(1, sweep.left)), [sweep.asked, sweep.digits]
         ways: dict[str, Any] = dict(answer=answer, fresh=True, lost=lambda trial, why: ("failed", why))
-        named = operator.attrgetter("run")
-        ended = processes.each(worker.trial, proposals.trials(), jobs, arguments, shown.update, named, **ways)
+        named, trials = operator.attrgetter("run"), proposals.trials()
+        ended = processes.each(worker.trial, lambda _: next(trials, None), jobs, arguments, shown.update, named, **ways)
     with contextlib.closing(shown):
         for trial, (state, note) in ended:
             _end(sweep, trial, state, note)

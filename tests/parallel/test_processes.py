@@ -164,6 +164,38 @@ def test_auto_measures_numbers_that_the_nets_and_the_machine_allow(gpus, nets, c
     assert "threads" not in config
 
 
+@pytest.mark.parametrize(
+    ("kinds", "jobs", "expected"),
+    [
+        ("aaaabbcc", 2, ["aaaa", "bbcc"]),
+        ("aaaa", 2, ["aa", "aa"]),
+        ("aaaaaaab", 2, ["aaaa", "baaa"]),
+        ("abc", 2, ["ac", "b"]),
+        ("aabb", 3, ["ab", "b", "a"]),  # none waits
+        ("aaaabb", 3, ["aa", "bb", "aa"]),
+        ("abab", 2, ["aa", "bb"]),
+        ("aabb", 1, ["aabb"]),
+        ("a", 4, ["a", "", "", ""]),
+    ],
+    ids=str,
+)
+def test_a_process_trains_nets_of_as_few_kinds_as_possible(kinds, jobs, expected):
+    from recognizer.parallel import processes
+
+    nets = list(range(3, 3 + len(kinds)))  # of a resumed run
+    taken, last, rounds = [[] for _ in range(jobs)], [None] * jobs, 0
+    take = processes.by_kind(nets, lambda net: kinds[net - 3])
+    while rounds == 0 or any(net is not None for net in last):
+        for i in range(jobs):  # each takes as long as the others
+            if rounds == 0 or last[i] is not None:
+                last[i] = take(last[i])
+            if last[i] is not None:
+                taken[i].append(last[i])
+        rounds += 1
+    assert sorted(net for some in taken for net in some) == nets
+    assert ["".join(kinds[net - 3] for net in some) for some in taken] == expected
+
+
 def test_a_run_keeps_the_threads_of_its_nets(monkeypatch, capsys):
     from recognizer.parallel import processes
 

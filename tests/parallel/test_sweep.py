@@ -51,8 +51,8 @@ class Pipe:
 def here(alone, monkeypatch):
     """Trials are trained in this process, one after another."""
 
-    def each(task, items, jobs, arguments, update, named, answer, fresh, lost):
-        for item in items:
+    def each(task, take, jobs, arguments, update, named, answer, fresh, lost):
+        while (item := take(None)) is not None:
             pipe = Pipe(item, update, answer)
             task(pipe, *arguments)
             yield item, pipe.result
