@@ -68,7 +68,8 @@ class Augmentation:
     width_shift_range: Annotated[float | Sequence[float], RANGE | NUMBERS] = 0.0
     height_shift_range: Annotated[float | Sequence[float], RANGE | NUMBERS] = 0.0
     shear_range: Annotated[float, RANGE] = 0.0  # degrees, in either direction
-    # z for factors from 1 - z to 1 + z, or [lowest, highest]. Width and height get independent factors.
+    # A number z: factors from 1 - z to 1 + z. [low, high]: factors from low to high. Width and height get independent
+    # factors.
     zoom_range: Annotated[float | Sequence[float], NUMBER | PAIR] = 0.0
     # How to fill points outside the image: nearest pixel, `cval` ("constant"), reflected image, or repeated image.
     fill_mode: Annotated[str, one_of("nearest", "constant", "reflect", "wrap")] = "nearest"
@@ -81,9 +82,9 @@ class Augmentation:
     # -1..1; here it is normal with the same variance, since smoothed noise is nearly normal in either case.
     elastic_alpha: Annotated[float, RANGE] = 0.0
     elastic_sigma: Annotated[float, RANGE] = 4.0
-    # [low, high] pixels: sets a rectangle in each image to 0, with sides drawn from this range. Similar to Zhong et
-    # al., "Random erasing data augmentation", 2017 (half of the images, size by area, filled with noise), and DeVries
-    # and Taylor, "Cutout", 2017 (a square of fixed size).
+    # [low, high] pixels: sets a rectangle in each image to 0, with sides drawn from this range. Similar methods: Zhong
+    # et al., "Random erasing data augmentation", 2017, erase in half of the images, choose the size by area, and fill
+    # with noise; DeVries and Taylor, "Cutout", 2017, erase a square of fixed size.
     erasing_range: Annotated[float | Sequence[float], ZERO | SIDES] = 0
     # Mixup (Zhang et al., "mixup: beyond empirical risk minimization", 2018): replaces each image and its label by the
     # mean with another image and its label, weighted w and 1 - w, w from Beta(alpha, alpha), as in keras.layers.MixUp.
@@ -156,7 +157,7 @@ def draw(settings: Augmentation, rng: np.random.Generator, n: int) -> Parameters
         "brightness": dark + (bright - dark) * next(u),
     }
     drawn |= _rectangles(settings.erasing_range, u) if settings.erasing_range else dict.fromkeys(ERASED, np.zeros(n))
-    alpha = settings.mixup_alpha  # transforms uniform numbers to Beta(alpha, alpha)
+    alpha = settings.mixup_alpha  # betaincinv maps uniform numbers to numbers from Beta(alpha, alpha)
     return drawn | {"mixup": scipy.special.betaincinv(alpha, alpha, next(u)) if alpha else np.ones(n)}
 
 
@@ -200,8 +201,7 @@ def smoothing(size: int, sigma: float) -> np.ndarray:
     """Returns a float32 matrix (size, k) that maps k independent normal numbers to Gaussian-filtered white noise.
 
     Its columns are the left singular vectors of scipy.ndimage.gaussian_filter1d(mode="constant"), times the singular
-    values. Values below a thousandth of the largest are left out: a sigma of 4 keeps 10 of 28, in a twentieth of the
-    time.
+    values. Values below a thousandth of the largest are left out: a sigma of 4 keeps 10 of 28.
     """
     components, left, _ = np.linalg.svd(scipy.ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, mode="constant"))
     components *= np.where(components[0] < 0, -1, 1)  # fixes the sign, which depends on the library
@@ -220,7 +220,7 @@ class BatchEngine:
     def __init__(self, settings: Augmentation) -> None:
         self.settings = settings
         if own := settings.keras_only:
-            raise UserError(f"augmentation {', '.join(own)}: only ImageDataGenerator can: use --augment-engine keras")
+            raise UserError(f"augmentation {', '.join(own)} needs ImageDataGenerator: use --augment-engine keras")
 
     def pack(self, parameters: Parameters) -> np.ndarray:
         """Returns the parameters from `draw` as one array, mixup last: float32 (n, 6 + len(PACKED))."""
@@ -341,7 +341,10 @@ def in_rectangle(top: Tensor, left: Tensor, rows: Tensor, columns: Tensor, shape
 
 
 def mix(values: Tensor, shares: Tensor) -> Tensor:
-    """Returns mixup of images or labels, float32 (n, ...): weighted means with the previous one. shares: (n,)."""
+    """Returns images or labels after mixup, float32 (n, ...): the weighted mean of each and the previous one.
+
+    shares: (n,), the weight of each.
+    """
     shares = ops.reshape(shares, [-1, *[1] * (len(values.shape) - 1)])
     return shares * values + (1 - shares) * ops.roll(values, 1, axis=0)
 

@@ -76,7 +76,7 @@ def codeastar() -> keras.Model:
             images(),
             Conv2D(30, 5),
             MaxPooling2D(),
-            ReLU(),  # before the pooling in the source: the same result, but here on a quarter of the numbers
+            ReLU(),  # the source has it before the pooling; here it gives the same result, from a quarter of the values
             Conv2D(15, 3, activation="relu"),
             Dropout(0.2),
             Flatten(),
@@ -117,7 +117,7 @@ def linear(mean: float = 0.0, std: float = 1.0) -> keras.Model:
 
 @architecture
 def vgg(mean: float = 0.0, std: float = 1.0, dropout: float = 0.0) -> keras.Model:
-    """The VGG-like net of rahular's 'Digit Recognition - 2', after fast.ai's lesson 3 of 2016: 594,922 parameters."""
+    """The VGG-like net of rahular's 'Digit Recognition - 2', from fast.ai's lesson 3 of 2016: 594,922 parameters."""
     return keras.Sequential(
         [
             *standardized(mean, std),
@@ -210,8 +210,9 @@ def stages(
     """The nets of Chris Deotte's "How to choose CNN Architecture MNIST", Kaggle; by default 184,586 parameters.
 
     Each number of `filters` makes a stage: a convolution for each of the `kernels`, then pooling, or a convolution with
-    stride 2 if `strides`. dense: units of the dense layer, 0 for none. bn, dense_bn: bool, batch normalization after
-    each convolution, and after the dense layer. dropout: rate after each stage and after the dense layer.
+    stride 2 if `strides`. dense: units of the dense layer, 0 for none. bn: bool, batch normalization after each
+    convolution. dense_bn: bool, the same after the dense layer. dropout: rate after each stage and after the dense
+    layer.
     """
     layers = [images()]
     for n in filters:

@@ -36,7 +36,9 @@ def parser() -> cli.Parser:
     group = p.add_argument_group("what to predict")
     what = group.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
-    what.add_argument("--images", nargs="+", metavar="PATH", help="pictures instead: files, folders or zips")
+    what.add_argument(
+        "--images", nargs="+", metavar="PATH", help="predict pictures instead of a test set: files, folders or zips"
+    )
     leak = "also predict images that a net was trained on, into a file whose name ends in -leak"
     group.add_argument("--allow-leak", action="store_true", help=leak)
     group = p.add_argument_group("output")
@@ -125,8 +127,10 @@ def output(arguments: argparse.Namespace, name: str) -> Path:
 def refuse_leaks(arguments: argparse.Namespace, name: str, test: Images, leaked: int) -> None:
     """Raises UserError for leaked images without --allow-leak, or if --submit is not allowed for these images."""
     if leaked and not arguments.allow_leak:
-        told = f"{leaked:,} of these {len(test.x):,} test images ({test.origin}) were among the labelled ones"
-        raise UserError(f"{told} that {name} had: predict others, or add --allow-leak, which marks the file -leak")
+        told = f"{leaked:,} of these {len(test.x):,} test images ({test.origin}) were among the labelled images"
+        raise UserError(
+            f"{told} of {name}: predict other images, or add --allow-leak (the CSV's name then ends in -leak)"
+        )
     if arguments.submit is not None and (leaked or not test.kaggle):
         raise UserError(f"--submit uploads Kaggle's test rows only, not {test.origin}: give --test kaggle")
 

@@ -40,7 +40,7 @@ SINGLE = dict(
     epochs=7,
     update_bn=50,
     test_shift=1,
-    temperature=0.48,  # fitted on the validation rows of a run on MNIST, like that of `quick`
+    temperature=0.48,  # fitted on the validation rows of a run on MNIST; the temperature of `quick`, too
     source="this project",
 )
 
@@ -57,10 +57,12 @@ RAHULAR = dict(
     schedule=dict(name="constant", learning_rate=0.01),
     batch_size=64,
     epochs=11,
-    source="rahular, 'Digit Recognition - 2', after fast.ai's lesson 3 of 2016 (MNIST 60,000/10,000)",
+    source="rahular, 'Digit Recognition - 2', from fast.ai's lesson 3 of 2016 (MNIST 60,000/10,000)",
 )
 
-WRITTEN = RAHULAR | dict(schedule=dict(name="phases", learning_rates=AS_WRITTEN), reported="as written; not run there")
+WRITTEN = RAHULAR | dict(
+    schedule=dict(name="phases", learning_rates=AS_WRITTEN), reported="none: the notebook never ran with these rates"
+)
 
 AUGMENTED = RAHULAR | dict(augmentation=SHIFT_8, score_augmented=True)
 
@@ -77,7 +79,7 @@ RECIPES = {
             {"augmentation.erasing_range": [3, 9]},
         ],
     ),
-    # 99 % as fast as possible: less than one pass over MNIST, after tuomaso/train_mnist_fast.
+    # 99 % as fast as possible, in less than one pass over MNIST; modelled on tuomaso/train_mnist_fast.
     "quick": dict(
         model="quick",
         optimizer_config=dict(beta_1=0.7, beta_2=0.9),
@@ -159,8 +161,9 @@ CHOOSING = dict(model="stages", nets=1, bagging=False, augmentation={}, steps_pe
 # point of a grid is trained `seeds` times. score: "test" if accuracies are measured on the labelled test set, as in the
 # source, or "validation".
 STUDIES = {
-    # Rotation and zoom together, by shift. The source's figures are means of 30 such nets on MNIST, with only two cells
-    # for shift .2. It does not give the epochs for this; its 100 runs (below) have 30.
+    # One axis varies rotation and zoom together, the other the shift. The source's figures are means of 30 such nets on
+    # MNIST, with only two cells for shift .2. The source does not say how many epochs these nets were trained for; the
+    # nets of its 100 runs (below) have 30 epochs.
     "deotte-augmentation": dict(
         recipe="deotte",
         settings=dict(nets=1, epochs=30),

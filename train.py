@@ -61,12 +61,13 @@ def _add_data(group):
 def _add_training(group):
     group.add_argument("--nets", type=int, metavar="N", help="how many nets to train, and to average")
     group.add_argument(
-        "--epochs", type=int, metavar="E", help="how many epochs (in some recipes not whole passes over the rows)"
+        "--epochs",
+        type=int,
+        metavar="E",
+        help="how many epochs (in some recipes an epoch is not one pass over the rows)",
     )
     group.add_argument("--batch-size", type=int, metavar="B", help="images per step")
-    group.add_argument(
-        "--learning-rate", type=float, metavar="R", help="the schedule's peak rate, or its start if it only falls"
-    )
+    group.add_argument("--learning-rate", type=float, metavar="R", help="the schedule's highest learning rate")
     group.add_argument("--model", metavar="NAME", help="an architecture of models.py")
     group.add_argument(
         "--weights",
@@ -104,7 +105,7 @@ def _add_arithmetic(group):
     group.add_argument(
         "--deterministic",
         action="store_true",
-        help="reproduce runs bit for bit on a GPU, too, by slower kernels (on a CPU they always are)",
+        help="make runs on a GPU reproducible bit for bit, with slower kernels (runs on a CPU always are)",
     )
 
 
@@ -168,7 +169,7 @@ def started(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]
     from recognizer.training import plan
 
     if arguments.repeat:
-        refuse_others(arguments, "repeat", "is")
+        refuse_others(arguments, "repeat", "repeats")
         config, source = plan.recorded(arguments.repeat)
         source, name = arguments.data or source, f"{run_folder.named(arguments.repeat).name}-repeat"
     else:
@@ -216,9 +217,9 @@ def refuse_others(arguments: argparse.Namespace, option: str, does: str) -> None
     given = [
         key for key, value in vars(arguments).items() if value is not None and value is not False and key not in allowed
     ]
-    by_name = "; its name is given by --run" if option == "resume" and arguments.recipe else ""
+    by_name = "; give the run's name with --run" if option == "resume" and arguments.recipe else ""
     if given:
-        raise UserError(f"--{option} {does} a run by its own settings: leave out {', '.join(given)}{by_name}")
+        raise UserError(f"--{option} {does} a run with the run's own settings: leave out {', '.join(given)}{by_name}")
 
 
 def check(arguments: argparse.Namespace) -> None:

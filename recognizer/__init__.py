@@ -1,1 +1,1 @@
-"""What train.py and predict.py stand on. CONTRIBUTING.md draws its floors."""
+"""The package that train.py and predict.py use. CONTRIBUTING.md shows its layers, called floors."""

@@ -276,14 +276,14 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
     x = digits.train.x[:50, ..., None] / np.float32(255)
     augmentation = Augmentation(brightness_range=[0.2, 0.6])
     parameters = draw(augmentation, np.random.default_rng(0), len(x))
-    with pytest.raises(UserError, match=r"brightness_range: only ImageDataGenerator.*--augment-engine keras"):
+    with pytest.raises(UserError, match=r"brightness_range needs ImageDataGenerator.*--augment-engine keras"):
         transformed(augmentation, "batch", x, parameters)
     darker = x * np.float32(parameters["brightness"])[:, None, None, None]
     np.testing.assert_allclose(transformed(augmentation, "keras", x, parameters), darker, atol=1e-6)
     augmentation = Augmentation(brightness_range=[1.5, 2])
     parameters = draw(augmentation, np.random.default_rng(0), len(x))
     assert transformed(augmentation, "keras", x, parameters).max() == 1
-    with pytest.raises(UserError, match=r"interpolation_order: only ImageDataGenerator"):
+    with pytest.raises(UserError, match=r"interpolation_order needs ImageDataGenerator"):
         Augmentation(rotation_range=10, interpolation_order=0).engine("batch")
     Augmentation(rotation_range=10, interpolation_order=1).engine("batch")  # what it does itself
     process = script("train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path)

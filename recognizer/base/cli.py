@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=form, allow_abbrev=False, epilog=epilog, **arguments)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error, too")
 
-    # Without the namespace that argparse's own method can also fill.
+    # argparse's own method also takes a namespace to fill; this one does not.
     def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         if "_ARGCOMPLETE" in os.environ:
             import argcomplete
@@ -115,7 +115,10 @@ def _stop(signum, frame):
 
 
 def stop_if_asked() -> None:
-    """Raises KeyboardInterrupt or Terminated if a signal was received. JAX's C++ sometimes swallows the first one."""
+    """Raises KeyboardInterrupt or Terminated if a signal was received.
+
+    Call it again later, too: JAX's C++ code sometimes swallows the first exception.
+    """
     if _received:
         raise KeyboardInterrupt if _received[-1] == signal.SIGINT else Terminated
 

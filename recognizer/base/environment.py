@@ -29,7 +29,7 @@ WRONG_JAXLIB = ("0.7.2", "0.8.0", "0.8.1")
 def for_workers() -> dict[str, str | None]:
     """Returns the environment variables for a worker process, {name: value or None}.
 
-    They have the user's values, so that the worker chooses its own.
+    The values are the user's, not those that this process has set, so that the worker can choose its own.
     """
     return dict(GIVEN)
 
@@ -123,7 +123,7 @@ def import_keras(deterministic: bool = False) -> None:
             import keras
             from packaging.version import Version
 
-            # Keras builds such a layer by calling it, and warns each time that the net is copied.
+            # Keras builds a layer without build() by calling it, and would warn whenever the net is copied.
             warnings.filterwarnings("ignore", r"(?s).*`build\(\)` was called on layer", UserWarning)
             keras.distribution.list_devices()
             if installed("tensorflow"):  # Keras on JAX also imports it, to save or copy a layer

@@ -24,7 +24,7 @@ def refused(told: str, hostile: bool = True) -> Iterator[None]:
     For reading files that may be damaged or malicious: for them, NumPy, Keras, Pillow and zipfile raise nearly every
     kind of exception.
 
-    hostile: whether the file may be what exhausts memory. If False, out-of-memory errors are raised unchanged.
+    hostile: whether the file itself may cause an out-of-memory error. If False, such an error is raised unchanged.
     """
     try:
         yield

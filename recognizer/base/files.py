@@ -38,7 +38,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({reason(error)}): what was there is as it was") from error
+        raise UserError(f"{path} cannot be written ({reason(error)}): an existing file is unchanged") from error
 
 
 def _sync(path):
@@ -102,18 +102,18 @@ def read_rows(path: Path | str, *needed: str) -> list[dict[str, float]]:
         if not lines or not set(columns) >= set(needed):
             raise ValueError(f"rows of {', '.join(needed)} are needed")
         if uneven := [i for i, line in enumerate(lines, 1) if len(line) != len(columns)]:
-            raise ValueError(f"row {uneven[0]} has not {len(columns)} values")
+            raise ValueError(f"row {uneven[0]} does not have {len(columns)} values")
         rows = [dict(zip(columns, map(float, line), strict=True)) for line in lines]
         if needed and not all(
             1 <= row[needed[0]] < 10**9 and math.isfinite(sum(row[key] for key in needed)) for row in rows
         ):
-            raise ValueError(f"{needed[0]} must count from 1, and {', '.join(needed)} be finite")
+            raise ValueError(f"{needed[0]} must count from 1, and {', '.join(needed)} must be finite")
         return rows
 
 
 def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
     """Writes a dict of arrays as an .npz."""
-    named: dict[str, Any] = arrays  # NumPy's type hints take any of them for its option allow_pickle, a bool
+    named: dict[str, Any] = arrays  # Any: else type checkers take an array for NumPy's option allow_pickle
     with whole_file(path) as temporary:
         np.savez(temporary, **named)
 

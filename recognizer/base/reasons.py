@@ -58,7 +58,7 @@ REPLACED = [
 # Advice where Keras's message gives none: (pattern, advice).
 ADVICE = [
     (r"Received: (\w+) \(of type type\)", r"write \1(), with parentheses"),
-    (r"[Rr]eceived:? \w+=KerasTensor", "call a layer twice: Layer(arguments)(x)"),
+    (r"[Rr]eceived:? \w+=KerasTensor", "make the layer, then call it: Layer(arguments)(x)"),
     (r"cannot be used as input to a \w+ function|placeholder for a shape", "use keras.ops or a layer instead"),
     (
         r"deserialization of a .*lambda|could not get source code|: a lambda$",

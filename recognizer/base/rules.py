@@ -9,7 +9,10 @@ LARGEST = 1e30  # float32 holds it, and results computed from it
 
 
 class Rule(NamedTuple):
-    """A rule for valid values. words: complete "KEY must be ...". valid: returns whether a value is valid."""
+    """A rule for valid values.
+
+    words: the text after "KEY must be" in a message. valid: returns whether a value is valid.
+    """
 
     words: str
     valid: Callable[[Any], bool]

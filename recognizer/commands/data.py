@@ -1,10 +1,10 @@
 """Shows which digits train.py finds here, or downloads Kaggle's.
 
     python -m recognizer data                  what `auto` finds here
-    python -m recognizer data --data kaggle    the digits of another SOURCE, checked
+    python -m recognizer data --data kaggle    the digits of another SOURCE, which are checked
     python -m recognizer data fetch            download Kaggle's files into data/ by Kaggle's own client
 
-It prints where the labelled and the test images come from, how many they are, and a fingerprint of their content.
+It prints where the labelled and the test images come from, how many there are, and a fingerprint of their content.
 """
 
 from recognizer.base import cli
@@ -23,7 +23,7 @@ def parser() -> cli.Parser:
 def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.command == "fetch":
-        print(f"{competition.fetch(places.DATA)}: now python train.py --data kaggle")
+        print(f"Downloaded {competition.fetch(places.DATA)}. Next: python train.py --data kaggle")
         return
     digits = sources.load(arguments.data)
     for images, what in ((digits.train, "labelled"), (digits.test, "test")):

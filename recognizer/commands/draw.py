@@ -1,4 +1,6 @@
-"""Opens a page to draw a digit or a number on. It shows what the net reads, what it sees, and where it looks.
+"""Opens a page to draw a digit or a number on.
+
+It shows the prediction, the images that the net gets, and where it looks (Grad-CAM).
 
     python -m recognizer draw                      with the newest finished run
     python -m recognizer draw single-1 --port 8000

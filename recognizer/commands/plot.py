@@ -1,17 +1,17 @@
 """Draws a picture: of a run, of a recipe, or of the digits themselves.
 
     python -m recognizer plot confusion single-1              runs/single-1/confusion.png, drawn anew
-    python -m recognizer plot confusion single-1 --percent    in percent of each label: confusion-percent.png
+    python -m recognizer plot confusion single-1 --percent    in percent of the digits with each label
     python -m recognizer plot mistakes --out mistakes.png     of the newest finished run
     python -m recognizer plot spread single-1 deotte-1        the accuracies of the nets of several runs: spread.png
-    python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; or a run's: layers RUN
+    python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters (a run's: layers RUN)
     python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
     python -m recognizer plot lr --recipe quick               a learning-rate range test: loss while the rate rises
     python -m recognizer plot lr --model mine                 the same for your own function in models.py
     python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
     python -m recognizer plot samples                         eight digits of each class
-    python -m recognizer plot centres                         where the digits lie, and which augmentation covers them
+    python -m recognizer plot centres                         the digits' positions, sizes and slants
 
 Pictures of one run are written into its folder, others as PICTURE.png. `plot PICTURE --help` shows a picture's options.
 """
@@ -29,7 +29,7 @@ from recognizer.runs import run_folder
 OF_DIGITS = {
     "digit": "a digit as a line of numbers, and as an image",
     "samples": "eight digits of each class",
-    "centres": "where the digits lie, and which augmentation covers them",
+    "centres": "the digits' positions, sizes and slants, and the ranges of most",
     "augmented": "digits as a recipe augments them",
 }
 
@@ -52,7 +52,9 @@ def parser() -> cli.Parser:
     for name, what in (CAPTIONS | QUIZ).items():
         if name not in ("spread", "layers"):  # which show more than one run
             run_folder.add_run_argument(add(name, what, _of_run))
-    pictures.choices["confusion"].add_argument("--percent", action="store_true", help="in percent of each label")
+    pictures.choices["confusion"].add_argument(
+        "--percent", action="store_true", help="in percent of the digits with each label"
+    )
     run_folder.add_run_argument(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="--recipe")
@@ -69,7 +71,7 @@ def parser() -> cli.Parser:
         pictures.choices[name].add_argument("--data", default="auto", metavar="SOURCE", help=which)
     pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help="which row (default: 1)")
     for name in ("samples", "augmented"):
-        pictures.choices[name].add_argument("--seed", type=int, default=0, metavar="S", help="draws other digits")
+        pictures.choices[name].add_argument("--seed", type=int, default=0, metavar="S", help="choose other digits")
     add_recipe(pictures.choices["augmented"])
     return p
 
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     print(charts.save(figure, path), *told, sep=": ")
 
 
-# Each returns a figure, where it is written unless --out says otherwise, and perhaps a line on what it shows.
+# Each function below returns a figure and its default path. _lr also returns a line about the figure.
 
 
 def _of_run(arguments):

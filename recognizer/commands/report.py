@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     from recognizer.reports import report_page, run_pictures
 
     config = run_folder.read_config(folder)
-    with refused(f"{folder} cannot be reported"):
+    with refused(f"the report of {folder} cannot be made"):
         try:
             digits = run_folder.load_data(folder, config)
         except UserError as error:

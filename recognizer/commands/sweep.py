@@ -6,7 +6,7 @@
     python -m recognizer sweep grenholm --range learning_rate=1e-4..1e-2:log --range epochs=5..20 --trials 40
                                                      a search by Optuna: pip install -r requirements/cluster.txt
     python -m recognizer sweep deotte-augmentation --scale 0.1 --data mnist      an experiment of Deotte's, smaller
-    python -m recognizer sweep --resume              go on with the newest unfinished sweep, or with --sweep NAME
+    python -m recognizer sweep --resume              go on with the newest unfinished sweep, or the one of --sweep NAME
 
 Each trial is a run in runs/, usable by every command. sweeps/NAME/ has the table (CSV, HTML) and pictures.
 Trials are compared on validation rows. A study repeats a notebook's experiment, and may be compared on the test set.
@@ -26,7 +26,7 @@ def parser() -> cli.Parser:
     recipe.completer = sweep_settings.names  # type: ignore[attr-defined]  # argcomplete reads it
     group = p.add_argument_group("what varies")
     group.add_argument("--grid", action="append", metavar="KEY=V1,V2", help="the values of a setting; may be repeated")
-    group.add_argument("--seeds", type=int, metavar="R", help="how many seeds for each value, from --seed on")
+    group.add_argument("--seeds", type=int, metavar="R", help="how many seeds for each value; --seed is the first")
     group.add_argument(
         "--range",
         action="append",

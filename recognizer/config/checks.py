@@ -18,7 +18,7 @@ def check(config: dict) -> None:
 def recalibrates(settings: dict) -> bool:
     """Returns whether batch-norm statistics are recomputed before each validation.
 
-    They are if validation decides anything: which weights to keep, when to stop training, or the learning rate.
+    They are recomputed if validation decides anything: which weights to keep, when to stop, or the learning rate.
     """
     monitor = schedules.monitored(settings["schedule"]) or ""
     return bool(settings["update_bn"]) and (settings["weights"] == "best" or monitor.startswith("val_"))
@@ -36,7 +36,7 @@ def _check(config):
     replicas, size = config["replicas"], config["batch_size"]
     if replicas > 1 and (size % replicas or config["steps_per_epoch"] is None):
         needed = f'steps_per_epoch to "full" or a number, and batch_size (now {size}) to a multiple of {replicas}'
-        raise UserError(f"replicas {replicas} share full batches equally: set {needed}")
+        raise UserError(f"replicas={replicas} divides full batches into equal parts: set {needed}")
     stopping, weights = config["early_stopping"] is not None, config["weights"]
     if stopping and weights != "best":
         raise UserError(f"early_stopping keeps the weights of the best epoch: leave out weights {weights!r}")

@@ -74,8 +74,9 @@ LEFT_OUT = {  # arguments that are separate settings, or follow from other setti
 
 CONFIG_OF = {"model": "model_config", "optimizer": "optimizer_config", "loss": "loss_config"}
 CLASSES = {"optimizer": {name.lower(): name for name in OPTIMIZERS}, "loss": {name: name for name in LOSSES}}
-# The arguments that a new model, optimizer or loss keeps. Those of optimizers act on gradients and weights in the same
-# way for all. Weight decay is not kept, since a value that suits Muon is far from one that suits SGD.
+# The arguments that a new model, optimizer or loss keeps. An optimizer's kept arguments act on gradients and weights in
+# the same way in every optimizer. Weight decay is not kept, since a value that suits Muon is far from one that suits
+# SGD.
 KEPT = {"model": set(), "optimizer": EVERY_OPTIMIZER - {"weight_decay", "name"}, "loss": {"reduction"}}
 
 

@@ -25,6 +25,6 @@ def own(config: dict, net: int) -> dict:
 
 
 def kinds(config: dict) -> list[dict]:
-    """Returns the distinct settings of a run's nets, in the nets' order. `nets` in each is how many nets have them."""
+    """Returns the distinct settings of a run's nets, in the nets' order. In each, `nets` is the number of such nets."""
     all_members = [member(config, net) for net in range(1, config["nets"] + 1)]
     return [settings | {"nets": len(list(nets))} for settings, nets in itertools.groupby(all_members)]

@@ -256,7 +256,7 @@ def check(schedule: dict, epochs: int) -> None:
     if name == "PiecewiseConstantDecay":
         boundaries, values = schedule["boundaries"], schedule["values"]
         if not boundaries or boundaries != sorted(set(boundaries)) or len(values) != len(boundaries) + 1:
-            raise UserError("schedule.boundaries must rise, and schedule.values be one more than they are")
+            raise UserError("schedule.boundaries must rise, and schedule.values must have one more entry than it")
 
 
 def _check_warm_up(schedule, epochs):

@@ -62,8 +62,9 @@ SETTINGS = {
     "batch_size": Setting(64, COUNT, by_net=True),
     # The number of equal parts of a batch to compute in parallel, each on its own core.
     "replicas": Setting(1, whole(1, 1000)),
-    # null: every training image once; "full": the same in full batches only; a number: that many steps, reshuffling.
-    # min_steps_per_epoch is for small data sets, whose epochs would have only a few steps.
+    # null: every training image once; "full": the same in full batches only; a number: that many steps, and the images
+    # are reshuffled after each pass over them. min_steps_per_epoch is for small data sets, whose epochs would have only
+    # a few steps.
     "steps_per_epoch": Setting(None, COUNT | one_of("full") | NULL, by_net=True),
     "min_steps_per_epoch": Setting(1, COUNT, by_net=True),
     "epochs": Setting(10, COUNT, by_net=True),

@@ -185,7 +185,9 @@ def _range(text):
     if step is not None and not (NUMBER.valid(step) and step > 0):
         raise UserError(f"--range {key} ends in :{found[4]:.20}: only :log or a step above 0 can follow the numbers")
     if step is not None and abs((high - low) / step - round((high - low) / step)) > 1e-6:
-        raise UserError(f"--range {key} must end a whole number of steps of {step} above {low}, and {high} does not")
+        raise UserError(
+            f"--range {key} must go from {low} to {low} plus a whole number of steps of {step}, not to {high}"
+        )
     return {"key": key, "low": low, "high": high, "log": log, "step": step}
 
 
@@ -196,7 +198,7 @@ def _check_keys(found):
         varied = [key for axis in grid for key in _varied(axis["settings"])] + ranges
         given = varied + list(dict(found["own"]))
         if "seed" in given:
-            raise UserError("seed is not a setting of a recipe: --seeds R trains with R seeds, from --seed on")
+            raise UserError("seed is not a setting of a recipe: --seeds R trains with R seeds; --seed is the first")
         if twice := [key for key, count in collections.Counter(given).items() if count > 1]:
             raise UserError(f"{twice[0]} is given twice: name each setting once in --grid, --range, --set and --epochs")
 

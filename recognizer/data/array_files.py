@@ -25,7 +25,10 @@ def words(name: str) -> list[str]:
 
 
 def part_of(path: str) -> str:
-    """Returns the part of a data set in a file's, or else a folder's, name: "train", "test", "validation" or ""."""
+    """Returns the part of a data set that a file's name gives, or else its folder's.
+
+    It is "train", "test", "validation" or "".
+    """
     for level in reversed(path.split("/")):
         for part, pattern in PARTS.items():
             if any(re.fullmatch(pattern, word) for word in words(level)):

@@ -9,7 +9,7 @@ import numpy as np
 from recognizer.base.errors import UserError
 
 KAGGLE_TEST_ROWS = 28_000
-TURNED = "EMNIST's rows and columns are exchanged: turned"
+TURNED = "EMNIST's rows and columns are exchanged: its images were transposed"
 PIXEL_SHAPES = ((28, 28), (784,), (28, 28, 1), (1, 28, 28))
 
 
@@ -35,7 +35,10 @@ class Images:
                 array.flags.writeable = False  # all nets of a process share them
 
     def named(self) -> tuple[tuple[str, str], Sequence]:
-        """Returns (names of a submission's two columns, ids for the first). Without own ids, both are Kaggle's."""
+        """Returns (names of a submission's two columns, ids for the first).
+
+        If the images have no ids, names and ids are Kaggle's.
+        """
         if self.ids is None:
             return ("ImageId", "Label"), range(1, len(self.x) + 1)
         return self.columns, self.ids.tolist()
@@ -136,10 +139,10 @@ def pixels(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
     elif values.dtype != np.uint8:
         x = np.concatenate([part.astype(np.uint8) for part in _parts(values)])
         if (different := np.flatnonzero((x != values).any((1, 2)))).size:
-            raise UserError(f"{name}: image {different[0] + 1} has fractions above 1, where whole pixels are needed")
+            raise UserError(f"{name}: image {different[0] + 1} has pixel values above 1 that are not whole numbers")
     some = x[:: max(1, len(x) // 1000)]
     if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:  # the corners, too, since clothes can fill an image
-        note, x = "its images are dark on white: turned to light on dark, as MNIST's", 255 - x
+        note, x = "its images are dark on white: inverted to light on dark, like MNIST's", 255 - x
     return x, note
 
 

@@ -50,7 +50,7 @@ Named = File | Path | str  # what a message names
 
 def reading(name: Named) -> contextlib.AbstractContextManager[None]:
     """Turns any exception in the block into a UserError: `name` cannot be read, and why."""
-    return refused(f"{name} cannot be read, damaged or cut short?")
+    return refused(f"{name} cannot be read; it may be damaged or cut short")
 
 
 def kind_of(path: Path | str) -> str:
@@ -77,7 +77,9 @@ def start_of(path: Path | str) -> str:
 
 
 def listing(path: Path | str, kind: str) -> list[File]:
-    """Returns the Files in a folder and its subfolders, in a zip or in a tar, without hidden ones; for a file, itself.
+    """Returns the Files in a folder and its subfolders, in a zip or in a tar, without hidden ones.
+
+    For a single file, returns a list of it.
 
     kind: see `kind_of`.
     """

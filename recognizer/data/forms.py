@@ -9,7 +9,7 @@ from recognizer.data import array_files, containers, csv_rows, image_files, tabl
 from recognizer.data.arrays import Images
 from recognizer.data.containers import File
 
-# How the names of a form's files end. The first form that is found in a folder or an archive is read.
+# The endings of file names in each file format. The first format that is found in a folder or an archive is read.
 FORMS = {
     "idx": r"[-.](idx[13]?|ubyte)(\.gz)?",
     "npz": r"\.npz",
@@ -85,9 +85,7 @@ def found_in(files: list[File], path: Path | str) -> tuple[str, list[File]]:
         if file.member is None:
             refuse_others(file.path, containers.kind_of(file.path))
     there = f"{len(files):,} other files, {csv_rows.few([file.name for file in files])}" if files else "no files"
-    raise UserError(
-        f"{path} holds {there}: needed are CSV, IDX, .npz, .npy, .parquet, or image files in folders 0 to 9"
-    )
+    raise UserError(f"{path} holds {there}: it needs CSV, IDX, .npz, .npy, .parquet, or image files in folders 0 to 9")
 
 
 def _parts(files, form):
@@ -131,7 +129,9 @@ def _with_partners(file, kind, part, wanted):
 
 
 def _without_copies(files, form, path):
-    """Returns Files of arrays without copies: gzipped ones, as torchvision's, and ones in a folder of the same name.
+    """Returns Files of arrays without copies.
+
+    Copies are gzipped files, which torchvision keeps beside the unpacked ones, and files in a folder of the same name.
 
     Raises UserError if the Files belong to several sets, before reading any of them.
     """

@@ -290,7 +290,7 @@ def _border(image):
 
 
 def _is_light_on_dark(image, size):
-    """Returns whether ink is lighter than paper. Narrow filters find strokes before what the strokes enclose."""
+    """Returns whether ink is lighter than paper. Narrow filters find only strokes."""
     from scipy import ndimage
 
     found = []

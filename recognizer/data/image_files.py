@@ -198,7 +198,7 @@ def _columns(header, name):
     files = files or [i for i in others if i not in ids] or ids
     if len(files) != 1:
         needed = "784 columns of pixels, or one column of file names, with or without a column 'label'"
-        raise UserError(f"{name}: line 1: columns {csv_rows.few(header)}: needed are {needed}")
+        raise UserError(f"{name}: line 1: columns {csv_rows.few(header)}: a table needs {needed}")
     return files[0], label, next((i for i in ids if header[i]), files[0])
 
 

@@ -1,4 +1,4 @@
-"""Finds Kaggle's files: in data/, in folders and zips there with Kaggle's name, and where Kaggle mounts them."""
+"""Finds Kaggle's files: in data/, in folders and zips there named "digit-recognizer", and where Kaggle mounts them."""
 
 import itertools
 import re
@@ -17,7 +17,7 @@ HALF_DOWNLOADS = {".crdownload", ".part", ".partial", ".download", ".opdownload"
 def kaggle_advice() -> str:
     """Returns advice on where to put Kaggle's files."""
     if KAGGLE_INPUT.is_dir():
-        return "in a Kaggle notebook, add it by Add Input, Competitions, Digit Recognizer"
+        return "in a Kaggle notebook, choose Add Input, Competitions, Digit Recognizer"
     return f"put digit-recognizer.zip from {competition.PAGE}/data into {DATA}/"
 
 

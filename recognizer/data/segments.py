@@ -23,11 +23,11 @@ GAP = 0.2  # of a digit's height: a gap within a digit is smaller
 LOWEST, HIGHEST = 0.4, 2.5  # times the usual height: the limits of a digit's height
 WIDE = 1.1  # width / height: a wider shape may be several digits
 WIDEST = 1.5  # width / height: a wider shape is surely several digits
-SEAM = 0.9  # prior of each end of a digit that was cut off another
+SEAM = 0.9  # prior of each end of a digit that was cut from its neighbour
 ALONE = 1.5  # factor: a picture that may show one digit is more likely to show one than two close ones
-DOUBT = 0.9  # a digit is not read if the probability of several touching ones is this share of its own, or more
+DOUBT = 0.9  # a digit is not read if several touching digits are at least this times as likely as the digit
 SURE = 0.5  # a digit among several is not read if its probability is below this
-SURE_CUT = 0.88  # the same for a digit that was cut off another
+SURE_CUT = 0.88  # the same for a digit that was cut from its neighbour
 # The average number of strokes that a row crosses, for the digits 0 to 9: mean and standard deviation in MNIST (the
 # latter a little higher for 1), and a maximum, which 3 in 1000 exceed. For 0 and 1 the maximum is above MNIST's 2.2
 # and 1.35, since a 0 may be slashed, and a 1 may have a long upstroke.
@@ -69,7 +69,7 @@ class Candidate:
         return (on[:, 1:] & ~on[:, :-1]).sum() / max(1, on.any(axis=1).sum())
 
     def likely(self, row: np.ndarray) -> float:
-        """Returns how likely this is one digit. row: the probabilities predicted for it, (10,)."""
+        """Returns how likely it is that this is one digit. row: the probabilities predicted for it, (10,)."""
         mean, deviation, _ = STROKES[row.argmax()]
         unusual = max(0, ((self.strokes - mean) / deviation) ** 2 - 4)
         return max(row.max() * self.prior * max(np.exp(-0.1 * unusual), 0.2) * (0.05 if self.unlike(row) else 1), 1e-9)
@@ -319,7 +319,7 @@ def _candidate(ink, kept, corner, factor, first=0, end=1, prior=1.0):
 
 
 def _prior(ratio, height, tall, gaps, seams):
-    """Returns how likely some pieces are one digit, before a net predicts them.
+    """Returns how likely it is that some pieces are one digit, before a net predicts them.
 
     ratio: width / height. height: relative to that of the highest body. tall: how many pieces are nearly as high as all
     together; one digit rarely has more than one. gaps: between the pieces, as in `_groups`. seams: how many of the two
@@ -388,7 +388,7 @@ def _seams(ink, kept, height):
 
 
 def _lines(shapes):
-    """Groups shapes into lines, from top to bottom. From left to right, each joins the line that ends at its height."""
+    """Groups shapes into lines, from top to bottom. Each joins the line whose last shape is at its height."""
     lines = []
     for shape in sorted(shapes, key=lambda shape: shape.box[0]):
         top, bottom = shape.first

@@ -9,14 +9,14 @@ SOURCE is one of
                 CSV      784 columns of pixels in order, a column of labels first or last, perhaps ids; .csv.gz
                          or .arff, with a header or without one
                 IDX      train-images-idx3-ubyte(.gz) and so on, MNIST's own form; EMNIST's digits
-                arrays   .npz, .npy: x_train, y_train, x_test, y_test or the like; .parquet, as Hugging Face's
+                arrays   .npz, .npy: x_train, y_train, x_test, y_test or the like; .parquet, as on Hugging Face
                 images   a folder for each class, 0 to 9, in train/ and test/; or CSVs of file names and labels
               Names with train and test in them say which part is which.
 
-Kaggle's files are looked for in data/; then in the folders and zips in it whose name contains "digit-recognizer"
-("digit-recognizer (1).zip", or the zip unpacked, also one folder deeper); then where Kaggle mounts the competition:
+Kaggle's files are looked for first in data/; then in its folders and zips whose name contains "digit-recognizer", such
+as "digit-recognizer (1).zip", and in the subfolders of such folders; then where Kaggle mounts the competition:
 /kaggle/input/competitions/digit-recognizer, /kaggle/input/digit-recognizer. A folder given as a path is searched like
-data/. If `auto` takes other digits although data/ or /kaggle/input holds data files, it says why it does not use each.
+data/. If data/ or /kaggle/input holds data files that `auto` does not use, it says why.
 
 Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9.
 """
@@ -40,7 +40,7 @@ def load(source: str = "auto") -> Digits:
     path = Path(source).expanduser()
     if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
-        do = f"give by --data or --test a folder, zip, CSV, mnist.npz, or {names}"
+        do = f"give a folder, zip, CSV, mnist.npz, or {names} with --data or --test"
         raise UserError(f"no data at {source!r}{_similar(source, path)}: {do}")
     place = places.kaggle_place(path)
     if place and (place != path or places.find(place, "test")):

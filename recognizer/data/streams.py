@@ -10,7 +10,8 @@ PURPOSES = ("split", "weights", "dropout", "order", "transform", "elastic", "tes
 def rng(purpose: str, seed: int, net: int = 0, epoch: int = 0, step: int = 0) -> np.random.Generator:
     """Returns the numpy.random.Generator for (seed, net, epoch, step, purpose). purpose: one of PURPOSES.
 
-    All random numbers come from such streams. The numbers are whole and below 2^32, so no two streams coincide.
+    All random numbers come from such streams. seed, net, epoch and step are whole numbers below 2^32, so no
+    two streams coincide.
     """
     entropy = [seed, net, epoch, step, PURPOSES.index(purpose)]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))

@@ -51,7 +51,9 @@ def _read_pixels(data, head, file):
         label = _likely_labels(values, file)
         notes = [f"no column is called label: its {'last' if label else 'first'} one is read as the labels"]
     elif label is None and not head.named and _are_like_labels(values[:, 0]):
-        raise UserError(f"{file}: 784 columns, the first of labels, it seems: 784 of pixels are needed beside it")
+        raise UserError(
+            f"{file}: the first of its 784 columns seems to hold labels: 784 columns of pixels are needed, too"
+        )
     y = None if label is None else values[:, label].copy()
     x = values if label is None else values[:, 1:] if label == 0 else values[:, :-1]
     first, last = head.columns[0] if ids else "", "label" if label is None or unnamed else head.columns[ids + label]
@@ -97,7 +99,7 @@ def _closest_scheme(pixels):
 
 def _counted(columns, named, ids, labels):
     """Returns a text that says which columns a table has and which it needs."""
-    needed = "784 of pixels are needed, with or without one of labels before or after them"
+    needed = "784 columns of pixels are needed, with or without one of labels before or after them"
     pixels = [column.lower() for i, column in enumerate(columns[ids:]) if i not in labels]
     if not named:
         return f"{len(columns)} columns without a header, where {needed}"

@@ -172,7 +172,8 @@ def _check_saving(name, model):
         activation = getattr(layer, "activation", None)
         if isinstance(activation, keras.Layer) and not activation.built:
             kind = type(activation).__name__
-            raise ValueError(f"{kind} has weights, which Keras does not save in an activation: write {kind}() after it")
+            told = f"{kind} has weights, which Keras does not save in an activation"
+            raise ValueError(f"{told}: add {kind}() as a layer after {layer.name!r}")
     try:
         copies.plain(model)
     except Exception as error:
@@ -186,7 +187,7 @@ def lacking_arguments(model: keras.Model) -> str:
     for layer in model._flatten_layers():
         kind = type(layer)
         if kind in _own_classes(kind):
-            if isinstance(layer, keras.Sequential):  # Keras passes it its layers again
+            if isinstance(layer, keras.Sequential):  # Keras's from_config() adds the layers again
                 return f"{kind.__name__} subclasses keras.Sequential: make it by a function that returns a Sequential"
             parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
             names = {one.name for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}

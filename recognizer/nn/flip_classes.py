@@ -1,7 +1,7 @@
 """The setting `joint_flips`: flipped digits are classes of their own.
 
 A net trains on each image and on its k flips. Each flip adds ten classes, and a prediction is the mean over the image
-and its flips. After Lee, Hwang and Shin, "Self-supervised label augmentation via input transformations", 2020. One
+and its flips. Source: Lee, Hwang and Shin, "Self-supervised label augmentation via input transformations", 2020. One
 flip doubles the time of training and predicting.
 """
 
@@ -66,7 +66,7 @@ def with_classes(model: keras.Model, name: str, flips: Sequence[str], seed: int 
 
 
 def aggregated(model: keras.Model, flips: Sequence[str]) -> keras.Model:
-    """Returns a model that predicts ten classes from a model of `with_classes`; the model itself without flips.
+    """Returns a model that predicts ten classes from a model of `with_classes`; `model` itself if `flips` is empty.
 
     Its probabilities (n, 10) are the mean over an image and its flips, each from its own ten classes.
     """
@@ -79,5 +79,5 @@ def aggregated(model: keras.Model, flips: Sequence[str]) -> keras.Model:
 
 
 def core(model: keras.Model) -> keras.Model:
-    """Returns the model of `with_classes` inside a model of `aggregated`; any other model itself."""
+    """Returns the model of `with_classes` inside a model of `aggregated`. Returns any other model unchanged."""
     return next((layer for layer in model.layers if layer.name == CORE), model)

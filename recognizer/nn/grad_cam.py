@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 def grad_cam(model: keras.Model) -> Callable[[np.ndarray, int], np.ndarray]:
     """Returns a function heat(image, label): how much each pixel contributes to a label, float32 (28, 28) in 0..1.
 
-    image: a digit, uint8 (28, 28). Selvaraju et al., "Grad-CAM: visual explanations from deep networks" (2017), on the
-    last feature maps of 5x5 or more that the whole net passes through. Each pixel is weighted by its own gradient, as
-    in Draelos and Carin, "HiResCAM" (2020), since the place of a stroke matters. Without such maps all values are 0.
+    image: a digit, uint8 (28, 28). Grad-CAM (Selvaraju et al., "Grad-CAM: visual explanations from deep networks",
+    2017) uses the last feature maps of 5x5 or more that all paths through the net contain. Each pixel is weighted by
+    its own gradient, as in Draelos and Carin, "HiResCAM" (2020), since the place of a stroke matters. Without such maps
+    all values are 0.
     """
     import keras
 
@@ -35,7 +36,7 @@ def grad_cam(model: keras.Model) -> Callable[[np.ndarray, int], np.ndarray]:
     def heat(image, label):
         features = body(image[None, ..., None] / np.float32(255), training=False)
         gradient = _gradient(lambda x: head(x, training=False)[0, label], features)
-        if gradient is None:  # the net rounds
+        if gradient is None:  # rounding in the net has no gradient
             return np.zeros((28, 28), np.float32)
         found = np.maximum((np.asarray(features) * np.asarray(gradient))[0].sum(axis=-1), 0)
         for _ in range(2):  # rows, then columns

@@ -63,7 +63,7 @@ class Adam(keras.optimizers.Adam):
 
 
 class Muon(keras.optimizers.Optimizer):
-    """keras.optimizers.Muon of Keras 3.13 and later, but for convolution kernels, too, which Keras leaves to Adam.
+    """Muon for hidden layers, as in Keras 3.13, but also for convolution kernels, which Keras leaves to Adam.
 
     A kernel is a matrix with one column for each filter, as in Jordan's original ("Muon: an optimizer for hidden layers
     in neural networks", 2024). It does not inherit from Keras's, since arguments and steps differ in Keras 3.12.

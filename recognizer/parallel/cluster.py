@@ -151,7 +151,8 @@ def resources(
     """Returns what Ray reserves for each net, {"num_cpus": ..., "num_gpus": ...}. Both may be fractions.
 
     By default, a net gets a GPU if any node has one. It gets one core for each recorded thread, up to the size of a
-    node. Without recorded threads, it gets one core with a GPU, else as many as let all nets train at once.
+    node. Without recorded threads, it gets one core if it has a GPU, else the most cores with which all nets can
+    train at once.
 
     nodes: from ray.nodes(). threads: int, the recorded threads, or None. Raises UserError if no node has enough.
     """

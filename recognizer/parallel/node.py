@@ -1,6 +1,7 @@
 """Runs tasks on the nodes of a Ray cluster, each in a temporary folder whose files are sent to the head.
 
-The head is the process that the user started. A node gets its environment variables, and must have the same versions.
+The head is the process that the user started. A node gets the head's environment variables,
+and must have the same package versions.
 """
 
 from __future__ import annotations

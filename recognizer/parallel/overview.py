@@ -20,8 +20,8 @@ class Overview:
         nets: int, the number of nets to train.
         verbose: see progress.Progress.
         what: what to call the nets, e.g. "trials".
-        started: time.perf_counter() at the start, for nets that all need time before their first step: the time left is
-            told once one has ended. None: at the first progress, so that the time before does not count.
+        started: time.perf_counter() at the start, if every net needs time before its first step. The time left is then
+            shown only after one net has ended. None: time is counted from the first progress.
     """
 
     def __init__(self, nets: int, verbose: int | None = None, what: str = "nets", started: float | None = None) -> None:

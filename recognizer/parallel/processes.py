@@ -138,14 +138,14 @@ def choose_threads(config: dict, jobs: int) -> None:
     threads, cores, gpus = config["threads"], joblib.cpu_count(), len(machine.gpus())
     nets = f"{jobs} net{'s' * (jobs > 1)} at once"
     if gpus and jobs > 1:
-        print(f"        {nets}, on {gpus} GPU{'s' * (gpus > 1)} in turn")
+        print(f"        {nets}, spread over {gpus} GPU{'s' * (gpus > 1)}")
     elif not gpus and (jobs > 1 or (kept and threads != cores)):
         told = f"{nets} on {cores} cores, {threads} thread{'s' * (threads > 1)} each"
-        print(f"        {told}{', as the run was started' * kept}")
+        print(f"        {told}{', as when the run was started' * kept}")
 
 
 def fastest(config: dict, digits: Digits) -> int:
-    """Returns the fastest number of nets to train at once, from short measurements. config: of a run, completed."""
+    """Returns the fastest number of nets to train at once, from short measurements. config: see plan.complete."""
     gpus = len(machine.gpus())
     most = min(config["nets"], 4 * gpus if gpus else joblib.cpu_count())
     rates = {}
@@ -240,8 +240,8 @@ def _next(process, item, fresh):
 def by_kind(nets: list[int], kind: Callable[[int], Any]) -> Callable[[int | None], int | None]:
     """Returns the function `take` of `each` for some nets.
 
-    A process goes on with nets of one kind, since it compiles the training step of each kind anew. Then it takes a kind
-    that no process has begun, and then one of which the most nets are left.
+    A process goes on with nets of one kind, since it compiles the training step of each kind anew. When none is left,
+    it takes a kind that no process has begun; after that, the kind with the most nets left.
     """
     left, begun = list(nets), []
 

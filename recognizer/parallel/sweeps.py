@@ -154,7 +154,8 @@ def _samples(asked):
 def _checked(asked, configs, source):
     """Loads the data and checks all settings without training; returns the Digits.
 
-    Adds to `asked` the architectures, whether validation comes late, and whether accuracies are biased upward.
+    Adds to `asked` the architectures, whether validation is meaningful only at the end, and whether accuracies are
+    biased upward.
     Raises UserError if settings cannot be used, or if there are no labelled images to score on.
     """
     if asked["score"] == "validation" and not all(config["validation_split"] for config in configs):
@@ -213,14 +214,18 @@ def resumed(arguments: argparse.Namespace) -> Sweep:
     """Returns the sweep to resume: the named one, or the unfinished one that was started last."""
     kept = ("sweep", "data", "jobs", "ray", "cpus", "gpus", "debug", "resume")
     if given := [key for key, value in vars(arguments).items() if value not in (None, False) and key not in kept]:
-        by_name = "; its name is given by --sweep" if arguments.recipe else ""
-        raise UserError(f"--resume continues a sweep by its own settings: leave out {', '.join(given)}{by_name}")
+        by_name = "; give the sweep's name with --sweep" if arguments.recipe else ""
+        raise UserError(
+            f"--resume continues a sweep with the sweep's own settings: leave out {', '.join(given)}{by_name}"
+        )
     sweep = _named(arguments.sweep) if arguments.sweep else _newest()
     data = sweep.asked["data"]
     sweep.digits = _data(arguments.data or data["source"])
     origin = sweep.digits.train.origin
     if sweep.digits.train.fingerprint() != data["fingerprint"]:
-        raise UserError(f"{origin} is not what sweep {sweep.folder.name!r} was started on: give it by --data")
+        raise UserError(
+            f"sweep {sweep.folder.name!r} was started on other data than {origin}: give the sweep's data with --data"
+        )
     data["source"] = sweep.digits.source
     if sweep.asked["ranges"]:
         search.needed()

@@ -74,7 +74,7 @@ def train(pipe: Pipe, config: dict, digits: Digits, folder: Path) -> None:
         settings = members.member(config, net)
         if trainer is None or trainer.settings != settings:
             trainer = Trainer(settings, digits, progress)
-        with enough_memory(f"fewer --jobs take less; {smaller_batches(settings, folder)}"):
+        with enough_memory(f"fewer --jobs need less memory; {smaller_batches(settings, folder)}"):
             pipe.send(("result", trainer.fit(net, folder, config["nets"])))
 
 

@@ -10,6 +10,6 @@ CAPTIONS = {  # in the order of the report
     "layers": "layers and parameters",
 }
 QUIZ = {
-    "hardest": "the labelled digits that get the least probability, as a quiz",
+    "hardest": "the digits whose true label gets the lowest probability, as a quiz",
     "hardest-answers": "the same digits with their labels",
 }

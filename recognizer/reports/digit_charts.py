@@ -21,7 +21,7 @@ def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
 
     of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
     if not all(map(len, of_class.values())):
-        raise UserError(f"{images.origin} has not all of the digits 0, 2, 4, 7 and 9, which this picture shows")
+        raise UserError(f"{images.origin} does not have all of the digits 0, 2, 4, 7 and 9, which this picture shows")
     firsts = [int(rows[seed % min(5, len(rows))]) for rows in of_class.values()]
     kinds, forms = members.kinds(config), []
     for i in range(6):
@@ -35,7 +35,7 @@ def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
     captions = [f"{label}, original" if i == 0 else "" for label in of_class for i in range(7)]
     shown = config["augmentation"] | {key: config[key] for key in ["joint_flips"] if config[key]}
     told = ", ".join(f"{key} {value}" for key, value in shown.items()) or "no augmentation"
-    others = f"; columns as its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
+    others = f"; the columns show its {len(kinds)} kinds of nets in turn" if len(kinds) > 1 else ""
     return charts.digit_grid(x, captions, 7, f"{name}: {told}{others}")
 
 
@@ -93,7 +93,7 @@ def centres(images: Images) -> Figure:
         half = covers(values)
         for edge in (-half, half):
             axes.axvline(edge, color=charts.ORANGE, ls="--")
-        axes.set(ylabel="digits", xlabel=f"{name} beside the median of its class" + (" (degrees)" if unit else ""))
+        axes.set(ylabel="digits", xlabel=f"{name} relative to the median of its class" + (" (degrees)" if unit else ""))
         axes.set_title(f"{name}: 95 % within ±{half:.2g}{unit}")
     figure.suptitle(f"{len(images.x):,} digits of {images.origin}", fontsize=10)
     return figure

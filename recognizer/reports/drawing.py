@@ -65,7 +65,7 @@ def drawing_page(name: str, models: list[keras.Model], test_shift: int, temperat
         rows = np.concatenate([255 - image for image in seen], axis=1), np.concatenate(overlaid, axis=1)
         return told, *(row.repeat(10, axis=0).repeat(10, axis=1) for row in rows)
 
-    told = "says which it is, as soon as you lift the pen; a question mark stands for what cannot be read"
+    told = "predicts it as soon as you lift the pen; a question mark stands for what cannot be read"
     with gradio.Blocks(title="Draw digits", analytics_enabled=False) as page:
         gradio.Markdown(f"# Draw a digit, or a number\n`{name}` {told}.")
         with gradio.Row():
@@ -78,7 +78,9 @@ def drawing_page(name: str, models: list[keras.Model], test_shift: int, temperat
         with gradio.Row():
             plain = dict(height=320, buttons=[], interactive=False)
             seen = gradio.Image(label="What the net sees: each digit in 28 x 28 pixels, centred", **plain)
-            looked = gradio.Image(label="Where it looked (Grad-CAM): the more, the darker the orange", **plain)
+            looked = gradio.Image(
+                label="Where it looked (Grad-CAM): darker orange means a larger contribution", **plain
+            )
         outputs = [probabilities, seen, looked]
         ask = gradio.Button(visible="hidden", elem_id="ask")
         sketch.change(None, js="() => { window.changed = true }")

@@ -123,8 +123,8 @@ def predicted_digits(
     """Returns (images uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title) of labelled digits, or None.
 
     These are the validation rows, predicted by the nets that did not train on them. For a run without validation rows,
-    it is the labelled test set. The probabilities are sharpened if the run has a temperature: those of validation rows,
-    on which it was fitted, by metrics.cross_fitted.
+    it is the labelled test set. If the run has a temperature, the probabilities are sharpened; those of validation rows
+    by metrics.cross_fitted, since the temperature was fitted on these rows.
     """
     train, test, nets = digits.train, digits.test, run_folder.net_numbers(config)
     predictions = read_predictions(folder / "predictions.npz", digits)

@@ -45,7 +45,7 @@ def check_outputs(out: Path, probabilities: bool) -> None:
         check_out(path)
     preview = beside(out, "preview.png")
     if preview.exists() and not out.exists():
-        raise UserError(f"{preview} exists, and is not of predictions here: move it, or choose another --out")
+        raise UserError(f"{preview} exists without {out}, so it is not overwritten: move it, or choose another --out")
 
 
 def beside(out: Path, what: str) -> Path:
@@ -131,7 +131,7 @@ def _told(digits):
     known = [digit.probabilities.max() for digit in digits if digit.label is not None]
     told = [f"{'at least ' * (len(known) > 1)}{min(known):.1%}"] if known else []
     if len(known) < len(digits):
-        told.append("? were not read: digits that touch, or are unclear")
+        told.append("? stands for digits that touch or are unclear")
     return f"{segments.text(digits)} ({'; '.join(told)})"
 
 
@@ -201,7 +201,7 @@ def print_validation(folder: Path, config: dict) -> None:
     score = result.get("ensemble_validation")
     if not score:
         return
-    with refused(f"{path} is not a run's"):
+    with refused(f"{path} is not the result of a run"):
         low, high = metrics.interval(score["accuracy"], score["rows"])
         kind = "out-of-bag " if score.get("out_of_bag") else ""
         biased = f"; {metrics.BIASED}" if result.get("chosen_on_validation") else ""

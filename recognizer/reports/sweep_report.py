@@ -72,7 +72,10 @@ def cells(grid: list[dict], trials: Sequence[Trial]) -> dict[tuple[int, ...], Ce
 
 
 def compared(cell: Cell, best: Cell | None) -> str:
-    """Returns a text that compares a cell with the best one of its grid. Up to two standard errors are "not seen"."""
+    """Returns a text that compares a cell with the best one of its grid.
+
+    A difference of up to two standard errors is called "not seen".
+    """
     if not cell.n or best is None:
         return ""
     if cell is best:
@@ -120,9 +123,9 @@ def write(folder: Path, asked: dict, trials: Sequence[Trial]) -> list[Path]:
 
 
 def _about(asked):
-    where = "the labelled test set, as the source's" if asked["score"] == "test" else "validation rows"
+    where = "the labelled test set, as in the source" if asked["score"] == "test" else "validation rows"
     settings = told(dict(map(tuple, [*asked["settings"], *asked["own"]])))
-    lines = [f"{asked['study'] or asked['recipe']} on {asked['data']['origin']}; accuracies are of {where}."]
+    lines = [f"{asked['study'] or asked['recipe']} on {asked['data']['origin']}; accuracies are measured on {where}."]
     lines += [f"In all trials: {settings}."] * bool(settings)
     lines += [BIASED.capitalize() + "."] * asked["biased"]
     return lines + [f"{asked['note']}."] * bool(asked["note"])

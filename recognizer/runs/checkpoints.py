@@ -13,7 +13,7 @@ from recognizer.runs.predictions import checksum
 
 
 def write(folder: Path, net: int, arrays: dict[str, np.ndarray], state: dict) -> None:
-    """Writes a checkpoint with a checksum over the older one. state: JSON data with "epoch"."""
+    """Writes a checkpoint, with its checksum, in place of the older one. state: JSON data with "epoch"."""
     arrays = arrays | {"state": np.array(json.dumps(state))}
     arrays["checksum"] = np.array(checksum(arrays))
     write_arrays(paths(folder, net)[state["epoch"] % 2], arrays)

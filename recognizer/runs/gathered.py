@@ -54,8 +54,8 @@ def _predictions(folder, nets, digits):
 def _log(folder, nets, results):
     """Returns the rows of all nets' logs. The last row of each net also has the saved net's accuracy.
 
-    The validation after each epoch can differ from it: it may use fewer rows, or the weights before they are averaged
-    or before their batch-norm statistics are recomputed.
+    The validation accuracy after an epoch can differ from the saved net's. It may be of fewer rows, or of the weights
+    before they are averaged or before their batch-norm statistics are recomputed.
     """
     rows = []
     for net, result in zip(nets, results, strict=True):

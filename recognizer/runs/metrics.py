@@ -87,9 +87,9 @@ def interval(accuracy: float, n: int) -> tuple[float, float]:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Compares two runs by McNemar's exact test; returns (rows of the first alone, of the second alone, p).
+    """Compares two runs by McNemar's exact test; returns (rows true only in first, only in second, p).
 
-    first, second: bool (n,), whether each run predicts each row correctly; or wrongly, which gives the same p.
+    first, second: bool (n,), whether each run predicts each row correctly. If True means "wrongly", p is the same.
     """
     from scipy.stats import binomtest
 

@@ -101,8 +101,9 @@ def _write_new(folder, config, seen, architectures):
 def locked(folder: Path, what: str = "run") -> Iterator[None]:
     """Locks a run for this process inside the block. Raises UserError if another process has locked it.
 
-    The lock file is never replaced or removed; the operating system frees the lock however the process ends. Removes
-    temporary files that a dead process left in the folder. what: what the folder belongs to, for the message.
+    The lock file is never replaced or removed; the operating system frees the lock when the process ends, in whatever
+    way. Removes temporary files that a dead process left in the folder. what: what the folder belongs to, for the
+    message.
     """
     environment.need("filelock")
     import filelock
@@ -140,7 +141,7 @@ def read_config(folder: Path) -> dict:
     path = folder / "config.json"
     config = read_json(path)
     if not isinstance(config, dict):
-        raise UserError(f"{path} is not a run's: an object of settings is needed")
+        raise UserError(f"{path} is not the config of a run: an object of settings is needed")
     newer = {"tensorboard": False, "deterministic": False, "command": []}
     config = schema.DEFAULTS | newer | dict(earlier.renamed(config.items()))
     try:
@@ -161,7 +162,7 @@ def read_result(path: Path, *needed: str) -> dict:
     """Returns the dict in a JSON file of results. Raises UserError if it lacks one of the keys `needed`."""
     result = read_json(path)
     if not isinstance(result, dict) or not result.keys() >= set(needed):
-        raise UserError(f"{path} is not a run's: an object with {', '.join(needed) or 'results'} is needed")
+        raise UserError(f"{path} is not a result of a run: an object with {', '.join(needed) or 'results'} is needed")
     return result
 
 
@@ -193,7 +194,7 @@ def read_architectures(folder: Path) -> list[dict]:
     path = folder / "architectures.json"
     found = read_json(path) if path.is_file() else []
     if not isinstance(found, list):
-        raise UserError(f"{path} is not a run's: a list is needed")
+        raise UserError(f"{path} is not the architectures of a run: a list is needed")
     return found
 
 
@@ -231,7 +232,7 @@ def check_data(folder: Path, config: dict, digits: Digits) -> None:
     data, origin, started = config["data"], digits.train.origin, f"run {folder.name!r} was started"
     if digits.train.fingerprint() != data["fingerprint"]:
         if origin != data["origin"]:
-            raise UserError(f"{started} on {data['origin']}, which {origin} is not: give by --data where that is")
+            raise UserError(f"{started} on {data['origin']}, not on {origin}: give the path of the former with --data")
         raise UserError(f"{origin} has changed since {started}")
     test = digits.test.fingerprint() if digits.test else None
     if test != data.get("test_fingerprint", test):
@@ -322,7 +323,7 @@ def newest(finished: bool) -> Path:
     """Returns the folder of the run that finished last, or of the unfinished run that was started last.
 
     Skips a damaged run with a warning on stderr. Skips trials of a sweep: a sweep is resumed as a whole, and a trial is
-    used for predictions only by name. Raises UserError if there is no other run.
+    used for predictions only if the user names it. Raises UserError if there is no other run.
     """
     found, trials = {}, False
     for folder, config in readable(folder for folder in all_runs() if is_finished(folder) == finished):

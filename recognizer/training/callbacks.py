@@ -65,7 +65,7 @@ def seed_dropout(model: keras.Model, seed: int, net: int, epoch: int) -> None:
 
 
 class Recalibration(keras.callbacks.Callback):
-    """Validates with recomputed batch-norm statistics, like those of the saved net, and restores the old ones after it.
+    """Validates with recomputed batch-norm statistics, like those of the saved net, and then restores the old ones.
 
     Arguments:
         recalibrate: a function that recomputes the statistics of the model's net. It may change the dropout seed, since

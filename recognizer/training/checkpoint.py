@@ -148,8 +148,8 @@ class Checkpoint(keras.callbacks.Callback):
                 self.best.weights = [arrays[f"best_{i:04d}"] for i in range(len(model.weights))]
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"the checkpoints of net {self.net} in {self.folder} are of another net ({reason(error)}): undo what "
-                "changed in models.py since, or remove them"
+                f"the checkpoints of net {self.net} in {self.folder} are of another net ({reason(error)}): undo the "
+                "changes in models.py, or remove the checkpoints"
             ) from error
         self.log.write()  # the process may have died between the checkpoint and its row
 

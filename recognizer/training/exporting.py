@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     Nets = list[tuple[str, keras.Model, int]]  # of saved_nets
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": "", "keras": ".keras"}
-LARGEST_DIFFERENCE = 1e-3  # of a probability; TensorFlow's bicubic weights, from a table of 1,024, make up to 1.4e-4
+# Of a probability. TensorFlow's bicubic weights, from a table of 1,024, cause differences up to 1.4e-4.
+LARGEST_DIFFERENCE = 1e-3
 MOST_STEPS = 200  # total steps of recurrent layers that are unrolled; ten steps take a second
 
 # Messages of converters and runtimes about an operation that they do not support.
@@ -81,7 +82,8 @@ def export(folders: list[Path], out: Path, form: str, digits: int = 64) -> float
 def tried(model: keras.Model, path: Path, form: str, x: np.ndarray) -> tuple[float, str]:
     """Writes a keras.Model, and runs the file on all digits and on a single one.
 
-    Returns (the largest difference from Keras's outputs, relative to outputs above 1; the problem as text, or "").
+    Returns (the largest difference from Keras's outputs, divided by the largest output if that is above 1; the problem
+    as text, or "").
     Raises ImportError if a package is missing.
     """
     _remove(path)
@@ -168,7 +170,7 @@ def _unroll(nets):
 
 
 def _simplify(nets):
-    """Leaves out what the converter to ONNX does not know, and what predictions do not need.
+    """Replaces what the converter to ONNX does not know, and removes what predictions do not need.
 
     The exact GELU is computed by Erf in place of Keras's Erfc. Activity regularizers are for training only.
     """

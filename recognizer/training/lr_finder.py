@@ -1,6 +1,7 @@
 """The learning-rate range test: the training loss while the learning rate rises from step to step.
 
-After Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv 1506.01186), like fast.ai's lr_find.
+Source: Smith, "Cyclical learning rates for training neural networks", 2017 (arXiv 1506.01186). fast.ai's lr_find is
+similar.
 """
 
 from __future__ import annotations

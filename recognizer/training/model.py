@@ -152,8 +152,9 @@ class TrainingModel(keras.Model):
         return [*self.weights, *(variable for variable in self.optimizer.variables if variable is not rate)]
 
     def fit(self, *data: Any, **options: Any) -> keras.callbacks.History:
-        for weight in self.trainable_weights:  # after `fit`, a weight and its average share one array, which the
-            weight.assign(ops.copy(weight))  # next `fit` cannot donate to JAX's step twice
+        # After `fit`, a weight and its average share one array. The next `fit` cannot donate it to JAX's step twice.
+        for weight in self.trainable_weights:
+            weight.assign(ops.copy(weight))
         return super().fit(*data, **options)
 
     # Training steps

@@ -98,7 +98,7 @@ def complete(config: dict, digits: Digits) -> None:
 
     if config["tensorboard"]:
         environment.need("tensorboard", "python -m pip install tensorboard==2.21.0")
-        environment.need("tensorflow", "Keras writes for TensorBoard by TensorFlow: install requirements.txt")
+        environment.need("tensorflow", "Keras needs it to write TensorBoard logs: install requirements.txt")
     if config["precision"] == "auto":
         config["precision"] = native_precision()
     elif config["precision"] != native_precision(config["precision"]):
@@ -155,10 +155,10 @@ def _tried(settings, digits, net, chosen):
             raise
         why = textwrap.shorten(str(error), LONGEST_LINE - 30, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
-    trial.try_net(trainer, net, *untrained)  # raises any error that the precision does not cause
+    trial.try_net(trainer, net, *untrained)  # raises the error if the precision is not its cause
     if chosen:
         raise UserError(f"in {precision} {why}: use --precision float32")
-    print(f"        in float32, since in {precision} {why}")
+    print(f"        trains in float32, since in {precision} {why}")
     return trainer
 
 

@@ -37,7 +37,7 @@ def test_set(source: str | None, configs: list[dict]) -> Images:
         raise UserError(f"the run's own data is no longer at {source}: give its test set by --test")
     test = None if without else sources.load(source).test
     if test is None:
-        raise UserError(f"the run's own data, {source}, has no test set: give by --test the images to predict")
+        raise UserError(f"the run's own data, {source}, has no test set: give the images to predict with --test")
     return test
 
 
@@ -49,7 +49,7 @@ def mean_probabilities(folders: list[Path], configs: list[dict], test: Images) -
     runs = list(zip(folders, configs, strict=True))
     stored = [read_test_predictions(folder, config, test) for folder, config in runs]
     if names := [folder.name for folder, found in zip(folders, stored, strict=True) if found]:
-        print(f"Already predicted when trained: {', '.join(names)}")
+        print(f"Using the predictions stored during training: {', '.join(names)}")
     others = [run for run, found in zip(runs, stored, strict=True) if not found]
     computed = iter(computed_probabilities(others, test.x) if others else [])
     total = np.zeros((len(test.x), 10))

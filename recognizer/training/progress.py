@@ -104,7 +104,7 @@ class Reports(Progress):
     Arguments:
         send: a function of (number of steps so far, the net's total steps, a finished epoch's line or None).
         ask: None, or a function of (epoch, validation accuracy) that may raise an error to end training. It is called
-            after each epoch except the last, if epochs are validated as the saved net will be.
+            after each epoch except the last, if validation after an epoch is that of the net that would be saved.
     """
 
     EVERY = 0.5  # seconds

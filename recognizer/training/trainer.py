@@ -137,7 +137,7 @@ class Trainer:
                 epochs=settings["epochs"],
                 validation_data=self._watched(),
                 callbacks=used,
-                shuffle=False,  # the batches come in their order
+                shuffle=False,  # TrainingBatches has already shuffled the rows
                 verbose=0,
             )
         except callbacks.NotFinite as error:
@@ -161,7 +161,7 @@ class Trainer:
 
     def _stopped(self, error, checkpoint):
         """Saves the weights of the last finished epoch; returns the UserError about a loss that is not finite."""
-        kept = "no epoch was finished before it"
+        kept = "no epoch had finished"
         if checkpoint.epoch:
             checkpoint.restore(self.model)
             path = run_folder.net_file(checkpoint.folder, self.net, ".keras")

@@ -245,7 +245,7 @@ def test_a_schedule_chosen_by_its_name_keeps_the_settings_that_it_has_too():
             {"name": "cosine", "learning_rate": 0, "warmup_target": 1, "warmup_epochs": 20},
             "schedule.warmup_epochs must be below the 20 epochs of the training, not 20",
         ),
-        ({"name": "PiecewiseConstantDecay", "boundaries": [1], "values": [1]}, "values be one more"),
+        ({"name": "PiecewiseConstantDecay", "boundaries": [1], "values": [1]}, "one more entry"),
         ({"name": "PiecewiseConstantDecay", "boundaries": [2, 1], "values": [1, 2, 3]}, "boundaries must rise"),
         ({"name": "PiecewiseConstantDecay", "boundaries": [], "values": [1]}, "boundaries must rise"),
         ({"name": "PiecewiseConstantDecay", "boundaries": 3, "values": [1]}, "boundaries must be a list of epochs"),

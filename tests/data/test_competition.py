@@ -87,7 +87,7 @@ def test_kaggles_files_are_fetched_once(client, tmp_path, capsys):
     data.main(["fetch"])
     zipped = Path("data/digit-recognizer.zip")
     assert zipped.read_bytes() == b"PK"
-    assert capsys.readouterr().out == f"{zipped}: now python train.py --data kaggle\n"
+    assert capsys.readouterr().out == f"Downloaded {zipped}. Next: python train.py --data kaggle\n"
     assert_one_line_error(script("data", "fetch", cwd=tmp_path), "is there already")
 
 

@@ -130,7 +130,7 @@ REFUSED = {
     "no images": (without("train-images-idx3-ubyte"), "where images, (n, 28, 28) or (n, 784), are needed"),
     "a pixel column less": (
         lambda x, y, small: table(text(small.train, PIXELS).replace(b",pixel783", b"")),
-        "784 columns (1 of labels, 783 others), where 784 of pixels are needed",
+        "784 columns (1 of labels, 783 others), where 784 columns of pixels are needed",
     ),
     "an unknown name": (
         lambda x, y, small: table(text(small.train, PIXELS).replace(b"label", b"what")),
@@ -138,7 +138,7 @@ REFUSED = {
     ),
     "labels in the middle": (
         lambda x, y, small: table(text(small.train, PIXELS).replace(b"label,pixel0", b"pixel0,label")),
-        "785 columns (1 of labels, 784 others), where 784 of pixels are needed, with or without one of labels before",
+        "785 columns (1 of labels, 784 others), where 784 columns of pixels are needed, with or without one of labels",
     ),
     "numbers first, no header": (
         lambda x, y, small: table(b"".join(b"%d," % i + row for i, row in enumerate(rows(small)))),
@@ -146,14 +146,14 @@ REFUSED = {
     ),
     "a label and 783 pixels, no header": (
         lambda x, y, _: table(re.sub(rb",\d+(?=\n)", b"", text(Images(x, np.arange(len(x)) % 10, "")))),
-        "784 columns, the first of labels, it seems",
+        "the first of its 784 columns seems to hold labels",
     ),
     "an image": (lambda x, y, _: table(png(x[0]), "a.png"), "a.png is an image: read it by predict.py --images a.png"),
     "a list of words": (
         lambda x, y, _: table(b"hello\nworld\n"),
-        "1 columns (1 others), where 784 of pixels are needed",
+        "1 columns (1 others), where 784 columns of pixels are needed",
     ),
-    "a submission": (lambda x, y, _: table(b"ImageId,Label\n1,2\n"), "where 784 of pixels are needed"),
+    "a submission": (lambda x, y, _: table(b"ImageId,Label\n1,2\n"), "where 784 columns of pixels are needed"),
     "a fraction": (
         lambda x, y, small: table(text(small.train, number="{}.5".format)),
         "column 1: '3.5' is not a whole number from 0 to 255",
@@ -170,7 +170,7 @@ REFUSED = {
     "HDF5": (lambda x, y, _: table(b"\x89HDF", "mnist.h5"), 'an HDF5 file: python -c "import h5py'),
     "MATLAB's": (lambda x, y, _: table(b"MATLAB 5.0", "set/mnist.mat") and "set", "s.loadmat('set/mnist.mat')"),
     "a RAR": (lambda x, y, _: table(b"Rar!", "a.rar"), "unpack it"),
-    "nothing": (lambda x, y, _: "set", "set holds no files: needed are CSV, IDX"),
+    "nothing": (lambda x, y, _: "set", "set holds no files: it needs CSV, IDX"),
     "IDX cut short": (
         lambda x, y, _: table(struct.pack(">IIII", 0x803, 60000, 28, 28) + bytes(99), "train-images-idx3-ubyte"),
         "says that it holds (60000, 28, 28), but has 99 bytes",
@@ -261,10 +261,13 @@ def test_names_in_an_archive_cannot_break_a_line(digits, tmp_path):
 # What might be read wrongly in silence: how the images were made, and the line that says how they were read.
 SAID = {
     "0 or 1": (lambda x, y: npz(x=np.uint8(x > 99), y=y), "its pixels are 0 or 1"),
-    "dark on white": (lambda x, y: npz(x=255 - x, y=y), "dark on white: turned to light on dark"),
+    "dark on white": (lambda x, y: npz(x=255 - x, y=y), "dark on white: inverted to light on dark"),
     "transposed": (lambda x, y: npz(x=x.swapaxes(1, 2), y=y), "its ones lie on their side"),
     "no header": (lambda x, y: table(text(Images(x, y, ""))), "no column is called label: its first one is read"),
-    "EMNIST's name": (lambda x, y: table(text(Images(x, y, ""), PIXELS), "emnist-mnist.csv"), "exchanged: turned"),
+    "EMNIST's name": (
+        lambda x, y: table(text(Images(x, y, ""), PIXELS), "emnist-mnist.csv"),
+        "its images were transposed",
+    ),
 }
 
 

@@ -131,7 +131,7 @@ def test_kaggles_own_names_come_first_and_a_damaged_zip_is_never_passed_over(kag
         (Path("data") / name).write_bytes(Path("data/digit-recognizer (1).zip").read_bytes()[:-300])
         for source in ("auto", "kaggle"):
             sources.load.cache_clear()
-            with pytest.raises(UserError, match="cannot be read, damaged or cut short") as error:
+            with pytest.raises(UserError, match="cannot be read; it may be damaged or cut short") as error:
                 sources.load(source)
             assert name in str(error.value)
 

@@ -62,7 +62,7 @@ UNUSED = {
         lambda source: zipped(source, Path("data/archive.zip")),
         f"archive.zip is not where Kaggle's files are looked for: use --data {Path('data/archive.zip')}",
     ),
-    "a damaged zip": (put("data/archive.zip", b"PK"), "archive.zip cannot be read, damaged or cut short"),
+    "a damaged zip": (put("data/archive.zip", b"PK"), "archive.zip cannot be read; it may be damaged or cut short"),
     "a zip of other things": (put("data/archive.zip", other_zip), "archive.zip holds 1 other files, 'readme.txt'"),
     "Kaggle's zip without": (put("data/digit-recognizer.zip", other_zip), "digit-recognizer.zip holds 1 other files"),
     "a RAR": (put("data/digit-recognizer.rar", b"Rar!"), "unpack it"),
@@ -76,11 +76,11 @@ UNUSED = {
     "an empty file": (put("data/digits.csv", b""), "digits.csv is empty"),
     "another table": (
         put("data/titanic.csv", b"a,b\n1,2\n"),
-        "line 1: 2 columns (2 others), where 784 of pixels are needed",
+        "line 1: 2 columns (2 others), where 784 columns of pixels are needed",
     ),
     "another competition": (
         put("input/competitions/titanic/train.csv", b"PassengerId,Survived\n1,0\n"),
-        "train.csv line 1: 2 columns (2 others), where 784 of pixels are needed",
+        "train.csv line 1: 2 columns (2 others), where 784 columns of pixels are needed",
     ),
     "mounted by another name": (
         put("input/my-digits/train.csv", kaggles("train.csv")),

@@ -207,7 +207,7 @@ def test_a_run_keeps_the_threads_of_its_nets(monkeypatch, capsys):
     assert capsys.readouterr().out == "        4 nets at once on 8 cores, 2 threads each\n"
     processes.choose_threads(config, 1)  # resumed
     assert config["threads"] == 2
-    assert "1 net at once on 8 cores, 2 threads each, as the run was started" in capsys.readouterr().out
+    assert "1 net at once on 8 cores, 2 threads each, as when the run was started" in capsys.readouterr().out
     monkeypatch.setitem(environment.GIVEN, "TF_NUM_INTRAOP_THREADS", "3")
     assert environment.recorded_threads(config, 4) == 6  # of which each replica has three
     for key in ("NPROC", "TF_NUM_INTRAOP_THREADS"):

@@ -48,7 +48,7 @@ def test_a_submission_that_cannot_be_written_leaves_the_one_before_whole(step, t
 
     monkeypatch.setattr(*[(Path, "write_bytes"), (os, "fsync"), (os, "replace")][step - 1], full)
     with pytest.raises(
-        UserError, match=r"s\.csv cannot be written \(No space left on device\): what was there is as it was"
+        UserError, match=r"s\.csv cannot be written \(No space left on device\): an existing file is unchanged"
     ):
         submission.write_submission(path, np.array([4, 5, 6, 7]), unnamed(4))
     assert path.read_bytes() == before
@@ -100,7 +100,7 @@ def test_test_images_whose_labels_the_run_has_seen_are_refused_and_marked_when_a
     mixed = np.concatenate([digits.test.x[:20], digits.train.x[[3, 700, 1400]]])
     write_csv(trained / "mixed.csv", mixed)
     process = script("predict.py", "bag", "--test", "mixed.csv", "--out", "submissions/mixed.csv", cwd=trained)
-    assert_one_line_error(process, "3 of these 23 test images", "among the labelled ones that bag had", "--allow-leak")
+    assert_one_line_error(process, "3 of these 23 test images", "among the labelled images of bag", "--allow-leak")
     assert not (trained / "submissions" / "mixed.csv").exists()
     predict.main(["bag", "--test", "mixed.csv", "--allow-leak", "--out", "submissions/mixed.csv"])
     assert "3 of its images were trained on with their labels" in capsys.readouterr().out
@@ -117,7 +117,7 @@ def test_test_images_whose_labels_the_run_has_seen_are_refused_and_marked_when_a
 def test_a_result_that_is_no_runs_is_told_in_one_line(result, trained, tmp_path):
     (folder,) = copied(trained, tmp_path, "bag")
     (folder / "result.json").write_text(json.dumps({"ensemble_validation": result}))
-    with pytest.raises(UserError, match=r"result\.json is not a run's"):
+    with pytest.raises(UserError, match=r"result\.json is not the result of a run"):
         submission.print_validation(folder, run_folder.read_config(folder))
 
 

@@ -50,7 +50,7 @@ def test_a_finished_runs_own_test_set_is_predicted_at_once_as_training_did_and_w
     (folder,) = copied(trained, tmp_path, "bag")
     at_once, process = predicted(tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "Already predicted when trained: bag\n" in process.stdout
+    assert "Using the predictions stored during training: bag\n" in process.stdout
     arrays = load(folder / "predictions.npz")
     mean = (np.float64(arrays["test_01"]) + arrays["test_02"]) / 2
     mean = metrics.sharpened(mean, run_folder.temperature(folder))
@@ -58,7 +58,7 @@ def test_a_finished_runs_own_test_set_is_predicted_at_once_as_training_did_and_w
     assert [row.split(",", 1)[1] for row in rows] == [",".join(f"{p:.6f}" for p in row) for row in mean]
     forget(folder)
     anew, process = predicted(tmp_path)
-    assert "Already predicted" not in process.stdout
+    assert "Using the predictions stored" not in process.stdout
     assert "imported" in process.stderr
     assert at_once == anew
 
@@ -133,7 +133,7 @@ def test_other_test_sets_are_computed_and_so_are_results_of_strangers(trained, d
     (folder,) = copied(trained, tmp_path, "bag")
     write_csv(tmp_path / "some.csv", digits.test.x[::-1][:30])
     predict.main(["bag", "--test", "some.csv"])
-    assert "Already predicted" not in capsys.readouterr().out
+    assert "Using the predictions stored" not in capsys.readouterr().out
     whole = load(folder / "predictions.npz")
     expected = (np.float64(whole["test_01"]) + whole["test_02"])[::-1][:30].argmax(1)
     np.testing.assert_array_equal(read_submission(tmp_path / "submissions" / "bag-some.csv"), expected)

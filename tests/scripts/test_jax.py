@@ -107,7 +107,7 @@ def test_tensorboard_has_the_pictures_of_a_run_under_jax(tmp_path):
             ["--augment-engine", "keras", "--set", "augmentation.brightness_range=[0.5,1]"],
             "augmentation brightness_range needs its ImageDataGenerator",
         ),
-        (["--set", "augmentation.brightness_range=[0.5,1]"], "only ImageDataGenerator can: use --augment-engine keras"),
+        (["--set", "augmentation.brightness_range=[0.5,1]"], "needs ImageDataGenerator: use --augment-engine keras"),
     ],
     ids=["engine", "both", "transform"],
 )

@@ -64,7 +64,7 @@ WRONG = {
     "no parentheses": (sequential("Flatten"), ["Flatten", "parentheses"]),
     "called once": (
         functional("y = Flatten(x)", "return keras.Model(x, classes()(y))"),
-        ["Flatten", "call a layer twice"],
+        ["Flatten", "make the layer, then call it"],
     ),
     "add": (
         functional("y = Add()([Conv2D(4, 3)(x), Conv2D(8, 5)(x)])", "return keras.Model(x, classes()(Flatten()(y)))"),
@@ -269,7 +269,7 @@ WRONG = {
     ),
     "an activation with weights": (
         sequential("Conv2D(8, 3, activation=keras.layers.PReLU())", "Flatten()"),
-        ["layer 'conv2d'", "PReLU has weights", "write PReLU() after it"],
+        ["PReLU has weights", "add PReLU() as a layer after 'conv2d'"],
     ),
     "a layer in call": (
         registered("def call(self, x):\n    return Dense(8)(x)"),
