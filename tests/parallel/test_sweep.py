@@ -239,7 +239,7 @@ REFUSED = {
     "logarithm of zero": (["--range", "learning_rate=0..1:log", "--trials", "2"], "above 0"),
     "a range with no such scale": (["--range", "epochs=1..3:lin", "--trials", "2"], "only :log or a step"),
     "a range with no step": (["--range", "epochs=1..3:0", "--trials", "2"], "only :log or a step"),
-    "a range that its steps miss": (["--range", "batch_size=32..100:32", "--trials", "2"], "and 100 does not"),
+    "a range that its steps miss": (["--range", "batch_size=32..100:32", "--trials", "2"], "not to 100"),
     "end of a range": (["--range", "batch_size=0..10", "--trials", "2"], "batch_size must be"),
     "seeds in a search": (
         ["--range", "epochs=1..3", "--trials", "2", "--seeds", "3"],
