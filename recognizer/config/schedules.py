@@ -256,7 +256,8 @@ def check(schedule: dict, epochs: int) -> None:
     if name == "PiecewiseConstantDecay":
         boundaries, values = schedule["boundaries"], schedule["values"]
         if not boundaries or boundaries != sorted(set(boundaries)) or len(values) != len(boundaries) + 1:
-            raise UserError("schedule.boundaries must rise, and schedule.values must have one more entry than it")
+            told = "schedule.values must have one more entry than schedule.boundaries"
+            raise UserError(f"schedule.boundaries must rise, and {told}")
 
 
 def _check_warm_up(schedule, epochs):

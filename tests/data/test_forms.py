@@ -138,7 +138,8 @@ REFUSED = {
     ),
     "labels in the middle": (
         lambda x, y, small: table(text(small.train, PIXELS).replace(b"label,pixel0", b"pixel0,label")),
-        "785 columns (1 of labels, 784 others), where 784 columns of pixels are needed, with or without one of labels",
+        "785 columns (1 of labels, 784 others), where 784 columns of pixels are needed, "
+        "with or without one of labels before",
     ),
     "numbers first, no header": (
         lambda x, y, small: table(b"".join(b"%d," % i + row for i, row in enumerate(rows(small)))),
@@ -266,7 +267,7 @@ SAID = {
     "no header": (lambda x, y: table(text(Images(x, y, ""))), "no column is called label: its first one is read"),
     "EMNIST's name": (
         lambda x, y: table(text(Images(x, y, ""), PIXELS), "emnist-mnist.csv"),
-        "its images were transposed",
+        "exchanged: its images were transposed",
     ),
 }
 
