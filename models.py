@@ -256,7 +256,7 @@ def residual(
 ) -> keras.Model:
     """A residual net like ttdoucet/mnist's (GitHub), but narrower: 1,095,178 parameters.
 
-    Each image is standardised separately, as in the source. padding: "valid", or "same" as in the source, which has
+    Each image is standardised separately, as in the source. padding: "valid", or "same" as in the source. "same" gives
     larger feature maps (28, 14, 7, 4 instead of 24, 12, 5, 2 pixels) and takes 1.6 times as long.
     """
 

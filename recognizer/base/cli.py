@@ -105,7 +105,7 @@ def number_of_jobs(text: str) -> int | str:
 
 STOP_WITHIN = 4  # seconds
 _received: list[int] = []  # the signals received: SIGINT or SIGTERM
-_to_say: list[str] = []  # messages on stderr if a signal ends the program, that of the innermost block last
+_to_say: list[str] = []  # messages for stderr if a signal ends the program; the innermost block's is last
 _said = threading.Event()  # set after the message is printed
 
 

@@ -46,7 +46,8 @@ def choose_threads(config: dict) -> None:
     """Limits the threads that TensorFlow and XLA use for a net. Call it before import_keras.
 
     An operation on 16 digits is too short to split: on two cores the net `grenholm` trains 1.4 times as fast with one
-    thread per operation. Each replica computes its operations on one thread. JAX has a single thread pool.
+    thread per operation. With replicas, an operation gets its replica's share of the threads. JAX has a single thread
+    pool.
 
     config: a run's settings. Reads `replicas`, `batch_size` and `threads`, the number of threads for all operations of
     a net (default: the number of cores that this process may use).

@@ -25,6 +25,9 @@ def own(config: dict, net: int) -> dict:
 
 
 def kinds(config: dict) -> list[dict]:
-    """Returns the distinct settings of a run's nets, in the nets' order. In each, `nets` is the number of such nets."""
+    """Returns the settings of a run's nets, one dict for each group of consecutive nets with equal settings.
+
+    In each, `nets` is the number of nets in the group.
+    """
     all_members = [member(config, net) for net in range(1, config["nets"] + 1)]
     return [settings | {"nets": len(list(nets))} for settings, nets in itertools.groupby(all_members)]

@@ -42,7 +42,7 @@ SETTINGS = {
     "validation_rows": Setting(None, COUNT | NULL),
     # The arguments of the augmentation, those of ImageDataGenerator and more; see augment.py.
     "augmentation": Setting({}, OBJECT, by_net=True),
-    # Flips of each image to train on, each with ten more classes; see nn/flip_classes.py.
+    # Flips of each image to train on, too. Each flip adds ten classes; see nn/flip_classes.py.
     "joint_flips": Setting([], list_of(TEXT, 'a list, for example ["horizontal"]'), by_net=True),
     # The name of a Keras optimizer, in any spelling (AdamW, adam_w), and its keyword arguments except the learning
     # rate. A new optimizer keeps the arguments that every optimizer takes, except weight_decay; see keras_classes.py.
@@ -68,8 +68,9 @@ SETTINGS = {
     "steps_per_epoch": Setting(None, COUNT | one_of("full") | NULL, by_net=True),
     "min_steps_per_epoch": Setting(1, COUNT, by_net=True),
     "epochs": Setting(10, COUNT, by_net=True),
-    # Which weights to keep: "last"; "averaged", Keras's EMA over the steps (optimizer_config.ema_momentum), which needs
-    # update_bn; "best", those of the best epoch on validation, whose validation accuracy is biased upward.
+    # Which weights to keep: "last"; "averaged", Keras's EMA over the steps (optimizer_config.ema_momentum), for which a
+    # net with batch normalization needs update_bn above 0; "best", those of the best epoch on validation, whose
+    # validation accuracy is biased upward.
     "weights": Setting("last", one_of("last", "averaged", "best")),
     # Stop training a net when its validation accuracy has not risen for this many epochs, and keep the weights of the
     # best epoch (weights "best"), like keras.callbacks.EarlyStopping with this patience. null: train all epochs.

@@ -141,7 +141,8 @@ def pixels(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         if (different := np.flatnonzero((x != values).any((1, 2)))).size:
             raise UserError(f"{name}: image {different[0] + 1} has pixel values above 1 that are not whole numbers")
     some = x[:: max(1, len(x) // 1000)]
-    if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:  # the corners, too, since clothes can fill an image
+    # The corners must be light, too, since light clothes in Fashion-MNIST can fill an image.
+    if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:
         note, x = "its images are dark on white: inverted to light on dark, like MNIST's", 255 - x
     return x, note
 

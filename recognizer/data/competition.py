@@ -42,7 +42,7 @@ def submit(path: Path | str, message: str) -> str:
 
 @contextlib.contextmanager
 def _client(done):
-    """Yields Kaggle's client, signed in. If it fails, raises UserError with "nothing was", then `done`."""
+    """Yields Kaggle's client, signed in. Raises UserError, which says "nothing was {done}", if it fails."""
     environment.need("kaggle", f"python -m pip install kaggle (nothing was {done})")
     try:
         with contextlib.redirect_stdout(io.StringIO()), environment.quiet():

@@ -87,7 +87,8 @@ def parse(
 ) -> tuple[np.ndarray, list[str] | None]:
     """Returns (the CSV's values (n, columns), uint8, or float32 if there are fractions; list of ids, or None).
 
-    ids: 1 if the first column holds ids, which are text, else 0. labels: the set of columns after it that hold labels.
+    ids: 1 if the first column holds ids, which are text, else 0. labels: the indices of the columns that hold labels,
+    from 0 for the first column after the ids.
     Raises UserError, with row and column, for an invalid cell.
     Blocks of lines are parsed as arrays of bytes on all cores, faster than with a CSV reader. If a block has anything
     but digits, commas and line ends, other usual ways to write numbers are converted first; what remains is an error.

@@ -51,10 +51,11 @@ def pages(stream: BinaryIO) -> int:
 def read_gray(
     source: Source, side: int = SIDE, name: str | None = None, page: int = 0
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Reads an image file. Returns (pixels, (width, height) of the original image), upright and on white.
+    """Reads an image file and turns it upright. Returns (pixels, (width, height) of the upright original).
 
-    The pixels are uint8 (height, width), at most `side` high and wide. source: a path or a binary stream. name: for
-    messages if `source` is a stream. page: the page of a TIFF, from 0. Raises UserError if the file is not an image.
+    The pixels are uint8 (height, width), at most `side` high and wide. Transparent ones become white, or black if all
+    visible ones are light. source: a path or a binary stream. name: for messages if `source` is a stream. page: the
+    page of a TIFF, from 0. Raises UserError if the file is not an image.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -290,7 +291,7 @@ def _border(image):
 
 
 def _is_light_on_dark(image, size):
-    """Returns whether ink is lighter than paper. Narrow filters find only strokes."""
+    """Returns whether ink is lighter than paper. The narrowest filter that finds enough decides."""
     from scipy import ndimage
 
     found = []

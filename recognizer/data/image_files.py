@@ -101,7 +101,8 @@ def read_list(data: bytes, head: csv_rows.Head, file: containers.File) -> arrays
 def read_classes(files: list[containers.File], root: containers.File) -> arrays.Images:
     """Returns the Images of image files in a folder for each class, "0" to "9".
 
-    root: the folder or archive. Its member is "train", or "test", which needs no folders for classes.
+    root: the folder or archive, as a File whose `member` is the part: "train", or "test", which needs no folders for
+    classes.
     """
     files = sorted(files, key=lambda file: (_natural(file.name.rpartition("/")[2]), file.name))
     folders = [file.name.split("/")[-2] if "/" in file.name else "" for file in files]

@@ -57,7 +57,8 @@ def ruled(mask: np.ndarray) -> np.ndarray:
     ends = _drawn(chosen, none)
     posts = _between([line for line in sides if line.width <= width], ends)
     lines = _drawn([*chosen, *posts], none, free=True) | (ends & _drawn(posts, none))
-    return lines | _crumbs(mask & ~lines, min(2 * width, min(mask.shape) / 6))  # keeps digits near a thick edge
+    # The limit min(mask.shape) / 6 keeps digits beside a very thick line.
+    return lines | _crumbs(mask & ~lines, min(2 * width, min(mask.shape) / 6))
 
 
 def _level(mask, least):

@@ -133,9 +133,9 @@ class Muon(keras.optimizers.Optimizer):
     def zeropower_via_newtonschulz5(self, x: Tensor, steps: int) -> Tensor:
         """Returns x after `steps` iterations x <- (a + b xx' + c (xx')^2) x, which bring its singular values near 1.
 
-        On a CPU only the small matrix xx' is iterated, a third of the work, since kernels are long matrices. Rounding
-        errors then grow tenfold with each step: harmless for five steps in float32, but not in a GPU's TF32 or for many
-        more steps.
+        For up to five steps, TensorFlow on a CPU iterates only the small matrix xx': a third of the work, since kernels
+        are long matrices. Rounding errors then grow tenfold with each step: harmless for five steps in float32, but not
+        in a GPU's TF32 or for many more steps.
         """
         ops = keras.ops
         matrix = ops.reshape(x, (-1, x.shape[-1]))
