@@ -100,7 +100,7 @@ def read_rows(path: Path | str, *needed: str) -> list[dict[str, float]]:
         with open(path, newline="", encoding="utf-8") as file:
             columns, *lines = list(csv.reader(file)) or [[]]
         if not lines or not set(columns) >= set(needed):
-            raise ValueError(f"rows of {', '.join(needed)} are needed")
+            raise ValueError(f"rows with the columns {', '.join(needed)} are needed")
         if uneven := [i for i, line in enumerate(lines, 1) if len(line) != len(columns)]:
             raise ValueError(f"row {uneven[0]} does not have {len(columns)} values")
         rows = [dict(zip(columns, map(float, line), strict=True)) for line in lines]

@@ -101,7 +101,7 @@ def _parts(files, form):
         if len(some) > 1:
             names = csv_rows.few([file.name for file in some])
             raise UserError(
-                f"{some[0].path.parent} holds {len(some)} tables{f' to {part}' * bool(part)} ({names}): name one"
+                f"{some[0].path.parent} holds {len(some)} tables{f' for {part}' * bool(part)} ({names}): name one"
             )
         parts[part] = some
     return parts
@@ -143,7 +143,9 @@ def _without_copies(files, form, path):
         first.setdefault((*(folder for folder in folders if folder != name), name), file)
     sets = sorted({" ".join(array_files.set_of(file.name)) for file in first.values()})
     if form == "idx" and len(sets) > 1:
-        raise UserError(f"{path} holds several sets, {csv_rows.few(sets)}: name one file of one of them, unpacked")
+        raise UserError(
+            f"{path} holds several sets, {csv_rows.few(sets)}: name one file of one of them (unpack a zip or tar first)"
+        )
     return list(first.values())
 
 

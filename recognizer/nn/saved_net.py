@@ -1,8 +1,8 @@
 """Saves nets, and safely reads nets of unknown origin: no code in a file runs, and no file can exhaust the memory.
 
 A .keras file is a zip of metadata.json, config.json (the layers with their arguments) and model.weights.h5. Keras's
-safe mode refuses pickled code. Here, a file may also hold only Keras's own layers and those that models.py registers,
-and weights for exactly the variables of these layers.
+safe mode refuses pickled code. This module also refuses layers that are neither Keras's own nor registered by
+models.py, and layers with far more weights than the file holds.
 """
 
 from __future__ import annotations
@@ -163,12 +163,15 @@ def _checked_parameters(config, numbers):
     if any(None in shape[1:] for shape in shapes) or sizes.largest(shapes) > LARGEST_OUTPUT:
         raise ValueError("a layer's output is far larger than a digit needs")
     if needed > numbers + UNSAVED:
-        raise ValueError(f"its layers have {needed:,} parameters, its weights {numbers:,}")
+        raise ValueError(f"its layers have {needed:,} parameters, but it holds only {numbers:,} weights")
     return needed
 
 
 def _checked(path):
-    """Returns (Keras config, number of weights) of a .keras file. Raises ValueError if `save` could not write it."""
+    """Returns (Keras config, number of weights) of a .keras file.
+
+    Raises ValueError if the file is far too large, has parts that `save` never writes, or lacks some that it writes.
+    """
     import h5py
 
     with zipfile.ZipFile(path) as archive:

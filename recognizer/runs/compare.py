@@ -106,7 +106,7 @@ def diff(first: Path, second: Path) -> list[str]:
         compared.insert(0, "Test digits: the runs had different ones, so their predictions cannot be compared")
     elif data[0].test and data[0].test.y is not None:
         compared += _digits_that_differ(runs, data, "test", data[0].test)
-    return lines + (compared or ["Digits: both runs predict none of the labelled digits, so there is no comparison"])
+    return lines + (compared or ["Digits: no labelled digit was predicted by both runs, so there is no comparison"])
 
 
 def _settings_that_differ(runs):

@@ -123,7 +123,8 @@ REFUSED = {
     ),
     "EMNIST's zip": (
         lambda x, y, small: two_sets(small, "emnist-letters-", "emnist-mnist-"),
-        "set holds several sets, 'emnist letters', 'emnist mnist': name one file of one of them, unpacked",
+        "set holds several sets, 'emnist letters', 'emnist mnist': name one file of one of them (unpack a zip or tar "
+        "first)",
     ),
     "an object": (lambda x, y, _: npz(x=x, y=np.array([{}])), "cannot be read"),
     "no labels": (without("train-labels-idx1-ubyte"), "put train-labels-idx1-ubyte beside it, or give it by --test"),
@@ -162,7 +163,7 @@ REFUSED = {
     "other classes": (class_folders(folder_of="cat{}"), "image files in folders 'cat1', 'cat2', 'cat3' and 6 more"),
     "two train.csv": (
         lambda x, y, small: (table(text(small.train), "set/a_train.csv"), table(b"1,2", "set/b_train.csv"), "set")[2],
-        "set holds 2 tables to train ('a_train.csv', 'b_train.csv'): name one",
+        "set holds 2 tables for train ('a_train.csv', 'b_train.csv'): name one",
     ),
     "a pickle": (
         lambda x, y, _: table(gzip.compress(pickle.dumps(1)), "mnist.pkl.gz"),

@@ -134,7 +134,7 @@ def test_two_runs_are_compared_by_settings_and_digits_with_mcnemars_test(three_r
         runs.main(["diff", "a", "c"])
     monkeypatch.setattr(compare, "_predicted", lambda *_: {})
     runs.main(["diff", "a", "b"])
-    assert "Digits: both runs predict none of the labelled digits" in capsys.readouterr().out
+    assert "Digits: no labelled digit was predicted by both runs" in capsys.readouterr().out
 
 
 def test_runs_with_different_test_sets_are_compared_on_validation_digits_alone(three_runs, digits, tmp_path, capsys):
