@@ -8,6 +8,7 @@
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
     python benchmarks/accuracy.py cv single --data data/tuning.npz          each row predicted by nets without it
     python benchmarks/accuracy.py compare single-0 narrow-0 a-0+b-0    recipes on these rows; + is a committee
+    python benchmarks/accuracy.py unread single-0 --data data/tuning.npz    unread.png: what they all get wrong
 
 `run` and `cv` pass options that they do not know to train.py. They resume an interrupted run, and do not repeat a
 finished one. `run` writes the file again after each net, so that a long ensemble loses at most one net.
@@ -28,7 +29,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from cross_validation import compared, cross_validate, fitted_loss
+from cross_validation import compared, cross_validate, fitted_loss, unread
 from shared import HERE, machine, script, table, without_folders
 
 from recognizer.base import cli
@@ -71,6 +72,9 @@ def parser():
     command.add_argument("--folds", type=int, default=10)
     command = commands.add_parser("compare", help="compare cross-validated recipes with the first of them")
     command.add_argument("names", nargs="+", metavar="NAME-SEED[+NAME-SEED]")
+    command = commands.add_parser("unread", help="draw the digits that all these cross-validated recipes get wrong")
+    command.add_argument("names", nargs="+", metavar="NAME-SEED[+NAME-SEED]")
+    command.add_argument("--data", required=True)
     return p
 
 
@@ -101,6 +105,8 @@ def main():
         cross_validate(arguments.recipe, *where, rest, train)
     elif arguments.command == "compare":
         print("\n".join(compared(arguments.names)))
+    elif arguments.command == "unread":
+        print(unread(arguments.names, arguments.data))
     else:
         split_by_writers(arguments.mnist, arguments.tuning, arguments.out, arguments.first, arguments.last)
 

@@ -115,6 +115,28 @@ def compared(names):
     return [f"{len(labels):,} rows, {np.sum(~legible)} of them wrong by all of these", "", *table(COLUMNS, rows)]
 
 
+def unread(names, data):
+    """Draws the digits that all these recipes predict incorrectly; returns the picture's path.
+
+    names: NAME-SEED, or several joined by +; data: the --data of their cross-validation.
+    """
+    from recognizer.reports import charts
+
+    images = sources.load(data).train
+    found = [committee(name) for name in names]
+    if not all(np.array_equal(images.y, labels) for _, _, labels in found):
+        raise UserError(f"{data}: these recipes predicted other rows")
+    means = np.array([p for p, _, _ in found])
+    # NaN, where a fold is left to train, is no mistake.
+    wrong = np.all(np.isfinite(means).all(2) & (np.nan_to_num(means).argmax(2) != images.y), axis=0)
+    mean = means.mean(0)
+    rows = np.flatnonzero(wrong)
+    rows = rows[np.argsort(mean[rows, images.y[rows]], kind="stable")]
+    captions = [f"{images.y[row]}, not {mean[row].argmax()}" for row in rows]
+    title = f"labels of {len(rows)} digits, and what nets that did not train on them predict instead"
+    return charts.save(charts.digit_grid(images.x[rows], captions, 12, title), HERE / "unread.png")
+
+
 def committee(name):
     """Returns (mean probabilities (m, 10), NaN in the rows left to predict; the number of nets; the labels (m,))."""
     nets = []
