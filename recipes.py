@@ -126,7 +126,7 @@ RECIPES = {
         steps_per_epoch="full",
         epochs=20,
         source="a VGG-like net with RMSprop, Kaggle",
-        reported="99.14 % validation (76 wrong of 8,400, by rounded probabilities)",
+        reported="99.14 % validation (76 of 8,400 wrong if probabilities are rounded to 0 or 1)",
     ),
     "linear": RAHULAR | dict(model="linear", reported="92.51 %"),
     "linear-phases": WRITTEN | dict(model="linear"),
