@@ -6,12 +6,12 @@
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
 # GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 where there is an NVIDIA driver.
 
-# The first of these that TensorFlow has wheels for.
+# PYTHON is the first command whose version FITS: TensorFlow has wheels for it.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(FITS)' 2> /dev/null && echo $$p && break; done),python3)
 RECIPE ?= single
 DATA ?= auto
-# Where Linux and WSL2 have an NVIDIA driver (recognizer/base/machine.py has the same list); on ARM TensorFlow has no GPU support.
+# Where Linux and WSL2 have an NVIDIA driver (recognizer/base/gpu_advice.py has the same list); on ARM TensorFlow has no GPU support.
 DRIVERS := /proc/driver/nvidia /usr/lib/wsl/lib/libcuda.so.1
 GPU ?= $(if $(and $(filter x86_64,$(shell uname -m)),$(wildcard $(DRIVERS))),1,0)
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -23,7 +23,7 @@ ifeq ($(filter 0 1,$(GPU)),)
 $(error GPU must be 0 or 1, not "$(GPU)")
 endif
 ifeq ($(GPU),0)
-ifneq ($(origin GPU),file)  # asked for: a GPU that is there is left alone
+ifneq ($(origin GPU),file)  # the user set GPU=0: hide the GPUs
 export CUDA_VISIBLE_DEVICES := -1
 endif
 endif
@@ -42,7 +42,7 @@ test: .venv/installed-dev
 slow-test: .venv/installed-dev .venv/installed-cluster .venv-kaggle/installed
 	$(BIN)/python -m pytest -n 2 -m "$(SLOW)"
 
-# PyTorch's wheels bring cuDNN for CUDA 13 in files of the same names as TensorFlow's: with GPU=1 it is left out.
+# PyTorch's wheels bring cuDNN for CUDA 13 in files of the same names as TensorFlow's: GPU=1 does not install PyTorch.
 bench: $(if $(filter 1,$(GPU)),$(INSTALLED),.venv/installed-bench)
 	$(BIN)/python benchmarks/bench.py --data "$(DATA)"
 
@@ -63,9 +63,9 @@ floors: .venv/installed-dev
 
 $(BIN)/python:
 	@$(PYTHON) -c '$(FITS)' || { echo "Python 3.11 to 3.13 is needed, and $$($(PYTHON) --version) is not: make PYTHON=python3.12 ..., or let uv fetch one: uv venv --seed --python 3.12 .venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # half of one would look whole the next time
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # else the next make takes half a .venv for a whole one
 
-# Made once, and again only when the requirements change, or GPU.
+# Installed once for each value of GPU, and again when the requirements change.
 $(INSTALLED): requirements.txt $(REQUIREMENTS) | $(BIN)/python
 	$(BIN)/python $(PIP_INSTALL) $(REQUIREMENTS)
 	@touch $@
@@ -82,8 +82,8 @@ $(INSTALLED): requirements.txt $(REQUIREMENTS) | $(BIN)/python
 	$(BIN)/python $(PIP_INSTALL) requirements/bench.txt
 	@touch $@
 
-# The versions in Kaggle's image, which tests/nn/test_versions.py runs the scripts with; without Python 3.12 or 3.13 it says
-# that it skips that.
+# Kaggle's package versions, for tests/scripts/test_versions.py. Without Python 3.12 or 3.13 a line says that its slow
+# tests are skipped.
 KAGGLE_PYTHON ?= python3.12 "$$(pyenv root 2> /dev/null)"/versions/3.12*/bin/python "$$(uv python find 3.12 2> /dev/null)" $(PYTHON)
 .venv-kaggle/installed: requirements/kaggle.txt
 	@for python in $(KAGGLE_PYTHON); do \

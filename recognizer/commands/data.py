@@ -1,7 +1,7 @@
 """Shows which digits train.py finds here, or downloads Kaggle's.
 
     python -m recognizer data                  what `auto` finds here
-    python -m recognizer data --data kaggle    the digits of another SOURCE, which are checked
+    python -m recognizer data --data kaggle    read and check another SOURCE
     python -m recognizer data fetch            download Kaggle's files into data/ by Kaggle's own client
 
 It prints where the labelled and the test images come from, how many there are, and a fingerprint of their content.

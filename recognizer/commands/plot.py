@@ -4,7 +4,7 @@
     python -m recognizer plot confusion single-1 --percent    in percent of the digits with each label
     python -m recognizer plot mistakes --out mistakes.png     of the newest finished run
     python -m recognizer plot spread single-1 deotte-1        the accuracies of the nets of several runs: spread.png
-    python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters (a run's: layers RUN)
+    python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; a run's: plot layers RUN
     python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
     python -m recognizer plot lr --recipe quick               a learning-rate range test: loss while the rate rises
@@ -29,7 +29,7 @@ from recognizer.runs import run_folder
 OF_DIGITS = {
     "digit": "a digit as a line of numbers, and as an image",
     "samples": "eight digits of each class",
-    "centres": "the digits' positions, sizes and slants, and the ranges of most",
+    "centres": "the digits' positions, sizes and slants, and the ranges that cover most digits",
     "augmented": "digits as a recipe augments them",
 }
 
@@ -57,7 +57,7 @@ def parser() -> cli.Parser:
     )
     run_folder.add_run_argument(add("spread", "the accuracy of each net of one or more runs", _spread), "*")
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
-    run_folder.add_run_argument(layers, default="--recipe")
+    run_folder.add_run_argument(layers, default="the recipe that --recipe names")
     add_recipe(layers)
     told = "the training loss while the learning rate rises: choose a rate well below that of the lowest loss"
     rates = add("lr", told, _lr)

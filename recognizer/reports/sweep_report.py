@@ -19,7 +19,7 @@ from recognizer.reports import charts, report_page, sweep_charts
 from recognizer.reports.sweep_charts import Trial
 
 UNSEEN = "not seen"
-BIASED = "biased upward: each accuracy is of its run's best epoch on the same rows"
+BIASED = "biased upward: each run's best epoch was chosen on the rows that give its accuracy"
 FINE = 5e-4  # a smaller standard error is shown to thousandths of a percent
 
 
