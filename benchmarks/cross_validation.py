@@ -33,10 +33,11 @@ def write_fold(images, rows, path):
     np.savez(path, **parts)
 
 
-def cross_validate(recipe, data, name, seed, folds, options, train):
-    """Trains a recipe on each fold, or on those that are left. options: train.py's; train: accuracy.train.
+def cross_validate(recipe, data, name, seed, folds, options, train, until):
+    """Trains a recipe on the first `until` of its folds, or on those of them that are left.
 
-    A finished fold is written at once, and the run's folder may then be deleted.
+    options: train.py's; train: accuracy.train. A finished fold is written at once, and the run's folder may then be
+    deleted.
     """
     images = sources.load(data).train
     parts = split(images.y, folds, seed)
@@ -51,7 +52,7 @@ def cross_validate(recipe, data, name, seed, folds, options, train):
                 f"{kept} is of {before['options']!r}, {before['folds']} folds: give this one another --name"
             )
         record = before
-    for fold in range(len(record["runs"]), folds):
+    for fold in range(len(record["runs"]), min(until, folds)):
         folder = run_folder.named(f"cv-{name}-{seed}-{folds}-{fold}")
         path = folder.with_suffix(".npz")
         write_fold(images, parts[fold], path)
