@@ -378,7 +378,7 @@ def test_the_table_says_which_differences_are_seen(tmp_path):
     for trial in trials:
         trial.accuracy = 0.9 + 0.01 * trial.seed + (0.001 if trial.point["b"] == "y" else 0)
     sweep_report.write(tmp_path, ASKED, trials)
-    assert (tmp_path / "table.html").read_text().count("difference from the best not seen") == 3
+    assert (tmp_path / "table.html").read_text().count("difference from the best not significant") == 3
     assert any("of the other 3, 3 within two standard errors" in line for line in sweep_report.summary(ASKED, trials))
 
 
