@@ -9,7 +9,7 @@
 
 To upload the CSV by hand: https://www.kaggle.com/c/digit-recognizer/submit
 In a Kaggle notebook the predictions are also written to /kaggle/working/submission.csv, which its Submit button takes.
-Test images that a net was trained on are refused, since their accuracy would say nothing.
+Test images that were among a run's labelled images are refused, since their accuracy would say nothing.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def parser() -> cli.Parser:
     what.add_argument(
         "--images", nargs="+", metavar="PATH", help="predict pictures instead of a test set: files, folders or zips"
     )
-    leak = "also predict images that a net was trained on, into a file whose name ends in -leak"
+    leak = "also predict images that were among a run's labelled images, into a file whose name ends in -leak"
     group.add_argument("--allow-leak", action="store_true", help=leak)
     group = p.add_argument_group("output")
     group.add_argument(
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     predicted = probabilities.argmax(1)
     submission.write_all(out, test, probabilities, f"{name}, on {test.origin}", arguments.probabilities)
     preview = submission.beside(out, "preview.png")
-    print(f"Predicted {len(test.x):,} images ({test.origin}) with {name}; the first of them: {preview}")
+    print(f"Predicted {len(test.x):,} images ({test.origin}) with {name}; preview: {preview}")
     submission.print_accuracy(folders, configs, test, predicted, leaked)
     submission.print_submission(out, test, leaked)
     if test.kaggle and not leaked:
@@ -108,7 +108,7 @@ def finish_pictures(
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
     n = sum(map(len, readings))
     what = f"{plural(n, 'digit')} in {plural(len(pictures), 'picture')}"
-    print(f"Found {what}, and predicted with {name}; the first of them: {submission.beside(out, 'preview.png')}")
+    print(f"Found {what}, and predicted with {name}; preview: {submission.beside(out, 'preview.png')}")
     print(f"Predictions: {out}")
     submission.check_readings(out, pictures, readings, faults)
 
@@ -132,7 +132,9 @@ def refuse_leaks(arguments: argparse.Namespace, name: str, test: Images, leaked:
             f"{told} of {name}: predict other images, or add --allow-leak (the CSV's name then ends in -leak)"
         )
     if arguments.submit is not None and (leaked or not test.kaggle):
-        raise UserError(f"--submit uploads Kaggle's test rows only, not {test.origin}: give --test kaggle")
+        raise UserError(
+            f"--submit uploads Kaggle's test rows only (--test kaggle), and no leaked ones: not {test.origin}"
+        )
 
 
 if __name__ == "__main__":

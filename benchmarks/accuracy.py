@@ -6,15 +6,15 @@
     python benchmarks/accuracy.py plot                                      accuracy.png: accuracy and training time
     python benchmarks/accuracy.py committees RUN FILE.npz ...               accuracy of all committees of their nets
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
-    python benchmarks/accuracy.py cv single --data data/tuning.npz          each row predicted by nets without it
-    python benchmarks/accuracy.py compare single-0 narrow-0 a-0+b-0    recipes on these rows; + is a committee
+    python benchmarks/accuracy.py cv single --data data/tuning.npz          predict each row by nets not trained on it
+    python benchmarks/accuracy.py compare single-0 narrow-0 a-0+b-0    compare cross-validated recipes; + is a committee
     python benchmarks/accuracy.py unread single-0 --data data/tuning.npz    unread.png: what they all get wrong
 
-`run` and `cv` pass options that they do not know to train.py. They resume an interrupted run, and do not repeat a
-finished one. `run` writes the file again after each net, so that a long ensemble loses at most one net.
-NAME-DATA-SEED.npz beside it holds the nets' probabilities of the labelled test images: `committees` takes such a file
-in place of a run, so that the nets of a committee may be of several runs and machines. If the test images have no
-labels, results/kaggle/NAME-DATA-SEED.csv.gz holds what was predicted for them, so that others can score it.
+`run` and `cv` pass unknown options on to train.py. They resume an interrupted run, and do not repeat a finished one.
+`run` writes the file again after each net, so that a long ensemble loses at most one net. NAME-DATA-SEED.npz beside it
+holds the nets' probabilities of the labelled test images: `committees` takes such a file in place of a run, so that the
+nets of a committee may be of several runs and machines. If the test images have no labels,
+results/kaggle/NAME-DATA-SEED.csv.gz holds what was predicted for them, so that others can score it.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def parser():
     commands.add_parser("plot", help="draw accuracy and training time of every recipe")
     command = commands.add_parser("committees", help="accuracy of all committees of 1, 2, ... of some runs' nets")
     command.add_argument("runs", nargs="+", metavar="RUN or FILE.npz")
-    command = commands.add_parser("writers", help="split the rows tuned on so that both parts have their own writers")
+    command = commands.add_parser("writers", help="split the tuning rows into two parts without a common writer")
     command.add_argument("mnist")
     command.add_argument("tuning")
     command.add_argument("out")
@@ -123,7 +123,7 @@ def run(recipe, data, seed, name, options):
         if record["command"] != command_line(new):
             raise UserError(f"{kept} is of another command, {record['command']!r}: give this one another --name")
         if "result" in record:
-            print(f"{title}: kept")
+            print(f"{title}: already done")
             return
     folder = run_folder.named(title)
     if not run_folder.is_finished(folder):
@@ -237,11 +237,13 @@ def figures():
 
 
 def committees(names, most=1000):
-    """Returns a Markdown table: the errors of all committees of 1, 2, ... of the runs' nets, of at most `most` each.
+    """Returns a Markdown table: the errors of committees of 1, 2, ... of the runs' nets.
+
+    For each size: all committees, or `most` random ones if there are more.
 
     The rows are those that every net predicted: its validation split or, without one, the labelled test set. The
-    log-likelihood, with fitted temperature, is that of the rows which at least one net predicts correctly: the others
-    are illegible or have a wrong label, and say nothing about a net.
+    negative log-likelihood (NLL), with fitted temperature, is that of the rows which at least one net predicts
+    correctly: the others are illegible or have a wrong label, and say nothing about a net.
     """
     probabilities, labels = [], None
     for name in names:
@@ -263,12 +265,12 @@ def committees(names, most=1000):
         errors = [int(np.sum(p.argmax(1) != labels)) for p in means]
         loss = np.mean([fitted_loss(p[legible], labels[legible]) for p in means[:: math.ceil(len(means) / 50)]])
         rows.append([size, len(chosen), f"{np.mean(errors):.1f}", min(errors), max(errors), f"{loss:.1f}"])
-    columns = ["nets", "committees", "errors", "from", "to", "log-likelihood"]
+    columns = ["nets", "committees", "errors", "from", "to", "NLL"]
     return [f"{len(labels)} rows, {np.sum(~legible)} of them wrong by every net", "", *table(columns, rows)]
 
 
 def predicted(name):
-    """Yields (probabilities (m, 10), labels (m,) or None) of each net of a run, or of a file beside those kept."""
+    """Yields (probabilities (m, 10), labels (m,) or None) of each net of a run, or of a file that `keep` wrote."""
     if name.endswith(".npz"):
         with np.load(name) as arrays:
             for p in arrays["probabilities"]:
@@ -302,8 +304,8 @@ def split_by_writers(mnist, tuning, out, first, last):
     print(f"{out}: {len(train)} images to train on, {len(test)} of other writers")
 
 
-# Figures that others reported on MNIST's test set, and chose nothing on it. The notebook's time here is that of its
-# 15 nets, 30 epochs each of 54,000 images, at the rate of its own way of training in results/speed.json.
+# Figures that others reported on MNIST's test set, without choosing anything on it. The notebook's time here is that of
+# its 15 nets, 30 epochs each of 54,000 images, at the rate of its own way of training in results/speed.json.
 NOTEBOOK = ("Deotte's notebook, 15 nets", 0.99745, 15 * 30 * 54_000)
 NOTEBOOK_NET = ("Deotte's notebook, one net", 0.99641, 30 * 54_000)
 COMMITTEES = (("ttdoucet, 15 nets", 0.99826), ("Matuzas, 20 nets", 0.99830))
@@ -341,7 +343,7 @@ def committee_of(name, data, records):
     files = [KEPT / f"{name}-{data}-{record['settings']['seed']}.npz" for record in records]
     votes, labels = zip(*(vote for path in files for vote in predicted(str(path))), strict=True)
     accuracy = float(np.mean(np.mean(votes, axis=0).argmax(1) == labels[0]))
-    # The median's time, since some may have been trained beside other work.
+    # Each net counts with the median time, since some may have been trained beside other work.
     return accuracy, len(records) * statistics.median(r["result"]["seconds"] * r["cores"] / 2 for r in records)
 
 

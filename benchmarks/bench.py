@@ -211,7 +211,7 @@ def precision(arguments, seeds=6, epochs=4):
     difference = np.subtract(accuracies["bfloat16"], accuracies["float32"])
     error = np.std(difference, ddof=1) / np.sqrt(seeds)
     note = (
-        f"bfloat16 less float32, seed by seed: {difference.mean() * 100:+.3f} points, standard error {error * 100:.3f}"
+        f"bfloat16 minus float32, seed by seed: {difference.mean() * 100:+.3f} points, standard error {error * 100:.3f}"
     )
     columns = ["precision", "validation accuracy", "standard deviation", "n"]
     title = f"`grenholm`, {epochs} epochs, {result['ensemble_validation']['rows']:,} validation rows"
@@ -273,7 +273,7 @@ model.fit(x, y, batch_size=64, verbose=0)
 
 
 def start_up(arguments):
-    """From the command to the answer."""
+    """Seconds from a command to its end, or to the end of the first training step."""
 
     one_step = ["deotte", "--nets", 1, "--epochs", 1, "--validation-split", 0, "--data", arguments.data, "--run", "r"]
     one_step += ["--set", "steps_per_epoch=1"]
@@ -457,7 +457,7 @@ def whole_run(options):
 
 
 def descendants(pid):
-    """Returns the ids of the processes below one."""
+    """Returns the ids of the descendants of a process."""
     with contextlib.suppress(OSError):
         children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         return [one for child in children for one in (child, *descendants(child))]
@@ -465,7 +465,7 @@ def descendants(pid):
 
 
 def proportional(pid):
-    """Bytes of memory that a process holds now, of what several share its part; 0 where the system does not tell."""
+    """Bytes of memory that a process holds now, with its share of shared memory; 0 where the system does not tell."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

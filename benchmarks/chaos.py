@@ -30,9 +30,9 @@ from recognizer.runs import run_folder
 from recognizer.runs.predictions import identical
 
 SHORT = ["--data", "digits", "--set", "steps_per_epoch=12", "--set", "min_steps_per_epoch=1"]
-# Every kind of memory that a run has between its epochs.
+# Every kind of state that a run keeps between its epochs.
 KINDS = {
-    "one-cycle, Muon, statistics taken anew": ["single", "--epochs", "4"],
+    "one-cycle, Muon, batch-norm statistics recomputed": ["single", "--epochs", "4"],
     "plateau": ["codeastar", "--epochs", "6", "--set", "schedule.patience=1"],
     "phases": ["vgg-phases", "--epochs", "4", "--set", "schedule.learning_rates=[[1, 0.01], [3, 0.05]]"],
     "best epoch": ["vgg-bn-dropout", "--epochs", "4", "--weights", "best", "--validation-split", "0.2"],
@@ -106,7 +106,7 @@ def kills(wanted, seed):
     moments = ("any time", "a file being written", "a net finished", "runs", "identical")
     rows = [[kind, *(str(count[key]) for key in moments)] for kind, count in counts.items()]
     rows.append(["all", *(str(sum(count[key] for count in counts.values())) for key in moments)])
-    return ["memory between epochs", "killed at any time", "while writing", "between nets", "runs", "identical"], rows
+    return ["state between epochs", "killed at any time", "while writing", "between nets", "runs", "identical"], rows
 
 
 OPTIONS = ["codeastar", "--epochs", "200"]

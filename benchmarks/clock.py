@@ -1,7 +1,7 @@
-"""How a way of training is timed in turn with others: it calls a Clock after every batch, which lets it run or wait.
+"""Times several ways of training in turn: each calls its Clock after every batch, and the Clock waits for its turn.
 
-{"ready"} -> reads a line -> runs for `warm` seconds, then counts for `window` seconds -> prints images a second ->
-reads a line ... and ends when its input does.
+A Clock prints "ready" once all is compiled, and reads a line. Then it lets the way run for `warm` seconds, counts
+images for `window` seconds, prints images a second, and reads the next line. It ends the process when its input ends.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Predicts each labelled row by nets that did not train on it, and compares recipes on the same rows.
 
 Each of the folds is a run of train.py: its rows are the run's test set, which train.py predicts once, after training.
-results/cv/NAME-SEED.npz holds the probabilities of all rows, and NAME-SEED.json what trained them.
+results/cv/NAME-SEED.npz holds the probabilities of all rows, and NAME-SEED.json how they were trained.
 """
 
 import math
@@ -34,10 +34,10 @@ def write_fold(images, rows, path):
 
 
 def cross_validate(recipe, data, name, seed, folds, options, train, until):
-    """Trains a recipe on the first `until` of its folds, or on those of them that are left.
+    """Trains a recipe once for each unfinished fold, up to the fold `until`, on the rows of the other folds.
 
-    options: train.py's; train: accuracy.train. A finished fold is written at once, and the run's folder may then be
-    deleted.
+    A finished fold is written at once, and the run's folder may then be deleted.
+    options: train.py's. train: accuracy.train.
     """
     images = sources.load(data).train
     parts = split(images.y, folds, seed)
@@ -87,14 +87,14 @@ def read(path):
         return arrays["probabilities"], arrays["labels"]
 
 
-COLUMNS = ["recipe", "nets", "errors", "accuracy", "log-likelihood", "only the first's; only its own", "p", "Holm"]
+COLUMNS = ["recipe", "nets", "errors", "accuracy", "NLL", "errors of the first only; of this only", "p", "Holm"]
 
 
 def compared(names):
     """Returns the lines of a Markdown table of recipes that predicted the same rows, each by its NAME-SEED.
 
-    Several names joined by + are a committee. The log-likelihood, at the temperature that maximizes it, is that of the
-    rows which at least one of them predicts correctly. p: of McNemar's exact test against the first.
+    Several names joined by + are a committee. The negative log-likelihood (NLL), at the temperature that minimizes it,
+    is that of the rows which at least one of them predicts correctly. p: of McNemar's exact test against the first.
     """
     found = [committee(name) for name in names]
     labels = found[0][2]

@@ -67,7 +67,7 @@ def train(model, run, autocast, x, y, recipe, batch_size, clock):
 
 
 def augmented(images, rotation=10, zoom=0.1, shift=0.1):
-    """Rotation, zoom and shift of a batch, edges repeated: what SHIFT_10 is to ImageDataGenerator."""
+    """Rotation, zoom and shift of a batch, edges repeated, as ImageDataGenerator does with SHIFT_10."""
     n = len(images)
     u = 2 * torch.rand(5, n, device=images.device) - 1
     angle = u[0] * math.radians(rotation)

@@ -1,4 +1,4 @@
-"""Draws the floors of recognizer/ and the number of imports from each to those below, as docs/pictures/floors.svg.
+"""Draws the floors (layers) of recognizer/ and how many imports go from each to lower ones: docs/pictures/floors.svg.
 
 python docs/floors.py            draw it
 python docs/floors.py --check    exit code 1 if the picture does not show the imports of today

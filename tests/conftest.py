@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the cores are shared among processes, rather than by each
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # divide the cores among the processes; otherwise each would use all
     share = max(1, joblib.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(share))
 

@@ -1,4 +1,4 @@
-"""Searches for files that make a reader do more than return or raise UserError in a line.
+"""Searches for files that make a reader do anything else than return or raise UserError in a line.
 
     FUZZ_INPUTS=100000 python -m pytest tests -k in_a_line      a long search, with new inputs each time
 
@@ -31,7 +31,7 @@ ODD = [
     b"\r",
     b"../x",
 ]
-LIMIT = 2**19  # KiB of memory, above what the tests before had
+LIMIT = 2**19  # KiB, by which a search may raise the peak memory of this process
 
 
 def edited(sample):
@@ -76,7 +76,7 @@ def any_json(keys):
 
 
 def search(content, read, share, tmp_path, name):
-    """Gives `read` files of many a `content` (a strategy): each is read within seconds, or refused in one line."""
+    """Gives `read` many files drawn from `content`, a strategy: each is read or refused in one line, within seconds."""
     path = tmp_path / name
 
     @settings(

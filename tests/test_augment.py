@@ -190,7 +190,7 @@ def test_a_rectangle_of_each_image_is_blackened_and_the_rest_is_left(digits):
     assert sides.mean() == pytest.approx(6, abs=0.15)
     assert black.any((0, 1))[1:-1].all()  # it may be anywhere
     assert black.any((0, 2))[1:-1].all()
-    # Last of all, so that what is turned does not show through.
+    # Erasing comes last, so that a rotation does not turn the rectangle.
     augmentation = Augmentation(erasing_range=[3, 9], rotation_range=30)
     x = digits.train.x[:100, ..., None] / np.float32(255)
     parameters = draw(augmentation, np.random.default_rng(0), len(x))
@@ -233,7 +233,7 @@ def test_digits_are_mixed_for_training_and_pictures_and_never_for_scoring(digits
     np.testing.assert_allclose(augmented_images(mixup, x, seed=0), x, atol=1e-3)
     mixed = augmented_images(mixup, x, seed=0, mixed=True)
     assert 0.05 < np.abs(mixed - x).mean() / x.mean() < 1
-    # Each is between itself and the one before.
+    # Each pixel is between those of the image and of the image before.
     before = np.roll(x, 1, axis=0)
     assert (mixed <= np.maximum(x, before) + 1e-3).all()
     assert (mixed >= np.minimum(x, before) - 1e-3).all()

@@ -50,7 +50,7 @@ def parser() -> cli.Parser:
         picture.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, as in train.py")
 
     for name, what in (CAPTIONS | QUIZ).items():
-        if name not in ("spread", "layers"):  # which show more than one run
+        if name not in ("spread", "layers"):  # these two are added below
             run_folder.add_run_argument(add(name, what, _of_run))
     pictures.choices["confusion"].add_argument(
         "--percent", action="store_true", help="in percent of the digits with each label"

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 ROOT = Path(__file__).parents[2]
-# Patterns of .gitignore: only recognizer/ and the .py files beside it are sent to the nodes. "." must not match.
+# In .gitignore's syntax: only recognizer/ and the .py files beside it are sent to the nodes. No pattern may match ".",
+# which is the root itself.
 EXCLUDED = ["/[!.]*", "/.?*", "!/recognizer", "!/recognizer/**", "!/*.py", "__pycache__"]
 TRIES = 4  # for an item whose node or process dies
 SMALLEST = 1e-4  # the smallest share of a core or a GPU that Ray can reserve
@@ -113,7 +114,7 @@ def joined(address: str, config: dict, number: int, cpus: float | None = None, g
         _check_nodes(cluster)
     hosts = [found["NodeManagerHostname"] for found in cluster.nodes()]
     told = f"{len(hosts)} node{'s' * (len(hosts) > 1)} ({', '.join(sorted(set(hosts)))})"
-    print(f"        Ray: {told:.60}, {_told(share)} for each")
+    print(f"        Ray: {told:.60}, {_told(share)} for each net or trial")
     return cluster
 
 

@@ -55,7 +55,7 @@ class Overview:
             self.nets -= 1
 
     def close(self) -> None:
-        """Removes the bar, which hides the cursor."""
+        """Removes the bar, and shows the cursor that it had hidden."""
         if self.bar:
             self.bar.stop()
 

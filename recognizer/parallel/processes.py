@@ -120,7 +120,7 @@ def _started(task, number, *arguments):
 def visible_gpu(number: int) -> dict[str, str]:
     """Returns the environment variables that show one GPU to process `number`; {} without a GPU.
 
-    A process sees only the first MIG instance of those visible to it, so instances are counted by name.
+    CUDA shows a process only the first of several MIG instances, so all names in CUDA_VISIBLE_DEVICES count as GPUs.
     """
     count = len(machine.gpus())
     if not count:

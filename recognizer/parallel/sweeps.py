@@ -163,7 +163,7 @@ def _checked(asked, configs, source):
         raise UserError(f"a sweep compares validation accuracies, and {told} no validation rows: --validation-split .1")
     digits = _data(source)
     if asked["score"] == "test" and (digits.test is None or digits.test.y is None):
-        told = f"study {asked['study']!r} is scored on a labelled test set, like its source"
+        told = f"study {asked['study']!r} is scored on a labelled test set, like the notebook's experiment"
         raise UserError(f"{told}; {digits.train.origin} has none: give --data mnist")
     from recognizer.training import plan
 
@@ -269,7 +269,7 @@ def read(folder: Path) -> Sweep:
 def train(sweep: Sweep) -> Iterator[tuple[Trial, str]]:
     """Trains the trials that have not ended; yields (trial, time left as text) as each ends.
 
-    The sweep must be locked. Trials are read again, since another process may have trained some before that.
+    The sweep must be locked. Trials are read again, since another process may have trained some before the lock.
     """
     assert sweep.digits is not None  # set by `started` and `resumed`
     sweep.read_trials()

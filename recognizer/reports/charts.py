@@ -79,7 +79,7 @@ def curves(
         accuracy.plot(*zip(*finals, strict=True), "D", color=BLUE, markersize=6, label=label, clip_on=False)
     loss.set(ylabel="loss (log scale)", yscale="log")
     plain_numbers(loss)
-    # Leaves out the first epochs, and a validation that is not of the saved net: they would flatten all other values.
+    # The axis leaves out the first epochs, and validation that is not the saved net's: they would flatten the rest.
     keys = ["accuracy", *["val_accuracy"] * (validation == "validation")]
     errors = [1 - row[key] for log in logs for row in log for key in keys if key in row]
     errors += [1 - share for _, share in finals]

@@ -10,7 +10,7 @@ from recognizer.reports import charts
 
 
 def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
-    """Draws five digits (first column), each with six augmented versions, one for each kind of net in turn.
+    """Draws five digits (first column), each with six augmented versions, which take the kinds of nets in turn.
 
     name, config: the recipe's name and settings. images: the labelled Images.
     Raises UserError if one of the five classes has no digit.
@@ -85,7 +85,7 @@ def centres(images: Images) -> Figure:
         counts, *edges = np.histogram2d(offsets[:, 0], offsets[:, 1], bins=np.arange(-limit - 0.25, limit + 0.5, 0.5))
         shown = axes.imshow(np.log10(counts + 1), origin="lower", cmap="Blues", extent=[edges[0][0], edges[0][-1]] * 2)
         figure.colorbar(shown, ax=axes, label="digits, $10^n - 1$")
-        axes.set(xlabel="right of the middle (pixels)", ylabel="below it (pixels)")
+        axes.set(xlabel="right of the middle (pixels)", ylabel="below the middle (pixels)")
         axes.invert_yaxis()
         axes.set_title(f"centre of {name}: 95 % within {covers(offsets):.1f} pixels ({covers(offsets) / 28:.3f})")
     for axes, values, unit, name in ((c, slant, "°", "slant"), (d, zoom, "", "size")):

@@ -101,7 +101,7 @@ def _temperature_rows(result):
     """Returns a list with the row (name, figure, note) of the temperature, or [] for a run without one."""
     if "temperature" not in result:
         return []
-    told = "probabilities p become p ** (1 / temperature), normalised; the setting is the centre of the fit's prior"
+    told = "probabilities p become p ** (1 / temperature), normalised; the setting temperature is the fit's prior mean"
     return [("Temperature", f"{result['temperature']:.2f}", told)]
 
 

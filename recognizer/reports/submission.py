@@ -18,7 +18,7 @@ WORKING = Path("/kaggle/working")  # output folder of a Kaggle notebook, which s
 PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns if pictures show several digits
 Readings = list[list[segments.Digit]]  # of each picture
 FEW = 3  # file names to list in a message
-# Starts of files that may be overwritten, and of submissions that may be overwritten if their preview exists.
+# The first bytes of files that may be overwritten, and of submissions that may be overwritten if their preview exists.
 OWN = re.compile(rb"ImageId,|file,label,probability|[^,\n]*,(line,number,digit,)?p0,p1,p2,")
 OTHERS = re.compile(rb"[^,\n]*,[^,\n]*\r?\n")
 
@@ -177,7 +177,7 @@ def write_where_kaggle_expects_it(out: Path, labels: np.ndarray, test: Images) -
         print(f"{path} is not a submission, so it was not overwritten", file=sys.stderr)
         return
     write_submission(path, labels, test)
-    print(f"Submission: {path}, the same for Kaggle's Submit button")
+    print(f"Submission: {path}, a copy for Kaggle's Submit button")
 
 
 def print_accuracy(folders: list[Path], configs: list[dict], test: Images, predicted: np.ndarray, leaked: int) -> None:
@@ -190,7 +190,7 @@ def print_accuracy(folders: list[Path], configs: list[dict], test: Images, predi
             print_validation(folder, config)
         return
     wrong = int((predicted != test.y).sum())
-    note = f"; {leaked:,} of them were trained on, so this measures nothing" if leaked else ""
+    note = f"; {leaked:,} of them were among the labelled images, so this measures nothing" if leaked else ""
     print(f"Test accuracy: {1 - wrong / len(test.y):.2%} ({wrong:,} of {len(test.y):,} wrong{note})")
 
 
@@ -213,7 +213,7 @@ def print_submission(out: Path, test: Images, leaked: int) -> None:
     """Prints the path of a submission, and whether it is for Kaggle. test: its Images. leaked: see print_accuracy."""
     note = "" if test.kaggle else " (not for Kaggle: these are not the competition's test rows)"
     if test.ids is not None:
-        note = f" (the column {test.columns[0]!r} as in the test set)"
+        note = f" (with the ids of the test set's column {test.columns[0]!r})"
     if leaked:
-        note = f" (not for Kaggle: {leaked:,} of its images were trained on with their labels)"
+        note = f" (not for Kaggle: {leaked:,} of its images were among the labelled images)"
     print(f"Submission: {out}{note}")

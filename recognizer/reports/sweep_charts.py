@@ -16,7 +16,7 @@ SPREAD = 20  # the least ratio of largest to smallest value for a logarithmic ax
 
 
 class Trial(Protocol):
-    """A sweeps.Trial, which this file cannot import, since recognizer.parallel is a higher floor."""
+    """A sweeps.Trial, which this file cannot import, since recognizer.parallel is a higher layer of the package."""
 
     run: str
     grid: int

@@ -1,6 +1,7 @@
 """Writes the results of a sweep to its folder: trials.csv, table.html and pictures, with means and standard errors.
 
-In all functions, trials is a list of objects with the attributes of sweeps.Trial, and asked the content of sweep.json.
+In all functions, `trials` is a list of objects with the attributes of sweeps.Trial, and `asked` is the content of
+sweep.json.
 """
 
 import base64
@@ -19,7 +20,7 @@ from recognizer.reports import charts, report_page, sweep_charts
 from recognizer.reports.sweep_charts import Trial
 
 UNSEEN = "not seen"
-BIASED = "biased upward: each run's best epoch was chosen on the rows that give its accuracy"
+BIASED = "biased upward: each run's best epoch was chosen on the same rows"
 FINE = 5e-4  # a smaller standard error is shown to thousandths of a percent
 
 
@@ -123,7 +124,7 @@ def write(folder: Path, asked: dict, trials: Sequence[Trial]) -> list[Path]:
 
 
 def _about(asked):
-    where = "the labelled test set, as in the source" if asked["score"] == "test" else "validation rows"
+    where = "the labelled test set, as in the notebook" if asked["score"] == "test" else "validation rows"
     settings = told(dict(map(tuple, [*asked["settings"], *asked["own"]])))
     lines = [f"{asked['study'] or asked['recipe']} on {asked['data']['origin']}; accuracies are measured on {where}."]
     lines += [f"In all trials: {settings}."] * bool(settings)

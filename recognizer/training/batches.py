@@ -46,8 +46,8 @@ def epoch_plan(
 ) -> tuple[np.ndarray, dict]:
     """Draws the row order and the transform parameters of an epoch, for either engine.
 
-    The rows are an endless sequence of permutations, and an epoch takes the next part of it. So every row is seen twice
-    before any row is seen a third time, whatever the number of steps in an epoch.
+    The rows are an endless sequence of permutations, and an epoch takes the next part of it. So no row is seen a second
+    time before every row was seen once, and so on, whatever the number of steps in an epoch.
     Returns (int64 (m,), the rows; the parameters from augment.draw for m images).
     """
     n, m, seed = len(rows), images_per_epoch(settings, len(rows)), settings["seed"]
@@ -250,7 +250,7 @@ def _fixed(batches):
 class Batches(keras.utils.PyDataset):
     """A PyDataset of `steps` batches, from batch(step), which two threads make ahead of training.
 
-    Keras's own threads would pass batches that they made ahead in one epoch on to the next epoch.
+    With Keras's own threads, the next epoch would get batches that were made ahead in the current one.
     """
 
     AHEAD = 8

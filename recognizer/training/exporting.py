@@ -1,4 +1,7 @@
-"""Exports the mean of all nets of one or more runs, sharpened, as one file, and runs the file to verify it."""
+"""Exports nets of one or more runs as one file, and runs the file to verify it.
+
+Its output is the mean probabilities of all nets, sharpened by the temperature.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
     Nets = list[tuple[str, keras.Model, int]]  # of saved_nets
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": "", "keras": ".keras"}
-# Of a probability. TensorFlow's bicubic weights, from a table of 1,024, cause differences up to 1.4e-4.
+# The largest allowed difference of a probability. TensorFlow takes bicubic weights from a table of 1,024 entries, which
+# causes differences up to 1.4e-4.
 LARGEST_DIFFERENCE = 1e-3
 MOST_STEPS = 200  # total steps of recurrent layers that are unrolled; ten steps take a second
 
@@ -54,7 +58,7 @@ def export(folders: list[Path], out: Path, form: str, digits: int = 64) -> float
     from recognizer.base.backend import TENSORFLOW
 
     if not TENSORFLOW and form != "keras":
-        raise UserError("only Keras on TensorFlow exports: install requirements.txt, and unset KERAS_BACKEND")
+        raise UserError(f"{form} needs Keras on TensorFlow: install requirements.txt, and unset KERAS_BACKEND")
     nets = saved_nets(folders)
     temperature = predicting.temperature(folders, [run_folder.read_config(folder) for folder in folders])
     if form == "litert":
@@ -109,7 +113,7 @@ def _fault(text, form):
     if operation := next((found[1] for pattern in NO_OPERATION if (found := re.search(pattern, text))), None):
         return f"{form} cannot do the operation {operation}"
     if found := re.search(r"Required inputs \(\['([^':]+)", text):
-        return f"{form} cannot hold {found[1].split('/')[-1]} of a constant outside a layer"
+        return f"{form} cannot hold a constant outside a layer (operand {found[1].split('/')[-1]!r})"
     return ""
 
 

@@ -152,7 +152,7 @@ class TrainingModel(keras.Model):
         return [*self.weights, *(variable for variable in self.optimizer.variables if variable is not rate)]
 
     def fit(self, *data: Any, **options: Any) -> keras.callbacks.History:
-        # After `fit`, a weight and its average share one array. The next `fit` cannot donate it to JAX's step twice.
+        # After `fit`, a weight and its EMA share one array. The next `fit` cannot donate it to JAX's step twice.
         for weight in self.trainable_weights:
             weight.assign(ops.copy(weight))
         return super().fit(*data, **options)
@@ -277,7 +277,7 @@ class TrainingModel(keras.Model):
         self.step_seconds = self._time(batches, 1)
         several = int(np.clip(CALL / self.step_seconds, 1, min(MOST_STEPS, self.epoch.steps)))
         if not TENSORFLOW and several > 1:
-            # A loop over the steps, compiled by XLA, pays only if the call takes a large part of a step's time.
+            # A compiled loop over several steps saves time only if calling a step takes a large part of its time.
             small = self.jit_compile and self.step_seconds < SMALL_STEP
             seconds = self._time(batches, several) if small else math.inf
             if seconds < 0.75 * self.step_seconds:

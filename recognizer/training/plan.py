@@ -265,7 +265,7 @@ def print_copies(hashes: np.ndarray, rows: np.ndarray, validation_rows: np.ndarr
     row = first[count > 1].min()
     copy = np.flatnonzero(hashes == hashes[row])[1]
     copies = len(hashes) - len(different)
-    print(f"        {copies:,} labelled images are copies of others (rows {row + 1} and {copy + 1})")
+    print(f"        {copies:,} labelled images are copies of others (e.g. rows {row + 1} and {copy + 1})")
     if seen := int(np.isin(hashes[validation_rows], hashes[rows]).sum()):
         print(f"        {seen:,} of net 1's {len(validation_rows):,} validation images are also in its training images")
 
@@ -290,7 +290,8 @@ def print_plan(plan: Plan) -> None:
             print("        batch-norm statistics lag behind after so few steps: --set update_bn=50 recomputes them")
         for name in optimizers.absent_layers(settings["optimizer_config"], trainer.model.network):
             print(
-                f"        no layer is named {name!r}: {settings['optimizer']} trains the output layer like the others"
+                f"        exclude_layers: no layer is named {name!r}, so {settings['optimizer']} trains the output "
+                "layer like the others"
             )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, estimated from the first steps")

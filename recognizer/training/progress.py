@@ -79,7 +79,7 @@ class Progress(keras.callbacks.Callback):
             )
 
     def close(self) -> None:
-        """Removes the bar, which hides the cursor."""
+        """Removes the bar, and shows the cursor that it had hidden."""
         if self.bar:
             self.bar.stop()
 
@@ -104,7 +104,7 @@ class Reports(Progress):
     Arguments:
         send: a function of (number of steps so far, the net's total steps, a finished epoch's line or None).
         ask: None, or a function of (epoch, validation accuracy) that may raise an error to end training. It is called
-            after each epoch except the last, if validation after an epoch is that of the net that would be saved.
+            after each epoch except the last, but never if an epoch's validation is meaningless (validates_late).
     """
 
     EVERY = 0.5  # seconds

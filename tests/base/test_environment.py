@@ -36,13 +36,13 @@ def test_memory_of_a_gpu_grows_as_needed_unless_the_user_says_otherwise(backend,
     for own, expected in (({}, value), ({name: "as the user has it"}, "as the user has it")):
         command = [sys.executable, "-c", VARIABLES, str(ROOT)]
         process = subprocess.run(command, capture_output=True, text=True, env=before | own, timeout=60)
-        assert json.loads(process.stdout)[name] == expected  # when the backend is about to be imported
+        assert json.loads(process.stdout)[name] == expected  # its value just before the backend is imported
 
 
 @pytest.mark.parametrize(
     ("cores", "usable", "batch_size", "replicas", "threads"),
     [
-        (8, 8, 64, 1, None),  # all: as TensorFlow itself has it
+        (8, 8, 64, 1, None),  # all cores, which is TensorFlow's own default
         (64, 2, 64, 1, "2"),  # a container with two of them
         (64, 2, 16, 1, "1"),
         (8, 8, 16, 1, "4"),

@@ -1,4 +1,4 @@
-"""Memory that runs out is one line, whatever the library that says it."""
+"""Out-of-memory errors of any library become one line."""
 
 import os
 import subprocess

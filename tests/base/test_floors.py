@@ -15,7 +15,7 @@ FILES = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / fo
 
 
 def imported(path):
-    """The modules that a file imports, anywhere in it: "recognizer.nn.layers" for each of two ways to import it."""
+    """The modules that a file imports, anywhere in it: "a.b" for `import a.b` and for `from a import b`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -47,7 +47,7 @@ def test_every_module_says_what_it_holds():
 
 @pytest.fixture
 def house(tmp_path):
-    """A copy of the package, and of the top's files that it imports."""
+    """A copy of the package, and of the root folder's files that it imports."""
     for name in ("pyproject.toml", "models.py", "recipes.py", "augment.py"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "recognizer", tmp_path / "recognizer")

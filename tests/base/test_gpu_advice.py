@@ -1,4 +1,4 @@
-"""A GPU that is not used, shown without one: what is printed."""
+"""What is printed if a GPU is not used; tested without a GPU."""
 
 import ctypes
 import platform
@@ -19,7 +19,7 @@ needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", r
 
 @pytest.fixture
 def described(monkeypatch, tmp_path):
-    """A machine as it is described: described(driver=True, gpus=[], packages={}, ...)."""
+    """A function that imitates a machine: described(driver=True, gpus=[], packages={}, ...)."""
 
     def describe(driver=True, gpus=(), packages=(), backend="tensorflow", windows=False, cpu="x86_64", physical=()):
         path = tmp_path / "driver"

@@ -32,7 +32,7 @@ def test_gpus_are_named_as_tensorflow_names_them(monkeypatch):
     assert machine.gpus() == [T4, T4, METAL]
     assert machine.where() == "tensorflow on 2 x Tesla T4, METAL"
     assert machine.versions()["gpu"] == "2 x Tesla T4, METAL"
-    # A GPU that TensorFlow finds too old is none that it uses.
+    # TensorFlow does not use a GPU that is too old for it.
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: [])
     assert machine.gpus() == []
     assert machine.versions()["gpu"] is None

@@ -40,7 +40,7 @@ def test_make_installs_cuda_where_there_is_a_driver(tmp_path):
     # PyTorch's cuDNN would replace TensorFlow's.
     assert "requirements/bench" in made(tmp_path, "bench", "GPU=0")
     assert "requirements/bench" not in made(tmp_path, "bench", "GPU=1")
-    # What is installed is installed once, and for a GPU too once that is asked for.
+    # Requirements are installed once; those for a GPU when GPU=1 asks for them.
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("bin/python", "installed-requirements", "installed-dev"):
         (tmp_path / ".venv" / name).touch()

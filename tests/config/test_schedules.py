@@ -1,4 +1,4 @@
-"""Every learning-rate schedule gives the rates that it should, Keras's those that Keras gives."""
+"""Every learning-rate schedule gives the right rates; Keras's schedules give the same rates as in Keras."""
 
 import inspect
 import os
@@ -200,7 +200,7 @@ def test_a_schedule_chosen_by_its_name_keeps_the_settings_that_it_has_too():
         "name": "CosineDecay",
         "learning_rate": 1e-3,
     }
-    # whatever the order of the overrides, what is asked for by name is set
+    # in any order of the overrides, the settings belong to the schedule that is chosen by name
     for overrides in (
         [("schedule.name", "exponential-decay"), ("schedule.decay_rate", 0.5)],
         [("schedule.decay_rate", 0.5), ("schedule.name", "ExponentialDecay")],

@@ -15,7 +15,7 @@ def parts(digits):
 
 
 def text(images, header=None, label=0, separator=",", number=str, ids=None, end="\n", scale=1):
-    """A CSV's bytes. header: names of the 784 pixels. label: 0 or 784, or None. ids: the name of a column of them."""
+    """A CSV's bytes. header: the 784 pixels' names. label: its column, 0 or 784, or None. ids: their column's name."""
     rows = [
         [number(value / scale) if scale > 1 else number(value) for value in row] for row in images.x.reshape(-1, 784)
     ]
@@ -140,7 +140,7 @@ def arff(folder, digits):
 
 
 def one(write, name):
-    """What one file of those that `write` writes is named."""
+    """Returns a writer like `write`, which returns the path of its file `name`."""
     return lambda folder, digits: write(folder, digits) / name
 
 

@@ -40,7 +40,7 @@ class KaggleApi:
 
 @pytest.fixture
 def client(tmp_path, monkeypatch):
-    """The stand-in, installed, with a key; the working folder is empty but for it."""
+    """The stand-in, installed, with a key. The working folder contains only the stand-in."""
     monkeypatch.chdir(tmp_path)
     package = tmp_path / "fake" / "kaggle" / "api"
     package.mkdir(parents=True)

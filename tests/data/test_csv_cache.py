@@ -1,4 +1,4 @@
-"""A parsed CSV is kept for as long as it is the same, where it can be kept."""
+"""A parsed CSV is cached until the CSV changes, in a folder that can be written."""
 
 import os
 

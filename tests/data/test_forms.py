@@ -103,7 +103,7 @@ def class_folders(**kept):
     return lambda x, y, small: classes(**kept)(Path("set"), small)
 
 
-# What is given, made of images, labels and both parts; and what the line says.
+# {name: (function of (images, labels, both parts) that makes the source, words of the error)}
 REFUSED = {
     "letters": (lambda x, y, _: npz(x=x, y=y + 3), "is not one of 0 to 9 (there are 9 different labels, 4 to 12)"),
     "text": (lambda x, y, _: npz(x=x, y=np.full(len(y), "seven")), "label seven is not one of 0 to 9"),
@@ -200,7 +200,7 @@ def h5(**arrays):
     return "mnist.h5"
 
 
-# Files that are refused with a command, made of both parts.
+# Files that are refused with a command that converts them: {name: function of both parts}.
 CONVERTED = {
     "mldata's .mat": lambda one, two: mat(data=one.x.reshape(-1, 784).T, label=one.y[None].astype(float)),
     "X and y in a .mat": lambda one, two: mat(X=one.x.reshape(-1, 784), y=one.y[:, None]),
@@ -260,7 +260,7 @@ def test_names_in_an_archive_cannot_break_a_line(digits, tmp_path):
     assert str(error.value).isprintable()
 
 
-# What might be read wrongly in silence: how the images were made, and the line that says how they were read.
+# Sources that might be read wrongly, so a line says how they are read: {name: (function that makes one, the line)}.
 SAID = {
     "0 or 1": (lambda x, y: npz(x=np.uint8(x > 99), y=y), "its pixels are 0 or 1"),
     "dark on white": (lambda x, y: npz(x=255 - x, y=y), "dark on white: inverted to light on dark"),
@@ -298,7 +298,7 @@ def test_other_sets_of_ten_classes_are_read_as_digits_are(tmp_path):
 
 
 def test_a_test_set_of_image_files_keeps_their_names_and_calls_the_labels_as_train_does(digits, tmp_path):
-    """As the practice problem "Identify the Digits" has them, of which a run predicts its own test set."""
+    """The files of the practice problem "Identify the Digits"; a run on them predicts their test set."""
     for folder, images in (("train", digits.train), ("test", digits.test)):
         (tmp_path / "set" / "Images" / folder).mkdir(parents=True)
         for i in range(12):

@@ -14,7 +14,7 @@ from PIL import Image
 from recognizer.data import csv_cache, handwriting, sources
 from recognizer.data.arrays import Digits, Images
 
-# Forms of form_files.py that are edited, and which file of theirs; "" where there is only one.
+# {a form of form_files.py: the file of it that is edited; "" if it has only one}
 FORMS = {
     "no header": "train.csv",
     "0..1": "train.csv",

@@ -104,7 +104,7 @@ def test_auto_says_why_it_does_not_use_what_looks_like_digits(kind, kaggle_folde
         sources.load("kaggle")
     assert told in str(error.value)
     assert len(str(error.value).replace(str(Path.cwd()), "")) < 300
-    # MNIST, too, is less than what the folder seems to hold; its own file is no such file.
+    # The line is also printed if MNIST is used. MNIST's own file in data/ has no such line.
     arrays = {"x_train": digits.train.x, "y_train": digits.train.y, "x_test": digits.test.x, "y_test": digits.test.y}
     Path("data").mkdir(exist_ok=True)
     np.savez("data/mnist.npz", **arrays)

@@ -1,4 +1,4 @@
-"""An architecture that was edited while its run was stopped is recognised, and what is the same goes on."""
+"""An architecture that was edited while its run was stopped is recognised; a run of an unedited one resumes."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def functional(shortcut=True, activation=None, scale=1.0, name=None):
     inputs = parts.images()
     x = layers.Conv2D(4, 3, padding="same")(inputs)
     y = k.Activation(activation or swish_like)(x)
-    HALF[0] = scale  # when it is called, as an edit of call() would
+    HALF[0] = scale  # used by Scaled.call: changes what it computes, like an edit of call()
     x = Scaled(name=name)(x + y if shortcut else y + y)
     inner = keras.Sequential([k.Flatten(), k.Dense(8, "relu"), k.Dropout(0.5)])
     return keras.Model(inputs, parts.classes()(inner(x)))

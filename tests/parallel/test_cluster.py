@@ -1,4 +1,4 @@
-"""Nets that are trained by Ray, on nodes that share no folder, are those that processes train, whatever node dies."""
+"""Ray trains the same nets as worker processes do, on nodes that share no folder, whichever node dies."""
 
 import contextlib
 import itertools
@@ -105,7 +105,7 @@ def test_files_of_a_node_are_written_in_an_order_that_leaves_a_sound_run(tmp_pat
 
 
 def test_a_task_on_a_node_has_the_variables_that_the_user_has_set(monkeypatch):
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")  # that the process chose which has started the node
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")  # as chosen by the process that started the node
     monkeypatch.setenv("NPROC", "7")
     variables = {"TF_NUM_INTRAOP_THREADS": None, "NPROC": "3", "KERAS_BACKEND": "jax"}
 
@@ -258,7 +258,7 @@ for item in ("gpu", "fault", "odd", "dies"):
 def test_what_fails_on_a_node_is_told_as_what_it_is(ray_cluster, tmp_path):
     command = [sys.executable, "-c", FAILURES, str(ROOT), ray_cluster.address]
     process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    own = ("(raylet)", "        Ray:")  # Ray tells of dead workers, and we of its nodes
+    own = ("(raylet)", "        Ray:")  # lines of Ray about dead workers, and our line about its nodes
     lines = [line for line in process.stdout.splitlines() if not any(mark in line for mark in own)]
     assert len(lines) == 5, process
     assert lines[0].startswith("""UserError("Ray's node """)

@@ -1,4 +1,4 @@
-"""Nets that are trained side by side are those that are trained one after another, whatever happens to a process."""
+"""Nets trained side by side are the same as nets trained one after another, whatever happens to a process."""
 
 import os
 import signal

@@ -45,7 +45,8 @@ assert 'recognizer' not in sys.modules
 """,
 }
 
-FREE = {"keras": ".keras", "saved_model": "two.1"}  # the ends of files that need Keras, or TensorFlow, which imports it
+# Suffixes of the files whose use imports Keras; TensorFlow imports it, too.
+FREE = {"keras": ".keras", "saved_model": "two.1"}
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ NETS = {
         {"litert": "litert cannot do the operation TensorListReserve, from layer 'slow' of net 1"},
     ),
     "attention": (attention, {}),
-    "positions": (positions, {"onnx": "onnx cannot hold y of a constant outside a layer, from layer"}),
+    "positions": (positions, {"onnx": "onnx cannot hold a constant outside a layer (operand 'y'), from layer"}),
     "depthwise": (lambda: sequential(k.DepthwiseConv2D(5), k.SeparableConv2D(4, 3), k.Conv2DTranspose(2, 3)), {}),
     "groups": (
         lambda: sequential(k.Conv2D(4, 3), k.Conv2D(4, 3, groups=2, name="grouped")),
@@ -233,7 +234,7 @@ def test_a_net_of_any_layers_is_exported_or_a_line_says_what_a_format_cannot_do(
             assert list(tmp_path.iterdir()) == []
         else:
             assert exporting.export([], out, form) < most
-            for some in (x, x[:1]):  # of any number
+            for some in (x, x[:1]):  # any number of images
                 found = exporting.RUN[form](out, some)
                 assert found.dtype == np.float32
                 expected = metrics.sharpened(net(some, training=False), 0.5)

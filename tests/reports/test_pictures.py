@@ -44,7 +44,7 @@ def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained)
     for told in (f"{result['accuracy']:.2%}", f"{low:.2%} to {high:.2%}", f"{result['calibration_error']:.2%}"):
         assert told in page
     assert "<code>0.4</code>" in page  # model_config.dropout
-    # In the order of schema.py, what is recorded besides last.
+    # In the order of schema.py; what is also recorded comes last.
     keys = ("model", "nets", "validation_split", "optimizer", "schedule.decay", "epochs", "seed", "created")
     assert [key for key in re.findall(r"<th>([\w.]+)</th>", page) if key in keys] == list(keys)
     drawn = {path: path.read_bytes() for path in [*run.glob("*.png"), run / "report.html"]}

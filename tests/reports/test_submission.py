@@ -103,10 +103,10 @@ def test_test_images_whose_labels_the_run_has_seen_are_refused_and_marked_when_a
     assert_one_line_error(process, "3 of these 23 test images", "among the labelled images of bag", "--allow-leak")
     assert not (trained / "submissions" / "mixed.csv").exists()
     predict.main(["bag", "--test", "mixed.csv", "--allow-leak", "--out", "submissions/mixed.csv"])
-    assert "3 of its images were trained on with their labels" in capsys.readouterr().out
+    assert "3 of its images were among the labelled images" in capsys.readouterr().out
     assert len(read_submission(trained / "submissions" / "mixed-leak.csv")) == 23
     assert not (trained / "submissions" / "mixed.csv").exists()
-    # One pixel another, and it is another image.
+    # An image in which one pixel differs is another image.
     mixed[20:, 0, 0] += 1
     write_csv(trained / "near.csv", mixed)
     predict.main(["bag", "--test", "near.csv"])

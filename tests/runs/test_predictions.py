@@ -39,7 +39,7 @@ def predicted(folder, name="bag", **environment):
 
 
 def forget(folder):
-    """Makes a run one of before checksums were recorded."""
+    """Makes a run look like one of an earlier version, which did not record checksums."""
     for path in folder.glob("net-*.json"):
         result = json.loads(path.read_text())
         del result["checksums"]

@@ -38,7 +38,7 @@ def test_a_run_that_another_process_trains_is_neither_trained_nor_changed_until_
         try:
             wait_for(lambda: (folder / "net-01.csv").is_file(), process)
             before = (folder / "config.json").stat()
-            for resume in (["--run", "r"], ["--data", "digits"], ["--data", "digits"]):  # the second after the first
+            for resume in (["--run", "r"], ["--data", "digits"], ["--data", "digits"]):  # twice, each refused
                 refused = script("train.py", "--resume", *resume, cwd=tmp_path, timeout=60)
                 assert_one_line_error(refused, "run 'r' is being trained by another process")
             after = (folder / "config.json").stat()

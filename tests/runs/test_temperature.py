@@ -35,7 +35,7 @@ def smoothed(n, share_right=0.99, seed=0):
 def test_no_label_changes_however_near_two_digits_are(temperature, rows, nudges, dtype):
     probabilities = np.array(rows, dtype) + dtype(1e-9)
     probabilities /= probabilities.sum(1, keepdims=True)
-    for digit, by in nudges:  # to a neighbour of the greatest, by the last bit
+    for digit, by in nudges:  # sets some digits to the maximum, or to the next float above or below it
         probabilities[:, digit] = np.nextafter(probabilities.max(1), dtype(2 * by)) if by else probabilities.max(1)
     found = metrics.sharpened(probabilities, temperature)
     np.testing.assert_array_equal(found.argmax(1), probabilities.argmax(1))

@@ -50,7 +50,7 @@ def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow, digit
     config = json.loads((run / "config.json").read_text())
     assert "jax" in config["versions"]
     assert "tensorflow" not in config["versions"]
-    # As a file of its own, the test set is not taken from what training predicted. One backend's net is the other's.
+    # A test set from another file is predicted anew, not read from the run. Both backends predict the same digits.
     write_csv(tmp_path / "own.csv", digits.test.x)
     expected = load(run / "predictions.npz")["test_01"].argmax(1)
     for environment in (no_tensorflow, {}):
@@ -62,8 +62,9 @@ def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow, digit
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensorflow):
-    # Of small steps several are executed in one call, by which XLA rounds otherwise. A run measures how many, records
-    # it, and a repetition takes it over. JAX does not read the number of threads that is given to TensorFlow.
+    # A call executes several steps if they are small, and their number changes XLA's rounding. A run measures how
+    # many, records it, and a repetition takes it over. JAX does not read the number of threads that is given to
+    # TensorFlow.
     no_tensorflow["TF_NUM_INTRAOP_THREADS"] = "1"
     tiny = ["quick", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40", "--batch-size", 32]
     process = script("train.py", *tiny, "--run", "r", cwd=tmp_path, **no_tensorflow)

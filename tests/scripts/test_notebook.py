@@ -15,7 +15,7 @@ PATH = ROOT / "notebooks" / "digit_recognizer.ipynb"
 
 
 def outputs(cell, kind):
-    """Those of a cell that are of a kind: "image/png", say, or the name of a stream."""
+    """The outputs of a cell of one kind: "image/png" for example, or the name of a stream."""
     return [output for output in cell.outputs if kind in output.get("data", {}) or kind == output.get("name")]
 
 
@@ -34,7 +34,7 @@ def test_the_notebook_runs_on_scikit_learns_digits_and_ends_with_a_submission(tm
     monkeypatch.setenv("RECIPE", "quick")
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # of the kernel's own libraries
     notebook = nbformat.read(PATH, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)  # they would soon be those of other code
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # stored outputs would soon be out of date
     assert not any(re.search(r"\bpip\b", cell.source) for cell in notebook.cells)  # it installs nothing
     client(notebook, tmp_path / "clone" / "notebooks").execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

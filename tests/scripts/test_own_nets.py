@@ -301,7 +301,7 @@ WRONG = {
     ),
 }
 
-# What is right, and was refused once, or might be.
+# Nets that are right, but were once refused by mistake, or might be.
 RIGHT = {
     "efficient net": functional(
         "y = keras.layers.Concatenate()([keras.layers.ZeroPadding2D(2)(x)] * 3)",
@@ -364,7 +364,7 @@ def identifier(name):
 
 
 def added(nets):
-    """The text of architectures: {name: body, after what belongs to the top level}."""
+    """The code of architectures. nets: {name: body}; what belongs to the top level comes first, before TOP."""
     text = ""
     for name, body in nets.items():
         *top, body = body.split(TOP)
@@ -422,7 +422,7 @@ def test_a_last_layer_that_the_recipe_means_but_does_not_find_is_told(tmp_path):
     scripts = copied(tmp_path, added({"dense": "return keras.Sequential([images(), Flatten(), Dense(10, 'softmax')])"}))
     for name, count in ((identifier("dense"), 1), ("linear", 0)):
         process = train(scripts, "single", "--model", name, "--check", "--data", "digits", cwd=tmp_path)
-        assert process.stdout.count("no layer is named 'classes': muon trains the output layer") == count
+        assert process.stdout.count("no layer is named 'classes', so muon trains the output layer") == count
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from recognizer.training import callbacks, checkpoint, plan
 
 resource = pytest.importorskip("resource")  # limits of Unix
 
-# Every kind of memory that a run has between epochs: a schedule's, the best epoch's, averaged weights', bags, members.
+# Every kind of state that a run keeps between epochs: a schedule's, the best epoch's, averaged weights', bags, members.
 RUNS = {
     "plateau": ["codeastar", "--set", "schedule.patience=1"],
     "best": ["vgg-bn-dropout", "--weights", "best", "--validation-split", "0.2", "--batch-size", "32"],
@@ -205,7 +205,7 @@ def test_images_that_stand_twice_are_told_of(digits, capsys):
     hashes = Images(x.copy(), None, "").image_hashes()
     plan.print_copies(hashes, np.array([0, 1, 2, 4, 5]), np.array([3]))
     told = capsys.readouterr().out
-    assert "1 labelled images are copies of others (rows 2 and 4)" in told
+    assert "1 labelled images are copies of others (e.g. rows 2 and 4)" in told
     assert "1 of net 1's 1 validation images are also in its training images" in told
     plan.print_copies(Images(digits.train.x[:5].copy(), None, "").image_hashes(), np.arange(4), np.array([4]))
     assert capsys.readouterr().out == ""

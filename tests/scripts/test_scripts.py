@@ -108,7 +108,7 @@ def test_image_files_of_any_size_and_polarity_are_predicted_as_the_digits_they_s
     ]
     labels = [int(row.split(",")[1]) for row in rows[1:]]
     votes = load(trained / "runs" / "bag" / "predictions.npz")
-    expected = np.mean([votes["test_01"][:6], votes["test_02"][:6]], axis=0).argmax(1)  # from the pixels themselves
+    expected = np.mean([votes["test_01"][:6], votes["test_02"][:6]], axis=0).argmax(1)  # from pixels, not image files
     assert (labels == expected).sum() >= 5
 
 
@@ -249,7 +249,8 @@ def test_a_function_added_to_models_py_trains_by_name_and_is_listed(scripts, tmp
     assert_one_line_error(run("--model", "my-onw", "--data", "digits"), "did you mean 'my-own'", "deotte")
 
 
-LONG = ("ensemble", "vgg-phases", "vgg-dropout-phases", "vgg-bn-dropout-phases")  # of the latter only the rates are new
+# In the "-phases" recipes only the schedule is new.
+LONG = ("ensemble", "vgg-phases", "vgg-dropout-phases", "vgg-bn-dropout-phases")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in recipes.RECIPES])

@@ -86,7 +86,8 @@ def check_compiled(make_trainer, digits, believe_in_gpu, random=False, apart=1e-
     if random:
         return
     expected_losses, expected = some_steps(plain, digits, **more)
-    # Batch normalization enlarges the rounding of TensorFlow's kernels, of which XLA's is a fifth (beside float64).
+    # Batch normalization enlarges rounding errors. Those of TensorFlow's kernels are five times XLA's, both compared
+    # with float64.
     normalized = any(isinstance(layer, k.BatchNormalization) for layer in compiled.network._flatten_layers())
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-4 if normalized else 1e-5, atol=1e-5)
     for ours, theirs in zip(weights, expected, strict=True):
@@ -133,7 +134,7 @@ def test_every_recipe_trains_where_keras_believes_in_a_gpu(name, digits, believe
             plain_dropout(trainer.network)
             return trainer
 
-        # Adam and RMSprop divide by a gradient's size: one that is 0 but for rounding moves by the rate, either way.
+        # Adam and RMSprop divide by a gradient's size: if it is 0 up to rounding, a weight still moves by the rate.
         more = {key: kind[key] for key in ("joint_flips", "augmentation")}
         check_compiled(make, digits, believe_in_gpu, rate=1e-5, apart=2.2 * STEPS * 1e-5, **more)
 
