@@ -1,4 +1,4 @@
-"""Runs recipes over seeds and keeps their figures, a small file a run: benchmarks/results/accuracy/NAME-DATA-SEED.json.
+"""Runs recipes with several seeds. Keeps each run's figures in benchmarks/results/accuracy/NAME-DATA-SEED.json.
 
     python benchmarks/accuracy.py run grenholm --data kaggle --seeds 5      seeds 0 to 4
     python benchmarks/accuracy.py run single --data data/tuning.npz --name narrow --set model_config.filters=[32,64]
@@ -63,8 +63,8 @@ def parser():
     command.add_argument("mnist")
     command.add_argument("tuning")
     command.add_argument("out")
-    command.add_argument("--first", type=int, default=40_000, help="row of MNIST, to validate on (default: 40000)")
-    command.add_argument("--last", type=int, default=60_000, help="the one after the last (default: 60000)")
+    command.add_argument("--first", type=int, default=40_000, help="MNIST's first row to validate on (default: 40000)")
+    command.add_argument("--last", type=int, default=60_000, help="the row after the last of them (default: 60000)")
     help_of_cv = "cross-validate a recipe, and keep what it predicts; other options are train.py's"
     command = commands.add_parser("cv", help=help_of_cv, allow_abbrev=False)
     add_recipe(command)
@@ -159,7 +159,7 @@ def keep(folder, kept, name, source):
         "command": command_line([part for part in config["command"][1:] if part not in ("--run", folder.name)]),
         "data": source,
         "machine": machine(),
-        "cores": joblib.cpu_count(),  # fewer by taskset, where nets are trained side by side
+        "cores": joblib.cpu_count(),  # fewer if taskset limits them, to train nets side by side
         "commit": config["commit"],
         "settings": {key: value for key, value in config.items() if key not in VOLATILE},
         "nets": [read_json(path) for path in sorted(folder.glob("net-*.json"))],
@@ -290,10 +290,10 @@ def predicted(name):
 def split_by_writers(mnist, tuning, out, first, last):
     """Writes the images of `tuning` as an mnist.npz whose test set is those in MNIST's rows first..last-1.
 
-    MNIST's training images are ordered by writer: the slants of images two rows apart correlate by .48 (two
-    collections alternate). So a block of rows has its own writers, like MNIST's test set. A random split has the same
-    writers on both sides, and overestimates a net that has seen them. The 200 images before and after the block are
-    left out.
+    MNIST's training images are ordered by writer: the slants of images two rows apart correlate by .48. (Neighbours
+    have different writers, since MNIST's two collections alternate.) So a block of rows has its own writers, like
+    MNIST's test set. A random split has the same writers on both sides, and overestimates a net that has seen them. The
+    200 images before and after the block are left out.
     """
     images = sources.load(mnist).train
     rows = np.flatnonzero(np.isin(images.image_hashes(), sources.load(tuning).train.image_hashes()))
@@ -304,8 +304,8 @@ def split_by_writers(mnist, tuning, out, first, last):
     print(f"{out}: {len(train)} images to train on, {len(test)} of other writers")
 
 
-# Figures that others reported on MNIST's test set, without choosing anything on it. The notebook's time here is that of
-# its 15 nets, 30 epochs each of 54,000 images, at the rate of its own way of training in results/speed.json.
+# Figures that others reported on MNIST's test set, without choosing anything on it. The notebook's nets train on 54,000
+# images for 30 epochs. The time that this takes is calculated from the images a second in results/speed.json.
 NOTEBOOK = ("Deotte's notebook, 15 nets", 0.99745, 15 * 30 * 54_000)
 NOTEBOOK_NET = ("Deotte's notebook, one net", 0.99641, 30 * 54_000)
 COMMITTEES = (("ttdoucet, 15 nets", 0.99826), ("Matuzas, 20 nets", 0.99830))

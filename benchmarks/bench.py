@@ -3,8 +3,9 @@
     make bench                                          all of it, about an hour
     python benchmarks/bench.py --only "training deotte" --data mnist    one part; the others' last results stay
 
-Ways are timed in turn (A B A B ...), each in a process of its own that waits while another runs; a figure is the median
-over the rounds, a ratio that of medians. PyTorch is measured where it is installed (requirements/bench.txt).
+Ways are timed in turn (A B A B ...), each in a process of its own that waits while another runs. A figure is the median
+over the rounds, and a ratio is one of two such medians. PyTorch is measured if it is installed
+(requirements/bench.txt).
 """
 
 import argparse
@@ -47,7 +48,8 @@ def main():
     p.add_argument("--window", type=float, default=3, help="seconds that a way is timed for in a round")
     p.add_argument("--only", action="append", choices=[*PARTS, "training"], help="a part; may be repeated")
     arguments = p.parse_args()
-    arguments.data = sources.load(arguments.data).source  # the same for parts that run in folders of their own
+    # A path becomes absolute, since some parts run in other folders.
+    arguments.data = sources.load(arguments.data).source
     state = HERE / "results" / "speed.json"
     results = read_json(state) if state.is_file() else {}
     only = arguments.only or PARTS

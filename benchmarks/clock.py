@@ -10,7 +10,7 @@ import time
 
 
 class Clock:
-    """Called with the number of images just done, waits its turn."""
+    """Counts images, and waits for its turn. It is called after each batch, with the number of images in it."""
 
     def __init__(self, window, warm=0.5, first=3):
         self.window, self.warm = window, warm

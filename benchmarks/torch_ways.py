@@ -24,7 +24,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("what", choices=("train", "predict"))
-    p.add_argument("way", help="float32 or bfloat16, and compile")
+    p.add_argument("way", help='float32, bfloat16, "float32 compile" or "bfloat16 compile"')
     p.add_argument("recipe", choices=NETS)
     p.add_argument("batch_size", type=int)
     p.add_argument("--data", default="auto")

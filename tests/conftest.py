@@ -185,7 +185,7 @@ def kaggle_folder(tmp_path, digits):
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """made_once(name, make): a folder that `make(folder)` fills in one of xdist's processes, copied for each."""
+    """made_once(name, make): a folder that `make(folder)` fills once. Each of xdist's processes gets a copy."""
     own = tmp_path_factory.getbasetemp()
     common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
@@ -231,7 +231,7 @@ def reader(made_once):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Runs trained in this process draw nothing, which takes seconds each."""
+    """Runs trained in this process draw no pictures, since drawing takes seconds."""
     from recognizer.reports import report_page, run_pictures
 
     monkeypatch.setattr(run_pictures, "run_pictures", lambda *_: [])

@@ -285,7 +285,7 @@ def test_what_only_the_class_can_do_is_refused_by_the_batch_form_and_done_by_the
     assert transformed(augmentation, "keras", x, parameters).max() == 1
     with pytest.raises(UserError, match=r"interpolation_order needs ImageDataGenerator"):
         Augmentation(rotation_range=10, interpolation_order=0).engine("batch")
-    Augmentation(rotation_range=10, interpolation_order=1).engine("batch")  # what it does itself
+    Augmentation(rotation_range=10, interpolation_order=1).engine("batch")  # the order that this engine has
     process = script("train.py", "--data", "digits", "--set", "augmentation.brightness_range=[0.5,1]", cwd=tmp_path)
     assert_one_line_error(process, "brightness_range", "--augment-engine keras")
 

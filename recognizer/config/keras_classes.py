@@ -110,7 +110,7 @@ def has_part(argument: str) -> str | None:
 
 
 def drops(key: str, other: str) -> bool:
-    """Returns whether setting `key`, for example "optimizer", drops the setting `other`, or a part of it."""
+    """Returns whether a new value of `key` drops the setting `other`: "optimizer" drops "optimizer_config.momentum"."""
     outer, _, inner = other.partition(".")
     return CONFIG_OF.get(key) == outer and inner not in KEPT[key]
 

@@ -88,7 +88,7 @@ def resolve(name: str, overrides: Iterable[tuple[str, Any]] = (), recipe: dict |
     overrides: (key, value) pairs; a dotted key, "schedule.decay", sets a part of a setting. Whole settings are set
     before their parts, and a schedule's name before its settings. An override applies to every net: `members` lose the
     key.
-    Names of recipes, nets and schedules may have `_` for `-`.
+    Names of recipes, architectures and schedules may have `_` for `-`.
     recipe: the recipe's entry in recipes.py at an earlier time, or None for its current entry.
     Raises UserError for an invalid name, key or value, and lists the valid ones. Raises UserError if a key and a
     member's setting overlap only in part, as "schedule" and "schedule.decay" do, unless `members` is overridden, too.

@@ -23,7 +23,7 @@ class Setting(NamedTuple):
 COUNT = whole(1, 10**6)
 SEED = whole(0, 2**32)
 TEMPERATURES = 0.05, 20  # low <= temperature < high
-TEN_NUMBERS = Rule("a list of ten numbers, some above 0", lambda value: _are_weights(value))
+TEN_NUMBERS = Rule("a list of ten numbers of 0 or more, not all 0", lambda value: _are_weights(value))
 
 SETTINGS = {
     # The architecture, a function of models.py, and its keyword arguments. If it takes `mean` and `std`, their defaults

@@ -204,7 +204,7 @@ def _check_keys(found):
 
 
 def _varied(settings):
-    """Returns the keys that vary along an axis. A study's axis may have other keys, which the user may set."""
+    """Returns the keys that vary along an axis. A study's axis may have constant keys, too, which the user may set."""
     keys = dict.fromkeys(key for one in settings for key in one)
     return [key for key in keys if len(settings) == 1 or any(one.get(key) != settings[0].get(key) for one in settings)]
 

@@ -9,7 +9,7 @@ import numpy as np
 from recognizer.base.errors import UserError
 
 KAGGLE_TEST_ROWS = 28_000
-TURNED = "EMNIST's rows and columns are exchanged: its images were transposed"
+TURNED = "EMNIST's rows and columns are exchanged: its images were transposed to MNIST's form"
 PIXEL_SHAPES = ((28, 28), (784,), (28, 28, 1), (1, 28, 28))
 
 
@@ -180,4 +180,4 @@ def _lying(x, y):
     """Yields a line if the ones are wider than high, a sign that rows and columns are exchanged."""
     ones = x[y == 1][:500] if y is not None else x[:0]
     if len(ones) >= 5 and ones.any(1).sum() > 1.5 * ones.any(2).sum():
-        yield "its ones lie on their side: are rows and columns exchanged, as in EMNIST?"
+        yield "its digits 1 are wider than high: are rows and columns exchanged, as in EMNIST?"

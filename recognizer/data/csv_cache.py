@@ -1,4 +1,7 @@
-"""Caches the arrays read from a data file, beside the file or in the user's cache folder, while it is unchanged."""
+"""Caches the arrays read from a data file, beside the file or in the user's cache folder.
+
+A cache is used while the data file is unchanged.
+"""
 
 import contextlib
 import hashlib

@@ -89,7 +89,10 @@ def found_in(files: list[File], path: Path | str) -> tuple[str, list[File]]:
 
 
 def _parts(files, form):
-    """Returns {part: its Files}. Of several CSVs for one part, keeps the one named for the part, or for digits."""
+    """Returns {part: its Files}. Of several CSVs for one part, keeps the one called PART.csv.
+
+    If there is none, keeps the one with "mnist" or "digit" in its name. Raises UserError if several remain.
+    """
     parts = {}
     for file in files:
         name = file.name.rpartition("/")[0] if form == "images" else file.name

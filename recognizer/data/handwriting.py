@@ -121,7 +121,10 @@ def _on_paper(image):
 
 
 def _of_8_bits(image):
-    """Converts a grey image of more bits, or of floats, to 8 bits. White is the power of two above all its values."""
+    """Converts a grey image of more bits, or of floats, to 8 bits.
+
+    White is the least power of two that no value exceeds.
+    """
     from PIL import Image
 
     values = np.nan_to_num(np.asarray(image, np.float32)).clip(0)
@@ -148,8 +151,8 @@ def is_ready(gray: np.ndarray) -> bool:
 def written(gray: np.ndarray) -> np.ndarray | None:
     """Returns the ink on an image (height, width), or None if there is none.
 
-    It is float32, 0 paper to 255 ink, for the part of the image inside a frame. The array is padded if a fine pen's
-    strokes are widened.
+    It is float32, 0 paper to 255 ink. If the image has a frame, it is only the part inside. The array is padded if a
+    fine pen's strokes are widened.
     """
     found = inked(gray)
     if found is None:
@@ -291,7 +294,10 @@ def _border(image):
 
 
 def _is_light_on_dark(image, size):
-    """Returns whether ink is lighter than paper. The narrowest filter that finds enough decides."""
+    """Returns whether ink is lighter than paper, by comparing the contrast of thin light and thin dark strokes.
+
+    Filters of five widths measure it. The narrowest filter that measures at least a fifth of the maximum decides.
+    """
     from scipy import ndimage
 
     found = []

@@ -1,4 +1,7 @@
-"""Limits of reading. Larger files and images are refused; further files in a folder are ignored."""
+"""Limits of reading. Larger files, images and sets are refused.
+
+FOLDER_ENTRIES and FILES are limits of unused.py, which ignores further files.
+"""
 
 FILE_BYTES = 512 * 2**20  # of one file, decompressed; Kaggle's train.csv has 77 million
 HEADER_BYTES = 2**16  # of a CSV's first line

@@ -83,7 +83,7 @@ class Candidate:
 class Shape:
     """One digit, or several with small gaps or none between them."""
 
-    candidates: list[Candidate]  # in order of their first piece; a single piece comes first
+    candidates: list[Candidate]  # in order of their first piece, then of their number of pieces
     first: tuple[int, int]  # top and bottom of its first body (see `_bodies`), in pixels
     last: tuple[int, int]  # the same of its last body
     seams: frozenset[int] = frozenset()  # indices of the pieces that were cut off the piece before
@@ -175,8 +175,8 @@ def picture_of(gray: np.ndarray, size: tuple[int, int], name: str = "", room: in
 def _bodies(ink, main, name):
     """Returns labels, from 1, of bodies: the parts that may be digits. Small parts get the nearest body's label.
 
-    Parts too far from a body, or too high for a digit, get their own labels: nothing as large as a digit is left out,
-    except at the image's edge.
+    A large part that is too low or too faint for a body, and does not join one, gets its own label. So nothing as large
+    as a digit is left out, except at the image's edge.
     main: bool mask of the main digit. name: the picture's, for messages.
     """
     from scipy import ndimage
@@ -418,7 +418,8 @@ def digits(
 ) -> list[list[Digit]]:
     """Returns a list with the list of Digits in each Picture.
 
-    probabilities: (n, 10), of `images`. shown: maps the probabilities of a picture's digits to those stored.
+    probabilities: (n, 10), of `images`. shown: a function from the probabilities of a picture's digits, (m, 10),
+    to those that the Digits get.
     """
     rows, found = iter(probabilities), []
     for picture in pictures:

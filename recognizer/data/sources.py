@@ -110,10 +110,14 @@ def _digits(parts, path):
     """Returns the Digits from {"train": Images, "test": Images}, where "test" may be missing."""
     train, test = parts.get("train"), parts.get("test")
     if train is None:
-        raise UserError(f"{path} has a test set only ({test.origin}): give it by --test")
+        raise UserError(f"{path} has a test set only ({test.origin}): predict it with predict.py --test")
     if train.y is None:
         partner = array_files.partner(train.origin)
-        todo = f"put {partner} beside it, or give it by --test" if partner else "give it by --test"
+        todo = (
+            f"put {partner} beside it, or predict it with predict.py --test"
+            if partner
+            else "predict it with predict.py --test"
+        )
         raise UserError(f"{train.origin} has no labels, so nothing can be trained on it: {todo}")
     notes = (f"{images.origin}: {note}" for images in (train, test) if images for note in images.notes)
     return Digits(train, _called_alike(test, train), str(Path(path).resolve()), "\n".join(dict.fromkeys(notes)))

@@ -39,5 +39,5 @@ def make(name: str = DEFAULT, label_smoothing: float = 0.0, classes: int = 10, *
     if value.shape:
         raise UserError(f"{told}: it must give one number for a batch, not one for each image: leave out reduction")
     if not np.isfinite(value):
-        raise UserError(f"{told}: it gives {value} for a net that knows nothing")
+        raise UserError(f"{told}: it gives {value} if all classes have equal probabilities")
     return loss

@@ -151,7 +151,7 @@ def _checked_parameters(config, numbers):
     # The variables get no values, so even a layer with a billion weights needs no memory here.
     with keras.StatelessScope(initialize_variables=False):
         try:
-            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)  # changes it
+            model = keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)  # Keras changes it
             needed = model.count_params()
             shapes = list(sizes.output_shapes(model))
             ends = model.input_shape, model.output_shape

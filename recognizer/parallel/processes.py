@@ -54,7 +54,7 @@ class Process:
         with _ignoring_interrupts():
             self.process.start()
         theirs.close()
-        self.answer(self.arguments)  # not by start(), which would block until the process has read them
+        self.answer(self.arguments)  # as arguments of Process, they would block its start()
 
     def give(self, item: Any) -> None:
         """Sends the process an item to work on; None ends the process."""

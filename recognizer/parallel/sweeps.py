@@ -146,7 +146,7 @@ def started(arguments: argparse.Namespace) -> Sweep:
 
 
 def _samples(asked):
-    """Yields configs of trials that together contain every value of each varied setting."""
+    """Yields configs of trials to check. Together they have every value of each grid, and some values of each range."""
     for settings in sweep_settings.samples(asked):
         yield sweep_settings.config(asked, settings, asked["seed"])
 

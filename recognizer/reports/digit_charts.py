@@ -10,7 +10,10 @@ from recognizer.reports import charts
 
 
 def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
-    """Draws five digits (first column), each with six augmented versions, which take the kinds of nets in turn.
+    """Draws five digits (first column), each with six augmented versions.
+
+    If the recipe has several kinds of nets, the columns show the augmentations of the kinds in turn.
+
 
     name, config: the recipe's name and settings. images: the labelled Images.
     Raises UserError if one of the five classes has no digit.

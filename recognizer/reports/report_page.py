@@ -101,7 +101,10 @@ def _temperature_rows(result):
     """Returns a list with the row (name, figure, note) of the temperature, or [] for a run without one."""
     if "temperature" not in result:
         return []
-    told = "probabilities p become p ** (1 / temperature), normalised; the setting temperature is the fit's prior mean"
+    told = (
+        "probabilities p become p ** (1 / temperature), normalised; "
+        'the fit has a prior around the setting "temperature"'
+    )
     return [("Temperature", f"{result['temperature']:.2f}", told)]
 
 

@@ -15,7 +15,8 @@
     pruned.json         only for a sweep's trial that was stopped early: the epoch and its validation accuracy
     *.png, report.html  the pictures, and the report that shows them
 
-An unfinished net also has net-01.checkpoint-0.npz and -1.npz, and net-01.predictions.npz until the run is finished.
+An unfinished net also has net-01.checkpoint-0.npz and -1.npz. Until the run is finished, a finished net also
+has net-01.predictions.npz.
 Every file is written atomically. Nets share no file, so they can be trained separately and gathered afterwards.
 """
 

@@ -17,7 +17,7 @@ def test_the_makefile_looks_for_a_driver_where_the_scripts_do():
 
 def made(folder, *arguments, **environment):
     """What make would run, as text."""
-    of_make = ("GPU", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # where make runs the tests
+    of_make = ("GPU", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # set if make runs the tests
     environment = {key: value for key, value in os.environ.items() if key not in of_make} | environment
     command = ["make", "-n", "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment).stdout

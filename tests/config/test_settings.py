@@ -73,7 +73,7 @@ PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "val
         ([("loss_config", {"label_smoothing": 0.1})], "set label_smoothing"),
         ([("loss", "mse"), ("label_smoothing", 0.1)], "takes no label_smoothing"),
         ([("class_weight", [1, 2])], "a list of ten numbers"),
-        ([("class_weight", [0] * 10)], "some above 0"),
+        ([("class_weight", [0] * 10)], "of 0 or more, not all 0"),
         ([("replicas", 0)], "replicas must be a whole number"),
         ([("replicas", 3)], "batch_size (now 16) to a multiple of 3"),
         ([("replicas", 2), ("steps_per_epoch", None)], 'steps_per_epoch to "full"'),

@@ -127,7 +127,7 @@ REFUSED = {
         "first)",
     ),
     "an object": (lambda x, y, _: npz(x=x, y=np.array([{}])), "cannot be read"),
-    "no labels": (without("train-labels-idx1-ubyte"), "put train-labels-idx1-ubyte beside it, or give it by --test"),
+    "no labels": (without("train-labels-idx1-ubyte"), "put train-labels-idx1-ubyte beside it, or predict it"),
     "no images": (without("train-images-idx3-ubyte"), "where images, (n, 28, 28) or (n, 784), are needed"),
     "a pixel column less": (
         lambda x, y, small: table(text(small.train, PIXELS).replace(b",pixel783", b"")),
@@ -264,7 +264,7 @@ def test_names_in_an_archive_cannot_break_a_line(digits, tmp_path):
 SAID = {
     "0 or 1": (lambda x, y: npz(x=np.uint8(x > 99), y=y), "its pixels are 0 or 1"),
     "dark on white": (lambda x, y: npz(x=255 - x, y=y), "dark on white: inverted to light on dark"),
-    "transposed": (lambda x, y: npz(x=x.swapaxes(1, 2), y=y), "its ones lie on their side"),
+    "transposed": (lambda x, y: npz(x=x.swapaxes(1, 2), y=y), "its digits 1 are wider than high"),
     "no header": (lambda x, y: table(text(Images(x, y, ""))), "no column is called label: its first one is read"),
     "EMNIST's name": (
         lambda x, y: table(text(Images(x, y, ""), PIXELS), "emnist-mnist.csv"),

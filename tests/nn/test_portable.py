@@ -64,7 +64,7 @@ def test_the_defaults_that_are_left_out_are_keras_own():
 
 def test_a_net_as_keras_itself_saves_it_is_read_with_its_weights(tmp_path, digits):
     model = copies.plain(building.build("residual", seed=3))
-    model.save(tmp_path / "net.keras")  # not by fit.save
+    model.save(tmp_path / "net.keras")  # not by saved_net.save
     x = digits.test.x[:20, ..., None] / np.float32(255)
     shutil.copy(tmp_path / "net.keras", tmp_path / "portable.keras")
     portable.make_portable(tmp_path / "portable.keras")

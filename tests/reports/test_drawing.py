@@ -91,7 +91,7 @@ def free_port():
 
 
 def test_a_net_looks_where_what_decides_is():
-    """A net made by hand: a digit is a 3 as far as there is ink in the lower right quarter, and nothing else counts."""
+    """A net made by hand: ink in the lower right quarter makes a digit a 3, and nothing else counts."""
     import keras
 
     net = keras.Sequential(

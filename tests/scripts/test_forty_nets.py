@@ -31,7 +31,7 @@ REFUSED = {
 }
 # Nets that cannot be computed in half precision.
 EXACT = {"forty_kan", "forty_fourier", "forty_activity"}
-# The operation that a converter cannot do, by which the line names it.
+# {format: {net: the operation that its converter does not support, as the message names it}}
 NOT_EXPORTED = {
     "onnx": {
         "forty_depthwise": "StatefulPartitionedCall",  # groups of channels, which Keras compiles by XLA

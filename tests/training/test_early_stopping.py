@@ -1,4 +1,4 @@
-"""Training that stops early does what Keras's EarlyStopping does, goes on exactly, and measures the saved net."""
+"""Training that stops early does what Keras's EarlyStopping does, resumes exactly, and measures the saved net."""
 
 import csv
 import json
