@@ -6,7 +6,7 @@
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
 # GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 where there is an NVIDIA driver.
 
-# PYTHON is the first command whose version FITS: TensorFlow has wheels for it.
+# PYTHON is the first command with a Python version that TensorFlow has wheels for; FITS checks the version.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(or $(shell for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(FITS)' 2> /dev/null && echo $$p && break; done),python3)
 RECIPE ?= single
@@ -62,7 +62,7 @@ floors: .venv/installed-dev
 	$(BIN)/python docs/floors.py
 
 $(BIN)/python:
-	@$(PYTHON) -c '$(FITS)' || { echo "Python 3.11 to 3.13 is needed, and $$($(PYTHON) --version) is not: make PYTHON=python3.12 ..., or let uv fetch one: uv venv --seed --python 3.12 .venv" >&2; exit 1; }
+	@$(PYTHON) -c '$(FITS)' || { echo "Python 3.11 to 3.13 is needed, but $(PYTHON) is $$($(PYTHON) --version): make PYTHON=python3.12 ..., or let uv fetch one: uv venv --seed --python 3.12 .venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }  # else the next make takes half a .venv for a whole one
 
 # Installed once for each value of GPU, and again when the requirements change.

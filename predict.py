@@ -133,7 +133,8 @@ def refuse_leaks(arguments: argparse.Namespace, name: str, test: Images, leaked:
         )
     if arguments.submit is not None and (leaked or not test.kaggle):
         raise UserError(
-            f"--submit uploads Kaggle's test rows only (--test kaggle), and no leaked ones: not {test.origin}"
+            f"--submit cannot upload predictions of {test.origin}: it takes Kaggle's test rows only (--test kaggle), "
+            "and no leaked rows"
         )
 
 

@@ -127,7 +127,7 @@ RECIPES = {
         steps_per_epoch="full",
         epochs=20,
         source="a VGG-like net with RMSprop, Kaggle",
-        reported="99.14 % validation (76 of 8,400 wrong; it rounded probabilities before argmax)",
+        reported="99.14 % validation (the notebook counted 76 of 8,400 wrong: it rounded probabilities before argmax)",
     ),
     "linear": RAHULAR | dict(model="linear", reported="92.51 %"),
     "linear-phases": WRITTEN | dict(model="linear"),
@@ -163,7 +163,7 @@ CHOOSING = dict(model="stages", nets=1, bagging=False, augmentation={}, steps_pe
 # source, or "validation".
 STUDIES = {
     # One axis varies rotation and zoom together, the other the shift. The source's figures are means of 30 such nets on
-    # MNIST, with only two cells for shift .2. The source does not say how many epochs these nets were trained for; the
+    # MNIST; for a shift of .2 it has only two figures. It does not say how many epochs these nets were trained for; the
     # nets of its 100 runs (below) have 30 epochs.
     "deotte-augmentation": dict(
         recipe="deotte",

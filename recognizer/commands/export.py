@@ -7,7 +7,7 @@
 
 Input: float32 (n, 28, 28, 1), pixels / 255, ink light on dark. Output: the probabilities that predict.py gives, float32
 (n, 10): the mean of all nets (and of the recipe's test-time shifts), sharpened by the run's temperature.
-All formats but keras need requirements/export.txt.
+All formats but keras need TensorFlow. onnx and litert also need requirements/export.txt.
 """
 
 from pathlib import Path

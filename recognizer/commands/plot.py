@@ -147,7 +147,7 @@ def _lr(arguments):
     schema.SEED.check("--seed", arguments.seed)
     from recognizer.training import plan
 
-    with enough_memory("close other programs that use this machine's memory or its GPU's, or --set batch_size"):
+    with enough_memory("close other programs that use this machine's memory or its GPU's, or --set a lower batch_size"):
         trainer = plan.for_rate_test(config, arguments.seed, arguments.data)
         from recognizer.reports import charts
         from recognizer.training import lr_finder
@@ -156,7 +156,7 @@ def _lr(arguments):
     settings, peak = trainer.settings, schedules.peak(trainer.settings["schedule"])
     marked = lr_finder.suggestions(rates, losses)
     found = ", ".join(f"{what} at {rate:.2g}" for what, rate in marked.items()) or "the loss does not fall"
-    found += ": choose well below the lowest" * bool(marked)
+    found += ": choose a rate well below that of the lowest loss" * bool(marked)
     title = f"{name}: {settings['model']}, {settings['optimizer']}, {settings['batch_size']} images a step"
     figure = charts.losses_by_rate(rates, losses, lr_finder.smooth(losses), marked | {"the recipe's peak": peak}, title)
     return figure, Path("lr.png"), f"{found}; the recipe's peak is {peak:g}"

@@ -17,7 +17,7 @@ from recognizer.training.model import SMALLEST_SCALE
 
 
 class NotFinite(Exception):
-    """The loss is NaN or infinite."""
+    """The loss, its gradients or a weight is NaN or infinite."""
 
 
 class FiniteLoss(keras.callbacks.Callback):

@@ -33,7 +33,9 @@ SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": "", "keras": ".
 # The largest allowed difference of a probability. TensorFlow takes bicubic weights from a table of 1,024 entries, which
 # causes differences up to 1.4e-4.
 LARGEST_DIFFERENCE = 1e-3
-MOST_STEPS = 200  # total steps of recurrent layers that are unrolled; ten steps take a second
+# Recurrent layers are unrolled if they have at most this many steps in total. An export takes a second more for every
+# ten steps.
+MOST_STEPS = 200
 
 # Messages of converters and runtimes about an operation that they do not support.
 NO_OPERATION = (r'In Node, \("[^"]*", (\w+)', r"\(Flex(\w+)\)", r"'tf\.(\w+)' op is neither", r"of Optype \((\w+)\)")
@@ -105,7 +107,7 @@ def tried(model: keras.Model, path: Path, form: str, x: np.ndarray) -> tuple[flo
             raise
         return np.inf, _fault(str(error), form) or f"{form} cannot hold this net ({reason(error, 100)})"
     sound = difference <= LARGEST_DIFFERENCE
-    return difference, "" if sound else f"its probabilities are up to {difference:.2g} from Keras's"
+    return difference, "" if sound else f"its probabilities differ from Keras's by up to {difference:.2g}"
 
 
 def _fault(text, form):

@@ -24,7 +24,8 @@ class Predictor:
         self.kind = _architecture(plain), precision, dtypes
         self.model = copies.fast(plain, precision, dtypes)
         self.most = sizes.images_at_once(self.model)
-        self.compiled: dict[int, Callable | None] = {}  # by batch size; one for all sizes would round differently
+        # {batch size: compiled function}. A single function for all batch sizes would round differently.
+        self.compiled: dict[int, Callable | None] = {}
 
     def predict(self, x: np.ndarray, test_shift: int = 0) -> np.ndarray:
         """Returns probabilities, float32 (n, 10), for images uint8 (n, 28, 28) or float in 0..255.
