@@ -3,9 +3,8 @@
     make bench                                          all of it, about an hour
     python benchmarks/bench.py --only "training deotte" --data mnist    one part; the others' last results stay
 
-Ways are timed in turn (A B A B ...), each in a process of its own that waits while another runs. A figure is the median
-over the rounds, and a ratio is one of two such medians. PyTorch is measured if it is installed
-(requirements/bench.txt).
+Ways are timed in turn (A B A B ...): only one runs at a time. A figure is the median over the rounds, and a ratio is
+one such median divided by another. PyTorch is measured if it is installed (requirements/bench.txt).
 """
 
 import argparse

@@ -131,7 +131,7 @@ def every_fault():
         process, run = running(folder, "second")
         started = time.monotonic()
         rows.append(end_of("a second process on the run", start(folder, ["--resume"], "second"), run, started))
-        run.rename(folder / "gone")  # at once
+        run.rename(folder / "gone")  # all its files disappear at the same moment
         rows.append(end_of("the folder disappears", process, run, started))
         process = start(folder, [*OPTIONS, "--learning-rate", "1e29"], "infinite")
         rows.append(end_of("the loss is not finite", process, folder / "runs" / "infinite", time.monotonic()))

@@ -97,9 +97,9 @@ def where_text(arguments: argparse.Namespace) -> str:
 
 
 def number_of_jobs(text: str) -> int | str:
-    """Returns the value of --jobs: an int of at least 1, or "auto". Raises ArgumentTypeError for other text."""
+    """Returns the value of --jobs: an int from 1 to 9999, or "auto". Raises ArgumentTypeError for other text."""
     if text != "auto" and not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise argparse.ArgumentTypeError(f"a number from 1 on, or auto, not {text!r}")
+        raise argparse.ArgumentTypeError(f"a number from 1 to 9999, or auto, not {text!r}")
     return text if text == "auto" else int(text)
 
 

@@ -1,6 +1,7 @@
 """Imports Keras with the environment variables that it needs. Only this file sets environment variables.
 
-Variables that the user has set are never changed, except that XLA_FLAGS gets more flags.
+Variables that the user has set are never changed, with two exceptions: XLA_FLAGS gets more flags, and Gradio's
+telemetry is always off.
 """
 
 import contextlib
@@ -71,7 +72,11 @@ def recorded_threads(config: dict, jobs: int = 1) -> int:
 
 
 def backend() -> str:
-    """Returns the name of Keras's backend, or of the one that import_keras will choose."""
+    """Returns the name of Keras's backend.
+
+    Before Keras is imported, ignores ~/.keras/keras.json: returns KERAS_BACKEND; if it is not set, "jax" if only JAX is
+    installed, else "tensorflow".
+    """
     if "keras" in sys.modules:
         return sys.modules["keras"].backend.backend()
     if "KERAS_BACKEND" in os.environ:
@@ -103,8 +108,8 @@ def _limit(variable, most):
 def import_keras(deterministic: bool = False) -> None:
     """Imports Keras and its backend. Hides the log lines that TensorFlow's C++ code writes to stderr.
 
-    KERAS_BACKEND names the backend. If it is not set: TensorFlow, or JAX if only JAX is installed. GPU memory is
-    allocated as needed, so that programs can share a card.
+    KERAS_BACKEND names the backend. If it is not set: JAX if only JAX is installed, else the one in
+    ~/.keras/keras.json, by default TensorFlow. GPU memory is allocated as needed, so that programs can share a card.
 
     deterministic: whether a GPU must compute the same bits in every run, with slower kernels.
     Raises UserError if Keras or its backend is not installed, if Keras is too old, or if the backend is not supported.

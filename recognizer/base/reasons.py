@@ -14,8 +14,8 @@ LONGEST_TEXT = 5000  # characters to search at the beginning of a message, and a
 REGISTER = "@keras.saving.register_keras_serializable()"
 AGAIN = "cannot be made again from its get_config()"
 
-# Messages that wrap another message: (pattern, template). The template says what the message is about, by the pattern's
-# group `name`. The group `rest` is the inner message.
+# Messages that wrap another message: (pattern, template). The template, filled with the pattern's group `name`, says
+# what the message is about. The group `rest` is the inner message.
 WRAPPERS = [
     (
         r"Exception encountered when calling (?P<name>\w+)\S*\s+(?P<rest>.*?)"

@@ -1,4 +1,6 @@
-"""Learning-rate schedules. Every step's rate is computed from the settings, so that a resumed run has the same rates.
+"""Learning-rate schedules.
+
+A rate depends only on the settings and, for `plateau`, on the metrics so far. So a resumed run has the same rates.
 
 A config's "schedule" is {"name": NAME, SETTING: VALUE, ...}. NAME is one of
   - our own: constant, exponential, phases, plateau, one_cycle: the functions below, with their keyword arguments;

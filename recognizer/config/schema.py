@@ -42,7 +42,7 @@ SETTINGS = {
     "validation_rows": Setting(None, COUNT | NULL),
     # The arguments of the augmentation, those of ImageDataGenerator and more; see augment.py.
     "augmentation": Setting({}, OBJECT, by_net=True),
-    # Flips of each image to train on, too. Each flip adds ten classes; see nn/flip_classes.py.
+    # Each net also trains on these flips of each image. Each flip adds ten classes; see nn/flip_classes.py.
     "joint_flips": Setting([], list_of(TEXT, 'a list, for example ["horizontal"]'), by_net=True),
     # The name of a Keras optimizer, in any spelling (AdamW, adam_w), and its keyword arguments except the learning
     # rate. A new optimizer keeps the arguments that every optimizer takes, except weight_decay; see keras_classes.py.
@@ -79,8 +79,8 @@ SETTINGS = {
     "update_bn": Setting(0, whole(0, 10**6), by_net=True),
     # Average the predictions for an image and for its shifts by this many pixels in four directions.
     "test_shift": Setting(0, whole(0, 28)),
-    # The mean probabilities p are sharpened to p ** (1 / temperature), normalised, which changes no label. The
-    # temperature is fitted on the validation rows, with a prior around this value; without them this value is used.
+    # The mean probabilities p become p ** (1 / temperature), normalised, which changes no label. The temperature is
+    # fitted on the validation rows, with a prior around this value; without them this value is used.
     # Recipes with label smoothing, which makes nets underconfident, have a value below 1.
     "temperature": Setting(1, number(*TEMPERATURES)),
     # Whether to score augmented test images, too, as the source did.

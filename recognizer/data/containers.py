@@ -150,7 +150,7 @@ def contents(files: Sequence[File]) -> Iterator[bytes]:
     """Yields the bytes of each File. The Files must all be in the same archive, or all outside archives."""
     for file, stream in _streams(files):
         with reading(file), stream:
-            # Digits as text compress 10 to 30 times. A file that compresses far more is made to exhaust memory.
+            # Digits as text compress 10 to 30 times. A file that compresses far more is meant to exhaust memory.
             most = min(limits.FILE_BYTES, 2**24 + 100 * os.path.getsize(file.path))
             data = stream.read(most + 1)
             if file.member is not None and data.startswith(b"\x1f\x8b"):

@@ -55,7 +55,7 @@ class Candidate:
     end: int
     prior: float = 1.0  # lower if it looks unlike one digit
     ready: bool = False  # whether the picture was already in MNIST's form: one digit
-    odd: bool = False  # whether it is much lower or higher than the other digits
+    odd: bool = False  # whether its height is far below or above that of the other digits
 
     @property
     def ratio(self) -> float:

@@ -1,7 +1,7 @@
 """Runs tasks on the nodes of a Ray cluster, each in a temporary folder whose files are sent to the head.
 
-The head is the process that the user started. A node gets the head's environment variables,
-and must have the same package versions.
+The head is the process that the user started. It sets a node's environment variables for Keras's backend, threads and
+GPUs. A node must have the head's versions of Python and of the packages in SAME.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Pipe:
 def run(task: Callable, head: tuple[dict, dict], pipe: Pipe, item: Any, *arguments: Any) -> tuple[Any, Files]:
     """Runs task(pipe, item, versions, *arguments) on a node; returns (result, {name: bytes} of its files).
 
-    head: (environment variables, versions) of the process that the user started.
+    head: (environment variables to set, versions on the head).
     """
     variables, versions = head
     environment.set_variables(variables)

@@ -20,8 +20,9 @@ class Overview:
         nets: int, the number of nets to train.
         verbose: see progress.Progress.
         what: what to call the nets, e.g. "trials".
-        started: time.perf_counter() at the start, if every net needs time before its first step. The time left is then
-            shown only after one net has ended. None: time is counted from the first progress.
+        started: time.perf_counter() before the nets start, to count the time that a net needs before its first step,
+            too. The time left is then shown only after one net has ended. None: time is counted from the first
+            progress.
     """
 
     def __init__(self, nets: int, verbose: int | None = None, what: str = "nets", started: float | None = None) -> None:

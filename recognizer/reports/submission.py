@@ -190,7 +190,7 @@ def print_accuracy(folders: list[Path], configs: list[dict], test: Images, predi
             print_validation(folder, config)
         return
     wrong = int((predicted != test.y).sum())
-    note = f"; {leaked:,} of them were among the labelled images, so this measures nothing" if leaked else ""
+    note = f"; {leaked:,} of the test images were among the labelled images, so this measures nothing" if leaked else ""
     print(f"Test accuracy: {1 - wrong / len(test.y):.2%} ({wrong:,} of {len(test.y):,} wrong{note})")
 
 

@@ -265,7 +265,7 @@ def named(name: str) -> Path:
     """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an invalid name."""
     name = str(name).removeprefix(f"{RUNS}/").strip("/")
     if not re.fullmatch(r"[\w][\w.+-]*", name):
-        raise UserError(f"{name!r} is not a name: use letters, digits, '-', '_', '.' and '+'")
+        raise UserError(f"{name!r} is not a name: use letters, digits, '_', and after the first one '-', '.' and '+'")
     return RUNS / name
 
 

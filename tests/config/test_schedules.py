@@ -69,7 +69,8 @@ def test_one_cycle_rises_to_its_peak_and_ends_at_nothing():
     assert given[-1] < 0.001
 
 
-# Schedules in epochs, and the same as keras.optimizers.schedules has them, for STEPS steps an epoch and EPOCHS epochs.
+# {name: (a schedule with times in epochs, the arguments of the same schedule in Keras, with times in steps)}. Training
+# has EPOCHS epochs of STEPS steps.
 STEPS, EPOCHS = 5, 4
 KERAS = {
     "cosine": (

@@ -1,4 +1,4 @@
-"""The fast optimizers step as Keras's own do; arguments that none could use are refused."""
+"""The fast optimizers step as Keras's own do; arguments that no optimizer could use are refused."""
 
 import keras
 import numpy as np

@@ -128,7 +128,7 @@ def test_what_is_left_of_a_sweep_is_trained_by_resume(here, monkeypatch):
         command.main([*LINEAR, *GRID])
     assert [row["state"] for row in table()] == ["done", "done", "unfinished", "unfinished"]
     made = {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/net-01.json")}
-    assert len(made) == 3  # the third was trained, but this not written down
+    assert len(made) == 3  # the third was trained, but its end was not recorded
     monkeypatch.setattr(sweeps, "_end", end)
     command.main(["--resume"])
     assert [row["state"] for row in table()] == ["done"] * 4

@@ -1,4 +1,4 @@
-"""The instrument that judges recipes: each row predicted by a net without it, and recipes compared on the same rows."""
+"""Cross-validation: each row is predicted by nets that did not train on it; recipes are compared on the same rows."""
 
 import json
 import os

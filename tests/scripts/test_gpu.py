@@ -1,4 +1,4 @@
-"""Training where there is a GPU or too little memory, shown without one."""
+"""Training with a GPU, or with too little memory; tested without a GPU."""
 
 import json
 import os

@@ -17,7 +17,7 @@ from recognizer.training.checkpoint import BestWeights
 
 
 def run_epochs(callback, accuracies):
-    """Drives a callback through epochs of such validation accuracies; returns (the epochs made, its model)."""
+    """Calls a callback for epochs with these validation accuracies; returns (number of epochs made, its model)."""
     weight = keras.Variable(0.0)
     model = types.SimpleNamespace(
         stop_training=False,
