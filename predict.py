@@ -27,7 +27,7 @@ from recognizer.reports import submission
 from recognizer.runs import metrics, run_folder
 from recognizer.training import predicting
 
-Pictures = tuple[list[segments.Picture], list[str]]  # and lines about unreadable files
+Pictures = tuple[list[segments.Picture], list[str]]  # and messages about unreadable files
 
 
 def parser() -> cli.Parser:
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def images_to_predict(arguments: argparse.Namespace, configs: list[dict]) -> tuple[Pictures | None, Images]:
-    """Returns (pictures, Images). pictures: (Pictures, lines about unreadable files), or None without --images."""
+    """Returns (the Pictures of --images, or None without --images; the Images to predict)."""
     if not arguments.images:
         return None, predicting.test_set(arguments.test, configs)
     pictures, faults, skipped = image_files.read_pictures(arguments.images)

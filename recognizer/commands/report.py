@@ -3,7 +3,7 @@
     python -m recognizer report                the newest finished run
     python -m recognizer report single-1
 
-train.py leaves both in every run. The report needs no network, and opens in any browser.
+train.py leaves both in every run. The report opens in any browser, without an internet connection.
 """
 
 import sys

@@ -21,10 +21,11 @@ class NotFinite(Exception):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Raises NotFinite as soon as the mean loss of an epoch is NaN or infinite.
+    """Raises NotFinite as soon as the running mean of an epoch's loss is NaN or infinite.
 
-    With a scaled loss, steps whose loss is not finite are skipped, and it raises only if no scale helps. It must come
-    after the callback that stops training.
+    With a scaled loss, steps that are not finite are skipped. NotFinite is then raised after an epoch that ends with
+    a scale below SMALLEST_SCALE, or after the last epoch if all its steps were skipped. This callback must come after
+    the callback that stops training.
     """
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:

@@ -271,7 +271,7 @@ def fit_nets(
     trainers = trainers or [Trainer(settings, digits) for settings in members.kinds(config)]
     net = 0
     while trainers:
-        trainer = trainers.pop(0)  # frees the compiled step before the next kind
+        trainer = trainers.pop(0)  # so that its model is freed before the next kind is trained
         for _ in range(trainer.settings["nets"]):
             net += 1
             with enough_memory(smaller_batches(trainer.settings, folder)):
