@@ -7,11 +7,13 @@ telemetry is always off.
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 
 from recognizer.base.errors import UserError
@@ -72,16 +74,32 @@ def recorded_threads(config: dict, jobs: int = 1) -> int:
 
 
 def backend() -> str:
-    """Returns the name of Keras's backend.
+    """Returns the name of Keras's backend, or of the one that import_keras will choose.
 
-    Before Keras is imported, ignores ~/.keras/keras.json: returns KERAS_BACKEND; if it is not set, "jax" if only JAX is
-    installed, else "tensorflow".
+    That is KERAS_BACKEND or, if it is not set, the one in ~/.keras/keras.json, by default TensorFlow. JAX replaces
+    TensorFlow there if only JAX is installed, since Keras itself writes that file with TensorFlow in it.
     """
     if "keras" in sys.modules:
         return sys.modules["keras"].backend.backend()
-    if "KERAS_BACKEND" in os.environ:
-        return os.environ["KERAS_BACKEND"]
-    return "jax" if installed("jax") and not installed("tensorflow") else "tensorflow"
+    if named := os.environ.get("KERAS_BACKEND"):
+        return named
+    named = _keras_json().get("backend", "tensorflow")
+    return "jax" if named == "tensorflow" and installed("jax") and not installed("tensorflow") else named
+
+
+def _keras_json():
+    """Returns the settings in ~/.keras/keras.json as a dict. Keras, too, ignores a file that is not JSON.
+
+    Raises UserError if it holds something else than an object, at which Keras fails.
+    """
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path} does not hold a JSON object: delete it")
+    return found
 
 
 def _shares(config):
@@ -108,15 +126,16 @@ def _limit(variable, most):
 def import_keras(deterministic: bool = False) -> None:
     """Imports Keras and its backend. Hides the log lines that TensorFlow's C++ code writes to stderr.
 
-    KERAS_BACKEND names the backend. If it is not set: JAX if only JAX is installed, else the one in
-    ~/.keras/keras.json, by default TensorFlow. GPU memory is allocated as needed, so that programs can share a card.
+    For the backend see `backend`. Other settings in ~/.keras/keras.json have no effect: nets here are float32, with the
+    channel last. GPU memory is allocated as needed, so that programs can share a card.
 
     deterministic: whether a GPU must compute the same bits in every run, with slower kernels.
     Raises UserError if Keras or its backend is not installed, if Keras is too old, or if the backend is not supported.
     """
-    if backend() == "jax":
-        os.environ["KERAS_BACKEND"] = "jax"
-    _check_backend(backend())
+    name = backend()
+    if name not in BACKENDS:
+        raise UserError(f"Keras's backend must be TensorFlow or JAX, not {name!r}: set KERAS_BACKEND=tensorflow or jax")
+    os.environ["KERAS_BACKEND"] = name
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
         logging.getLogger("tensorflow").setLevel(logging.CRITICAL)  # TensorFlow also raises its errors as exceptions
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -141,8 +160,10 @@ def import_keras(deterministic: bool = False) -> None:
         raise UserError(f"Keras cannot be imported ({error}): {how_to_install()}") from error
     if Version(keras.__version__) < Version(OLDEST_KERAS):
         raise UserError(f"Keras {keras.__version__} is too old: python -m pip install 'keras>={OLDEST_KERAS}'")
-    _check_backend(backend())  # ~/.keras/keras.json can name a backend, too
-    if backend() == "tensorflow":
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    if name == "tensorflow":
         _compile_once()
 
 
@@ -153,11 +174,6 @@ def how_to_install() -> str:
     newest, here = (".".join(map(str, version[:2])) for version in (NEWEST_PYTHON, sys.version_info))
     told = f"TensorFlow has no wheels for Python {here}: use {newest} (uv venv --seed --python {newest} .venv)"
     return f"{told}, or JAX (python -m pip install -r requirements/jax.txt)"
-
-
-def _check_backend(name):
-    if name not in BACKENDS:
-        raise UserError(f"Keras's backend must be TensorFlow or JAX, not {name!r}: set KERAS_BACKEND=tensorflow or jax")
 
 
 def _add_xla_flags(deterministic):

@@ -82,6 +82,60 @@ def test_a_backend_that_is_not_supported_is_one_line(backend, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("written", "variable", "backend"),
+    [
+        (None, None, "tensorflow"),
+        ("not JSON", None, "tensorflow"),
+        ("{}", None, "tensorflow"),
+        ('{"backend": "jax"}', None, "jax"),
+        ('{"backend": "jax"}', "tensorflow", "tensorflow"),
+        ('{"backend": "tensorflow"}', "jax", "jax"),
+        ('{"backend": "jax"}', "", "jax"),
+        ('{"backend": "torch"}', None, "torch"),
+    ],
+)
+def test_keras_json_names_the_backend_before_keras_is_imported(written, variable, backend, tmp_path, monkeypatch):
+    if written is not None:
+        (tmp_path / "keras.json").write_text(written)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("KERAS_BACKEND", variable)
+    assert environment.backend() == backend
+
+
+CHOSEN = """
+import json, sys; sys.path.insert(0, sys.argv[1])
+from recognizer.base import environment
+
+environment.import_keras()
+import keras
+
+settings = keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()
+print(json.dumps([environment.backend(), *settings]))
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_other_settings_in_keras_json_have_no_effect(backend, tmp_path):
+    own = {"backend": backend, "floatx": "float64", "epsilon": 0.001, "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(own))
+    variables = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    command = [sys.executable, "-c", CHOSEN, str(ROOT)]
+    environment = variables | {"KERAS_HOME": str(tmp_path)}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == [backend, "float32", 1e-7, "channels_last"]
+
+
+def test_a_keras_json_that_is_no_object_is_one_line(tmp_path):
+    (tmp_path / "keras.json").write_text("[]")
+    process = script("train.py", "--data", "digits", cwd=tmp_path, KERAS_HOME=str(tmp_path), KERAS_BACKEND="")
+    assert_one_line_error(process, "keras.json", "delete it")
+
+
+@pytest.mark.parametrize(
     ("version", "told"),
     [
         ((3, 11, 9), "pip install -r requirements.txt (or requirements/jax.txt)"),
