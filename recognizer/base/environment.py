@@ -1,7 +1,7 @@
 """Imports Keras with the environment variables that it needs. Only this file sets environment variables.
 
-Variables that the user has set are never changed, with two exceptions: XLA_FLAGS gets more flags, and Gradio's
-telemetry is always off.
+In the process that the user starts, variables that the user has set are never changed, with two exceptions: XLA_FLAGS
+gets more flags, and Gradio's telemetry is always off.
 """
 
 import contextlib
@@ -76,8 +76,9 @@ def recorded_threads(config: dict, jobs: int = 1) -> int:
 def backend() -> str:
     """Returns the name of Keras's backend, or of the one that import_keras will choose.
 
-    That is KERAS_BACKEND or, if it is not set, the one in ~/.keras/keras.json, by default TensorFlow. JAX replaces
-    TensorFlow there if only JAX is installed, since Keras itself writes that file with TensorFlow in it.
+    That is KERAS_BACKEND or, if it is not set, the one in ~/.keras/keras.json, by default TensorFlow. Without
+    KERAS_BACKEND, if that is TensorFlow but only JAX is installed, it is JAX: Keras itself creates the file with
+    TensorFlow in it.
     """
     if "keras" in sys.modules:
         return sys.modules["keras"].backend.backend()
@@ -90,7 +91,7 @@ def backend() -> str:
 def _keras_json():
     """Returns the settings in ~/.keras/keras.json as a dict. Keras, too, ignores a file that is not JSON.
 
-    Raises UserError if it holds something else than an object, at which Keras fails.
+    Raises UserError if the file is JSON but not an object, since Keras could not be imported with such a file.
     """
     path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
     try:

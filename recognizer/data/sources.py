@@ -16,7 +16,7 @@ SOURCE is one of
 Kaggle's files are looked for first in data/; then in its folders and zips whose name contains "digit-recognizer", such
 as "digit-recognizer (1).zip", and in the subfolders of such folders; then where Kaggle mounts the competition:
 /kaggle/input/competitions/digit-recognizer, /kaggle/input/digit-recognizer. A folder given as a path is searched like
-data/. If data/ or /kaggle/input holds data files that `auto` does not use, it says why.
+data/. If `auto` does not find Kaggle's files, it says why it does not use other data files in data/ and /kaggle/input.
 
 Pixels are uint8 (n, 28, 28), 0 background to 255 ink; labels uint8 (n,), 0 to 9.
 """

@@ -1,7 +1,7 @@
-"""Keras optimizers with faster TensorFlow kernels; maths, names and arguments are Keras's.
+"""Faster optimizers; maths, names and arguments are Keras's, except that Muon also takes convolution kernels.
 
-Each updates a variable by one kernel instead of a dozen. On another backend, and where a kernel lacks a feature,
-Keras's code runs.
+On TensorFlow, a step of Adam (also inside Muon) or RMSprop updates a variable by one kernel instead of a dozen. On
+another backend, and where a kernel lacks a feature, Keras's operations are used.
 """
 
 import math

@@ -309,7 +309,10 @@ class Running:
             (self.folder / name).unlink()
 
     def _lost(self, item, named, error):
-        """Restarts an item whose node or process has died. After the last try, yields (item, lost's result)."""
+        """Restarts an item whose node or process has died.
+
+        After the last try, yields (item, the result of work.lost). Raises UserError if work.lost is None.
+        """
         self.deaths[named] += 1
         told = f"{named} was lost with its node or process ({reason(error)})"
         if self.deaths[named] < TRIES:

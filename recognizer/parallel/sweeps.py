@@ -3,7 +3,8 @@
     trials.json     the trials: their settings, and how they ended
     sweep.json      everything the user asked for; written last, it marks the folder as a sweep
     trials.csv      the trials as a table
-    table.html      the table as a page, with means; and pictures, once all trials have ended
+    table.html      the table as a page, with means and pictures; written once all trials have ended
+    *.png           the pictures, written with table.html
 
 Each trial is a run of its own, runs/NAME-001 and so on. A search saves a trial before it trains it.
 """

@@ -14,10 +14,12 @@
     result.json         the run's result; exists once all nets are finished
     pruned.json         only for a sweep's trial that was stopped early: the epoch and its validation accuracy
     *.png, report.html  the pictures, and the report that shows them
+    tensorboard/        only with the setting `tensorboard`: logs for TensorBoard
 
 An unfinished net also has net-01.checkpoint-0.npz and -1.npz. Until the run is finished, a finished net also
 has net-01.predictions.npz.
-Every file is written atomically. Nets share no file, so they can be trained separately and gathered afterwards.
+Every file outside tensorboard/ is written atomically. Nets share no file, so they can be trained separately and
+gathered afterwards.
 """
 
 import argparse
@@ -265,7 +267,9 @@ def named(name: str) -> Path:
     """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an invalid name."""
     name = str(name).removeprefix(f"{RUNS}/").strip("/")
     if not re.fullmatch(r"[\w][\w.+-]*", name):
-        raise UserError(f"{name!r} is not a name: use letters, digits, '_', and after the first one '-', '.' and '+'")
+        raise UserError(
+            f"{name!r} is not a name: use letters, digits, '_', '-', '.' and '+', and begin with a letter, digit or '_'"
+        )
     return RUNS / name
 
 

@@ -85,7 +85,7 @@ def table(data, name="a.csv"):
 
 
 def without(name, folder="set"):
-    """IDX files of which one is missing, and the other of the pair is given."""
+    """Returns a function that writes IDX files in a folder, removes the file `name`, and returns the folder."""
     return lambda x, y, small: (idx()(Path(folder), small), os.remove(f"{folder}/{name}"))[0]
 
 

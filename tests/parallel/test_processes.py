@@ -171,7 +171,7 @@ def test_auto_measures_numbers_that_the_nets_and_the_machine_allow(gpus, nets, c
         ("aaaa", 2, ["aa", "aa"]),
         ("aaaaaaab", 2, ["aaaa", "baaa"]),
         ("abc", 2, ["ac", "b"]),
-        ("aabb", 3, ["ab", "b", "a"]),  # none waits
+        ("aabb", 3, ["ab", "b", "a"]),  # no process is left without a net
         ("aaaabb", 3, ["aa", "bb", "aa"]),
         ("abab", 2, ["aa", "bb"]),
         ("aabb", 1, ["aabb"]),

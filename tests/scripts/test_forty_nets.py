@@ -127,7 +127,7 @@ def check_life(name, folder, told):
     for what in ("resume", "repeat", "predict", "draw"):
         code, _, error = told[name][what]
         assert code == 0, f"{what}: {error}"
-    # The one was interrupted and resumed, the other was not.
+    # The run was interrupted and resumed, its repetition was not.
     assert "Net 1: weights and predictions identical, bit for bit" in told[name]["repeat"][1]
     if name in EXACT:
         assert "Run:" in told[name]["train"][1]
