@@ -136,7 +136,8 @@ def import_keras(deterministic: bool = False) -> None:
     name = backend()
     if name not in BACKENDS:
         raise UserError(f"Keras's backend must be TensorFlow or JAX, not {name!r}: set KERAS_BACKEND=tensorflow or jax")
-    os.environ["KERAS_BACKEND"] = name
+    if name == "jax":  # if only JAX is installed, Keras would choose TensorFlow
+        os.environ["KERAS_BACKEND"] = name
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
         logging.getLogger("tensorflow").setLevel(logging.CRITICAL)  # TensorFlow also raises its errors as exceptions
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
