@@ -13,7 +13,7 @@ from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import compare, metrics, run_folder
 
 TEMPLATES = Path(__file__).parent / "templates"
-START = b'<!DOCTYPE html>\n<html lang="en">\n<!-- made by report.py -->'  # of all pages
+START = b'<!DOCTYPE html>\n<html lang="en">\n<!-- made by report.py -->'  # of all pages, those of earlier versions too
 # Code for someone who has the saved net, but not this repository.
 LINES = """import keras
 import numpy as np

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     Nets = list[tuple[str, keras.Model, int]]  # of saved_nets
 
 SUFFIXES = {"onnx": ".onnx", "litert": ".tflite", "saved_model": "", "keras": ".keras"}
-# The largest allowed difference of a probability. TensorFlow takes bicubic weights from a table of 1,024 entries, which
-# causes differences up to 1.4e-4.
+# The largest allowed difference of a probability. For bicubic resizing TensorFlow takes its weights from a table of
+# 1,024 entries, which causes differences up to 1.4e-4.
 LARGEST_DIFFERENCE = 1e-3
 # Recurrent layers are unrolled if they have at most this many steps in total. An export takes a second more for every
 # ten steps.

@@ -290,8 +290,8 @@ def print_plan(plan: Plan) -> None:
             print("        batch-norm statistics lag behind after so few steps: --set update_bn=50 recomputes them")
         for name in optimizers.absent_layers(settings["optimizer_config"], trainer.model.network):
             print(
-                f"        exclude_layers: no layer is named {name!r}, so {settings['optimizer']} trains the output "
-                "layer like the others"
+                f"        exclude_layers: no layer is named {name!r}, so this name excludes no layer from "
+                f"{settings['optimizer']}"
             )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
     print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, estimated from the first steps")

@@ -422,7 +422,7 @@ def test_a_last_layer_that_the_recipe_means_but_does_not_find_is_told(tmp_path):
     scripts = copied(tmp_path, added({"dense": "return keras.Sequential([images(), Flatten(), Dense(10, 'softmax')])"}))
     for name, count in ((identifier("dense"), 1), ("linear", 0)):
         process = train(scripts, "single", "--model", name, "--check", "--data", "digits", cwd=tmp_path)
-        assert process.stdout.count("no layer is named 'classes', so muon trains the output layer") == count
+        assert process.stdout.count("no layer is named 'classes', so this name excludes no layer from muon") == count
 
 
 @pytest.mark.slow
