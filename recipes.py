@@ -127,7 +127,7 @@ RECIPES = {
         steps_per_epoch="full",
         epochs=20,
         source="a VGG-like net with RMSprop, Kaggle",
-        reported="99.14 % validation (72 of 8,400 wrong; the notebook counted 76, as it rounded before argmax)",
+        reported="99.14 % validation (the notebook counted 76 of 8,400 wrong, since it rounded before argmax)",
     ),
     "linear": RAHULAR | dict(model="linear", reported="92.51 %"),
     "linear-phases": WRITTEN | dict(model="linear"),
