@@ -111,7 +111,10 @@ def compared(names):
         cells.append(f"{fitted_loss(means[i][legible], labels[legible]):.1f}")
         if i:
             only_first, only_this, p = tests[i - 1]
-            cells += [f"{len(only_first)}; {len(only_this)}", f"{p:.3f}", f"{adjusted[i - 1]:.3f}"]
+            cells += [
+                f"{len(only_first)}; {len(only_this)}",
+                *(f"{value:.3f}" if value >= 0.001 else "< .001" for value in (p, adjusted[i - 1])),
+            ]
         rows.append(cells + [""] * (len(COLUMNS) - len(cells)))
     return [f"{len(labels):,} rows, {np.sum(~legible)} of them wrong by all of these", "", *table(COLUMNS, rows)]
 
