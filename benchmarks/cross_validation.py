@@ -96,12 +96,8 @@ def compared(names):
     Several names joined by + are a committee. The negative log-likelihood (NLL), at the temperature that minimizes it,
     is that of the rows which at least one of them predicts correctly. p: of McNemar's exact test against the first.
     """
-    found = [committee(name) for name in names]
-    labels = found[0][2]
-    if not all(np.array_equal(labels, other) for _, _, other in found):
-        raise UserError("these recipes predicted other rows: cross-validate them on the same --data")
-    done = np.all([np.isfinite(p).all(1) for p, _, _ in found], axis=0)  # a fold may be left to train
-    labels, means = labels[done], [p[done] for p, _, _ in found]
+    found, labels, done = read_all(names)
+    labels, means = labels[done], [p[done] for p, _ in found]
     wrong = [p.argmax(1) != labels for p in means]
     legible = ~np.all(wrong, axis=0)
     tests = [metrics.mcnemar(wrong[0], other) for other in wrong[1:]]
@@ -127,18 +123,30 @@ def unread(names, data):
     from recognizer.reports import charts
 
     images = sources.load(data).train
-    found = [committee(name) for name in names]
-    if not all(np.array_equal(images.y, labels) for _, _, labels in found):
+    found, labels, done = read_all(names)
+    if not np.array_equal(images.y, labels):
         raise UserError(f"{data}: these recipes predicted other rows")
-    means = np.array([p for p, _, _ in found])
-    # NaN, where a fold is left to train, is no mistake.
-    wrong = np.all(np.isfinite(means).all(2) & (np.nan_to_num(means).argmax(2) != images.y), axis=0)
+    means = np.array([p for p, _ in found])
     mean = means.mean(0)
-    rows = np.flatnonzero(wrong)
+    rows = np.flatnonzero(done & np.all(means.argmax(2) != labels, axis=0))
     rows = rows[np.argsort(mean[rows, images.y[rows]], kind="stable")]
     captions = [f"{images.y[row]}, not {mean[row].argmax()}" for row in rows]
     title = f"labels of {len(rows)} digits, and what nets that did not train on them predict instead"
     return charts.save(charts.digit_grid(images.x[rows], captions, 12, title), HERE / "unread.png")
+
+
+def read_all(names):
+    """Returns ([(mean probabilities, number of nets)] by name, the labels (m,), the rows that all have predicted (m,)).
+
+    Raises UserError if the recipes predicted different rows. The rows predicted are a bool mask: a fold may be left to
+    train.
+    """
+    found = [committee(name) for name in names]
+    labels = found[0][2]
+    if not all(np.array_equal(labels, other) for _, _, other in found):
+        raise UserError("these recipes predicted other rows: cross-validate them on the same --data")
+    done = np.all([np.isfinite(p).all(1) for p, _, _ in found], axis=0)
+    return [(p, nets) for p, nets, _ in found], labels, done
 
 
 def committee(name):

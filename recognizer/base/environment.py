@@ -88,12 +88,17 @@ def backend() -> str:
     return "jax" if named == "tensorflow" and installed("jax") and not installed("tensorflow") else named
 
 
+def keras_home() -> Path:
+    """Returns the folder of Keras's settings and downloads."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
 def _keras_json():
     """Returns the settings in ~/.keras/keras.json as a dict. Keras, too, ignores a file that is not JSON.
 
     Raises UserError if the file is JSON but not an object, since Keras could not be imported with such a file.
     """
-    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+    path = keras_home() / "keras.json"
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

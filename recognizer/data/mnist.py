@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import io
-import os
 import socket
 from pathlib import Path
 
@@ -45,8 +44,7 @@ def downloaded() -> Digits:
 
 
 def _keras_copy():
-    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    return Path(home) / "datasets" / "mnist.npz"
+    return environment.keras_home() / "datasets" / "mnist.npz"
 
 
 def read_npz(path: Path | str) -> Digits:

@@ -113,11 +113,8 @@ def _digits(parts, path):
         raise UserError(f"{path} has a test set only ({test.origin}): predict it with predict.py --test")
     if train.y is None:
         partner = array_files.partner(train.origin)
-        todo = (
-            f"put {partner} beside it, or predict it with predict.py --test"
-            if partner
-            else "predict it with predict.py --test"
-        )
+        beside = f"put {partner} beside it, or " if partner else ""
+        todo = f"{beside}predict it with predict.py --test"
         raise UserError(f"{train.origin} has no labels, so nothing can be trained on it: {todo}")
     notes = (f"{images.origin}: {note}" for images in (train, test) if images for note in images.notes)
     return Digits(train, _called_alike(test, train), str(Path(path).resolve()), "\n".join(dict.fromkeys(notes)))

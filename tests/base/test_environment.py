@@ -122,9 +122,9 @@ def test_other_settings_in_keras_json_have_no_effect(backend, tmp_path):
     own = {"backend": backend, "floatx": "float64", "epsilon": 0.001, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps(own))
     variables = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    variables["KERAS_HOME"] = str(tmp_path)
     command = [sys.executable, "-c", CHOSEN, str(ROOT)]
-    environment = variables | {"KERAS_HOME": str(tmp_path)}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    process = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == [backend, "float32", 1e-7, "channels_last"]
 

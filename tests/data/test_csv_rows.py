@@ -72,7 +72,8 @@ def test_a_bad_csv_is_told_by_file_row_and_column(fault, kaggle_folder):
 
 
 def test_a_test_csv_is_nothing_to_train_on_and_a_labelled_one_is_a_test_set(kaggle_folder, digits):
-    with pytest.raises(UserError, match="has no labels, so nothing can be trained on it: predict it with"):
+    told = r"has no labels, so nothing can be trained on it: predict it with predict\.py --test"
+    with pytest.raises(UserError, match=told):
         sources.load(str(kaggle_folder / "test.csv"))
     test = sources.load_test(str(kaggle_folder / "train.csv"))
     assert test.y.tolist() == digits.train.y[:40].tolist()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import driver
 import numpy as np
 import pytest
 import scipy.stats
@@ -73,11 +74,8 @@ def test_holm_corrects_for_the_number_of_comparisons(cross_validation, values, c
 
 @pytest.mark.slow
 def test_a_recipe_is_cross_validated_in_two_parts_and_what_it_misreads_is_drawn(tmp_path):
-    folder = tmp_path / "copy"
-    (folder / "benchmarks").mkdir(parents=True)
-    for path in [*ROOT.glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
-        shutil.copy(path, folder / path.relative_to(ROOT))
-    shutil.copytree(ROOT / "recognizer", folder / "recognizer")
+    folder = driver.copied(tmp_path)
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("results"))
 
     def accuracy(*arguments):
         command = [sys.executable, "benchmarks/accuracy.py", *arguments]

@@ -4,11 +4,11 @@ import csv
 import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 
+import driver
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -186,12 +186,7 @@ def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never
 @pytest.fixture
 def scripts(tmp_path):
     """A copy of the scripts, to be changed."""
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    for path in ROOT.glob("*.py"):
-        shutil.copy(path, folder)
-    shutil.copytree(ROOT / "recognizer", folder / "recognizer")
-    return folder
+    return driver.copied(tmp_path)
 
 
 @pytest.mark.parametrize("broken", ["def f(:", "import kerras"])

@@ -89,7 +89,9 @@ def test_plot_lr_says_the_rates_beside_the_recipes_own_and_makes_no_run(tmp_path
         plot.main(["lr", *options, "--data", "digits", "--out", out])
         line = capsys.readouterr().out.splitlines()[-1]
         assert re.fullmatch(
-            rf"{out}: steepest at 0\.\d+, lowest at 0\.\d+: choose a rate well below that .*; .* peak is 0\.5", line
+            rf"{out}: steepest at 0\.\d+, lowest at 0\.\d+: choose a rate well below that of the lowest loss; "
+            r".* peak is 0\.5",
+            line,
         )
         drawn.append((tmp_path / out).read_bytes())
     assert drawn[0] == drawn[1]
