@@ -203,9 +203,7 @@ def how_to_fit(
     if arguments.ray:
         joined = cluster.joined(arguments.ray, config, config["nets"], arguments.cpus, arguments.gpus)
         return functools.partial(cluster.fit_nets, cluster=joined)
-    jobs = processes.fastest(config, digits) if arguments.jobs == "auto" else arguments.jobs or 1
-    jobs = min(jobs, config["nets"])
-    processes.choose_threads(config, jobs)
+    jobs = processes.choose_jobs(config, digits, arguments.jobs)
     if jobs == 1:
         return functools.partial(trainer.fit_nets, trainers=trainers)
     return functools.partial(processes.fit_nets, jobs=jobs)

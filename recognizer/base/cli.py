@@ -91,8 +91,11 @@ def check_where(arguments: argparse.Namespace) -> None:
 
 
 def where_text(arguments: argparse.Namespace) -> str:
-    """Returns the given options from `add_where` as command-line text, such as " --jobs 2"; "" if none is given."""
-    given = [(key, getattr(arguments, key)) for key in ("jobs", "ray", "cpus", "gpus")]
+    """Returns the given Ray options as command-line text, such as " --ray auto"; "" if none is given.
+
+    --jobs is not needed in the command that resumes: the number is recorded.
+    """
+    given = [(key, getattr(arguments, key)) for key in ("ray", "cpus", "gpus")]
     return "".join(f" --{key} {value}" for key, value in given if value is not None)
 
 

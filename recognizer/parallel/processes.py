@@ -131,17 +131,27 @@ def visible_gpu(number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]}
 
 
-def choose_threads(config: dict, jobs: int) -> None:
-    """Sets config["threads"], the threads for each net, to its share of the cores. A resumed run keeps its threads."""
-    kept = "threads" in config
-    config.setdefault("threads", environment.recorded_threads(config, jobs))
-    threads, cores, gpus = config["threads"], joblib.cpu_count(), len(machine.gpus())
+def choose_jobs(config: dict, digits: Digits, given: int | str | None) -> int:
+    """Returns how many nets to train at once; records it in the config as "jobs", and each net's share of the cores as
+    "threads".
+
+    A resumed or repeated run keeps its threads and, without --jobs, its number of nets at once.
+
+    given: the value of --jobs, or None. digits: for the measurements of "auto".
+    """
+    cores, gpus = joblib.cpu_count(), len(machine.gpus())
+    kept_jobs, kept_threads = config.get("jobs"), config.get("threads")
+    jobs = fastest(config, digits) if given == "auto" else given or kept_jobs or 1
+    jobs = config["jobs"] = min(jobs, config["nets"])
+    threads = config.setdefault("threads", environment.recorded_threads(config, jobs))
     nets = f"{jobs} net{'s' * (jobs > 1)} at once"
     if gpus and jobs > 1:
         print(f"        {nets}, spread over {gpus} GPU{'s' * (gpus > 1)}")
-    elif not gpus and (jobs > 1 or (kept and threads != cores)):
-        told = f"{nets} on {cores} cores, {threads} thread{'s' * (threads > 1)} each"
-        print(f"        {told}{', as when the run was started' * kept}")
+    elif not gpus and (jobs > 1 or (kept_threads and threads != cores)):
+        text = f"{nets} on {cores} core{'s' * (cores > 1)}, {threads} thread{'s' * (threads > 1)} each"
+        why = ", as when the run was started" if jobs == kept_jobs else "; a run keeps its number of threads"
+        print(f"        {text}{why if kept_threads else ''}")
+    return jobs
 
 
 def fastest(config: dict, digits: Digits) -> int:

@@ -126,9 +126,9 @@ def locked(folder: Path, what: str = "run") -> Iterator[None]:
 
 
 def record_changes(folder: Path, config: dict) -> None:
-    """Updates config.json if the run's data has moved, or if its threads were not recorded. The run must be locked."""
+    """Updates config.json if the run's data has moved, or if it now trains with other jobs. The run must be locked."""
     written = read_json(folder / "config.json")
-    changed = {key: config[key] for key in ("data", "threads") if key in config}
+    changed = {key: config[key] for key in ("data", "threads", "jobs") if key in config}
     if written != written | changed:
         write_json(folder / "config.json", written | changed)
 
@@ -150,7 +150,7 @@ def read_config(folder: Path) -> dict:
     try:
         schema.check_values(config, schema.RECORDED | schema.RUN_SETTINGS)
         schema.check_values(config["data"], schema.RECORDED_DATA, "data.")
-        for key in ("steps_per_call", "threads"):
+        for key in ("steps_per_call", "threads", "jobs"):
             schema.COUNT.check(key, config.get(key, 1))
         TEXT.check("sweep", config.get("sweep", ""))
         config["schedule"] = schedules.canonical(config["schedule"])

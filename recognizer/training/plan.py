@@ -231,6 +231,9 @@ def resumed(name: str | None, source: str | None, digits: Digits | None = None) 
     environment.choose_threads(config)
     digits = digits or sources.load(source or config["data"]["source"])
     run_folder.check_data(folder, config, digits)
+    print_data(digits)
+    left, _ = run_folder.unfinished_nets(folder, config)
+    print(f"Recipe: {config['recipe']}, {len(left)} of {config['nets']} net{'s' * (config['nets'] > 1)} left to train")
     config["data"]["source"] = digits.source
     config.setdefault("steps_per_call", 1)  # for runs older than this setting
     environment.import_keras(config["deterministic"])
@@ -244,7 +247,7 @@ def resumed(name: str | None, source: str | None, digits: Digits | None = None) 
 def recorded(name: str) -> tuple[dict, str]:
     """Returns (settings, data source) of the run to repeat."""
     config = run_folder.read_config(run_folder.find(name))
-    keys = ("recipe", *schema.DEFAULTS, *schema.RUN_SETTINGS, "steps_per_call", "threads")
+    keys = ("recipe", *schema.DEFAULTS, *schema.RUN_SETTINGS, "steps_per_call", "threads", "jobs")
     return {key: config[key] for key in keys if key in config}, config["data"]["source"]
 
 

@@ -1,6 +1,7 @@
 """Nets trained side by side are the same as nets trained one after another, whatever happens to a process."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from recognizer.base import environment
 
 OPTIONS = ["codeastar", "--data", "digits", "--nets", 3, "--epochs", 4, "--set=steps_per_epoch=20", "--seed", 3]
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1"}  # as each of two nets has on two cores
+AS_STARTED, KEPT = ", as when the run was started", "; a run keeps its number of threads"
 linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc, to find the processes")
 
 
@@ -56,8 +58,11 @@ def workers(process):
 
 
 def resumed(folder):
-    process = script("train.py", "--run", "two", "--resume", "--jobs", 2, cwd=folder, **ONE_THREAD)
+    process = script("train.py", "--run", "two", "--resume", cwd=folder, **ONE_THREAD)
     assert process.returncode == 0, process.stderr
+    assert "        2 nets at once on" in process.stdout
+    assert "Data:   " in process.stdout
+    assert re.search(r"^Recipe: codeastar, [123] of 3 nets left to train$", process.stdout, re.MULTILINE)
     return folder / "runs" / "two"
 
 
@@ -99,7 +104,7 @@ def test_a_stopped_run_ends_with_its_processes_and_goes_on_exactly(number, one_b
         time.sleep(0.05)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     if number != signal.SIGKILL:
-        assert told == "\ntrain.py: stopped; go on with: python train.py --run two --resume --jobs 2\n"
+        assert told == "\ntrain.py: stopped; go on with: python train.py --run two --resume\n"
     assert_same(one_by_one, resumed(tmp_path))
 
 
@@ -196,25 +201,42 @@ def test_a_process_trains_nets_of_as_few_kinds_as_possible(kinds, jobs, expected
     assert ["".join(kinds[net - 3] for net in some) for some in taken] == expected
 
 
-def test_a_run_keeps_the_threads_of_its_nets(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("recorded", "given", "cores", "jobs", "told"),
+    [
+        ({}, None, 8, 1, ""),
+        ({}, 4, 8, 4, "4 nets at once on 8 cores, 2 threads each"),
+        ({}, 20, 8, 5, "5 nets at once on 8 cores, 1 thread each"),  # the run has five nets
+        ({"jobs": 4, "threads": 2}, None, 8, 4, "4 nets at once on 8 cores, 2 threads each" + AS_STARTED),
+        ({"jobs": 4, "threads": 2}, 4, 2, 4, "4 nets at once on 2 cores, 2 threads each" + AS_STARTED),
+        ({"jobs": 4, "threads": 2}, None, 1, 4, "4 nets at once on 1 core, 2 threads each" + AS_STARTED),
+        ({"jobs": 4, "threads": 2}, 1, 8, 1, "1 net at once on 8 cores, 2 threads each" + KEPT),
+        ({"jobs": 1, "threads": 8}, 2, 8, 2, "2 nets at once on 8 cores, 8 threads each" + KEPT),
+        ({"jobs": 1, "threads": 8}, None, 8, 1, ""),
+        ({"threads": 2}, None, 8, 1, "1 net at once on 8 cores, 2 threads each" + KEPT),  # started with --ray
+    ],
+)
+def test_a_resumed_run_keeps_its_jobs_and_threads(recorded, given, cores, jobs, told, monkeypatch, capsys):
     from recognizer.parallel import processes
 
-    monkeypatch.setattr(processes.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(processes.joblib, "cpu_count", lambda: cores)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setitem(environment.GIVEN, "TF_NUM_INTRAOP_THREADS", None)
+    config = {"replicas": 2, "batch_size": 64, "nets": 5} | recorded
+    assert processes.choose_jobs(config, None, given) == config["jobs"] == jobs
+    assert config["threads"] == recorded.get("threads", max(1, cores // jobs))
+    assert capsys.readouterr().out == (f"        {told}\n" if told else "")
+
+
+def test_a_number_of_threads_that_the_user_sets_is_recorded(monkeypatch):
     config = {"replicas": 2, "batch_size": 64}
-    processes.choose_threads(config, 4)
-    assert config["threads"] == 2
-    assert capsys.readouterr().out == "        4 nets at once on 8 cores, 2 threads each\n"
-    processes.choose_threads(config, 1)  # resumed
-    assert config["threads"] == 2
-    assert "1 net at once on 8 cores, 2 threads each, as when the run was started" in capsys.readouterr().out
     monkeypatch.setitem(environment.GIVEN, "TF_NUM_INTRAOP_THREADS", "3")
     assert environment.recorded_threads(config, 4) == 6  # of which each replica has three
     for key in ("NPROC", "TF_NUM_INTRAOP_THREADS"):
         monkeypatch.setenv(key, "none")
         monkeypatch.delenv(key)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    environment.choose_threads(config)
+    environment.choose_threads(config | {"threads": 2})
     assert (os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["NPROC"]) == ("1", "2")
 
 

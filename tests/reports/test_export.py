@@ -261,5 +261,8 @@ def test_a_difference_is_said_with_the_net_and_the_layer_where_it_begins(tmp_pat
     monkeypatch.setattr(exporting, "saved_nets", nets)
     monkeypatch.setattr(predicting, "temperature", lambda *_: 1)
     monkeypatch.setattr(exporting, "write", write_wrong)
-    with pytest.raises(UserError, match=r"its probabilities differ from Keras's by up to .*, from layer 'wrong' of net 2 of run 'a' on;"):
+    with pytest.raises(
+        UserError,
+        match=r"its probabilities differ from Keras's by up to .*, from layer 'wrong' of net 2 of run 'a' on;",
+    ):
         exporting.export([], tmp_path / "net.onnx", "onnx")
