@@ -40,7 +40,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow-test: .venv/installed-dev .venv/installed-cluster .venv-kaggle/installed
-	$(BIN)/python -m pytest -n 2 -m "$(SLOW)"
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 100 -m "$(SLOW)"
 
 # PyTorch's wheels bring cuDNN for CUDA 13 in files of the same names as TensorFlow's: GPU=1 does not install PyTorch.
 bench: $(if $(filter 1,$(GPU)),$(INSTALLED),.venv/installed-bench)

@@ -19,6 +19,7 @@ from recognizer.runs import metrics, run_folder
 FILE = Path(__file__).with_name("forty_nets.py")
 NETS = [line.split("(")[0].removeprefix("def ") for line in FILE.read_text().splitlines() if line[:10] == "def forty_"]
 PARTS = 4  # that are each trained by a process of its own: TensorFlow frees little memory
+BY_HAND = {True: pytest.mark.by_hand, False: ()}
 REGISTER = "write @keras.saving.register_keras_serializable() above"
 # What the line says of a net that is refused.
 REFUSED = {
@@ -100,10 +101,9 @@ def test_a_net_is_usable_or_refused(name, quick):
 
 
 def parts():
-    """The names of all nets, part by part; the last two parts are left to `make slow-test` by hand."""
+    """The names of all nets, part by part; all parts but the first are left to `make slow-test` by hand."""
     part = {name: i % PARTS for i, name in enumerate(NETS)}
-    marks = {True: pytest.mark.by_hand, False: ()}
-    return [pytest.param(name, marks=marks[part[name] >= PARTS // 2]) for name in sorted(NETS, key=part.get)]
+    return [pytest.param(name, marks=BY_HAND[bool(part[name])]) for name in sorted(NETS, key=part.get)]
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def check_life(name, folder, told):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [pytest.param(part, marks=BY_HAND[bool(part)]) for part in range(PARTS)])
 def test_forty_nets_build_and_train_a_step_on_jax(part, tmp_path):
     pytest.importorskip("jax")
     names = NETS[part::PARTS]
