@@ -5,6 +5,7 @@
     python benchmarks/accuracy.py table                                     every figure kept, as Markdown
     python benchmarks/accuracy.py plot                                      accuracy.png: accuracy and training time
     python benchmarks/accuracy.py committees RUN FILE.npz ...               accuracy of all committees of their nets
+    python benchmarks/accuracy.py average deotte-digit-recognizer           the committee of all kept runs of this name
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
     python benchmarks/accuracy.py cv single --data data/tuning.npz          predict each row by nets not trained on it
     python benchmarks/accuracy.py compare single-0 narrow-0 a-0+b-0    compare cross-validated recipes; + is a committee
@@ -14,7 +15,9 @@
 `run` writes the file again after each net, so that a long ensemble loses at most one net. NAME-DATA-SEED.npz beside it
 holds the nets' probabilities of the labelled test images: `committees` takes such a file in place of a run, so that the
 nets of a committee may be of several runs and machines. If the test images have no labels,
-results/kaggle/NAME-DATA-SEED.csv.gz holds what was predicted for them, so that others can score it.
+results/kaggle/NAME-DATA-SEED.csv.gz holds what was predicted for them, so that others can score it. `average` writes
+results/kaggle/NAME-DATA.csv.gz, the mean of the files of all seeds, for a committee whose nets are trained in runs of
+their own.
 """
 
 import argparse
@@ -59,6 +62,8 @@ def parser():
     commands.add_parser("plot", help="draw accuracy and training time of every recipe")
     command = commands.add_parser("committees", help="accuracy of all committees of 1, 2, ... of some runs' nets")
     command.add_argument("runs", nargs="+", metavar="RUN or FILE.npz")
+    command = commands.add_parser("average", help="average the submissions of all seeds")
+    command.add_argument("name", metavar="NAME-DATA")
     command = commands.add_parser("writers", help="split the tuning rows into two parts without a common writer")
     command.add_argument("mnist")
     command.add_argument("tuning")
@@ -100,6 +105,8 @@ def main():
         print(plot())
     elif arguments.command == "committees":
         print("\n".join(committees(arguments.runs)))
+    elif arguments.command == "average":
+        print(average(arguments.name))
     elif arguments.command == "cv":
         name = arguments.name or arguments.recipe
         where = arguments.data, name, arguments.seed, arguments.folds
@@ -191,6 +198,17 @@ def write_submission(path, probabilities):
     table.insert(0, "ImageId", range(1, len(table) + 1))
     table.insert(1, "Label", probabilities.argmax(1))
     table.to_csv(path, index=False, float_format="%.4f", compression={"method": "gzip", "mtime": 0})
+
+
+def average(name):
+    """Writes the mean of the submissions NAME-DATA-SEED.csv.gz of all seeds; returns its path and how many they are."""
+    files = sorted(path for path in SUBMISSIONS.glob("*.csv.gz") if path.name.rpartition("-")[0] == name)
+    if not files:
+        raise UserError(f"there is no {SUBMISSIONS / name}-SEED.csv.gz: `run` writes them, on data without test labels")
+    probabilities = [pd.read_csv(path).filter(regex="^p[0-9]$").to_numpy() for path in files]
+    path = SUBMISSIONS / f"{name}.csv.gz"
+    write_submission(path, np.mean(probabilities, axis=0))
+    return f"{path}: the mean of {len(files)} submissions"
 
 
 def command_line(arguments):

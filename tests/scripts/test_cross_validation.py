@@ -8,9 +8,12 @@ import sys
 
 import driver
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 from conftest import ROOT
+
+from recognizer.base.errors import UserError
 
 
 @pytest.fixture
@@ -21,6 +24,15 @@ def cross_validation(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cross_validation, "KEPT", tmp_path)
     return cross_validation
+
+
+@pytest.fixture
+def accuracy(cross_validation, monkeypatch, tmp_path):
+    """The module of the commands, with an empty folder of submissions."""
+    import accuracy
+
+    monkeypatch.setattr(accuracy, "SUBMISSIONS", tmp_path)
+    return accuracy
 
 
 def keep(folder, name, probabilities, labels):
@@ -101,3 +113,19 @@ def test_a_recipe_is_cross_validated_in_two_parts_and_what_it_misreads_is_drawn(
     assert f"{right:.3%}" in accuracy("compare", "quick-0")
     drawn = accuracy("unread", "quick-0", "--data", "digits").strip()
     assert (folder / "benchmarks" / "unread.png").samefile(folder / drawn)
+
+
+def test_submissions_of_several_seeds_are_averaged(accuracy, tmp_path):
+    votes = np.random.default_rng(0).dirichlet(np.ones(10), (12, 5))
+    for seed, probabilities in enumerate(votes[:11]):
+        accuracy.write_submission(tmp_path / f"nets-kaggle-{seed}.csv.gz", probabilities)
+    accuracy.write_submission(tmp_path / "more-nets-kaggle-0.csv.gz", votes[11])
+    accuracy.average("nets-kaggle")
+    assert accuracy.average("nets-kaggle") == f"{tmp_path / 'nets-kaggle.csv.gz'}: the mean of 11 submissions"
+    written = pd.read_csv(tmp_path / "nets-kaggle.csv.gz")
+    assert list(written)[:3] == ["ImageId", "Label", "p0"]
+    np.testing.assert_allclose(written.filter(like="p"), votes[:11].mean(0), atol=1e-4)
+    assert (written["Label"] == votes[:11].mean(0).argmax(1)).all()
+    assert (written["ImageId"] == np.arange(1, 6)).all()
+    with pytest.raises(UserError, match=r"there is no .*none-kaggle-SEED\.csv\.gz"):
+        accuracy.average("none-kaggle")
