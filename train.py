@@ -177,25 +177,28 @@ def started(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]
     if arguments.run and run_folder.named(arguments.run).exists():
         raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
     prepared = plan.prepared(config, source)
-    fit_nets = how_to_fit(arguments, config, prepared.digits, prepared.trainers)
+    fit_nets = how_to_fit(arguments, config, prepared.digits, config["nets"], prepared.trainers)
     return config, plan.create(prepared, arguments.run, name), prepared.digits, fit_nets
 
 
 def resumed(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]:
     """Returns (config, folder, digits, function that trains its nets) of the run to resume."""
+    from recognizer.runs import run_folder
     from recognizer.training import plan
 
     refuse_others(arguments, "resume", "goes on with")
     config, folder, digits = plan.resumed(arguments.run, arguments.data)
-    return config, folder, digits, how_to_fit(arguments, config, digits)
+    left, _ = run_folder.unfinished_nets(folder, config)
+    return config, folder, digits, how_to_fit(arguments, config, digits, len(left))
 
 
 def how_to_fit(
-    arguments: argparse.Namespace, config: dict, digits: Digits, trainers: list[Trainer] | None = None
+    arguments: argparse.Namespace, config: dict, digits: Digits, nets: int, trainers: list[Trainer] | None = None
 ) -> FitNets:
     """Returns the function that trains a run's nets: one after another, in several processes, or on a Ray cluster.
 
-    Adds missing settings, such as "threads", to the config. trainers: from `plan.prepared`, or None.
+    Adds missing settings, such as "threads", to the config. nets: the number of nets that are not trained yet.
+    trainers: from `plan.prepared`, or None.
     """
     from recognizer.parallel import cluster, processes
     from recognizer.training import trainer
@@ -204,7 +207,10 @@ def how_to_fit(
         joined = cluster.joined(arguments.ray, config, config["nets"], arguments.cpus, arguments.gpus)
         return functools.partial(cluster.fit_nets, cluster=joined)
     jobs = processes.fastest(config, digits) if arguments.jobs == "auto" else arguments.jobs or 1
-    jobs = min(jobs, config["nets"])
+    if jobs > nets > 0:
+        told = f"{nets} at once, since there are only {nets} nets" if nets > 1 else "no effect: there is only 1 net"
+        print(f"        --jobs {jobs}: {told} to train")
+    jobs = min(jobs, max(1, nets))
     processes.choose_threads(config, jobs)
     if jobs == 1:
         return functools.partial(trainer.fit_nets, trainers=trainers)

@@ -294,6 +294,7 @@ def print_plan(plan: Plan) -> None:
                 f"{settings['optimizer']}"
             )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
-    print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, estimated from the first steps")
+    about = "at most" if stopping else "about"
+    print(f"        {about} {duration(seconds)} of training, estimated from the first steps")
     if any(trainer.validates_late for trainer in plan.trainers):
         print("        validation comes at the end, after batch norm's statistics are recomputed")
