@@ -292,7 +292,7 @@ def spread(groups: dict[str, list[float]]) -> Figure:
     names = []
     for i, (name, values) in enumerate(groups.items()):
         several = len(values) > 1
-        deviation = np.std(values, ddof=1) if several else 0
+        deviation = np.std(values, ddof=1) if several else math.nan  # NaN draws no bar
         nudges = np.linspace(-0.15, 0.15, len(values)) if several else np.zeros(1)
         axes.plot(values, i + nudges, "o", color=BLUE, alpha=0.6, markersize=5)
         axes.errorbar(np.mean(values), i + 0.32, xerr=deviation, fmt="D", color=ORANGE, capsize=4, markersize=5)

@@ -167,6 +167,13 @@ def test_the_spread_says_whose_accuracies_and_on_what(trained, tmp_path):
         run_pictures.spread(ours, theirs)
 
 
+@pytest.mark.parametrize("accuracies", [[0.97], [0.97, 0.98], [0.97, 0.98, 0.985]], ids=str)
+def test_the_spread_of_one_net_has_no_error_bar(accuracies):
+    (axes,) = charts.spread({"one": accuracies}).axes
+    bars = [np.ptp(bar[:, 0]) for bar in axes.collections[0].get_segments() if len(bar)]
+    assert bars == ([pytest.approx(2 * np.std(accuracies, ddof=1))] if len(accuracies) > 1 else [])
+
+
 def test_the_curves_show_the_saved_models_and_that_validation_was_before_batch_norm_statistics(trained):
     folder = trained / "runs" / "bag"
     config = run_folder.read_config(folder)
