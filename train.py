@@ -157,6 +157,8 @@ def main(argv: list[str] | None = None) -> None:
     for line in summary.accuracy_lines(result):
         print(line)
     print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
+    if (mistakes := folder / "mistakes.csv").is_file():
+        print(f"Mistakes: {mistakes}")
     print(f"Report: {page}")
     print(f"Next: python predict.py {folder.name}{' --test FILE' * (digits.test is None)}")
     if arguments.repeat:

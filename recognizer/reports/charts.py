@@ -203,16 +203,21 @@ def digit_grid(x: np.ndarray, captions: list[str], columns: int, title: str) -> 
     return figure
 
 
-def mistakes(x: np.ndarray, y: np.ndarray, probabilities: np.ndarray, title: str, most: int = 40) -> Figure:
-    """Draws misclassified digits with label, prediction and its probability, the most confident mistakes first."""
+def mistakes(
+    x: np.ndarray, y: np.ndarray, probabilities: np.ndarray, rows: np.ndarray, title: str, most: int = 40
+) -> Figure:
+    """Draws misclassified digits, the most confident mistakes first. rows: int (n,), from 0, the digits' rows.
+
+    Under each are its label, its prediction, the probability of that, and its row, from 1.
+    """
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != y)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    captions = [f"{y[i]} taken for {predicted[i]}\n{confidence[i]:.0%}" for i in shown]
+    captions = [f"{y[i]} taken for {predicted[i]}\n{confidence[i]:.0%}\nrow {rows[i] + 1}" for i in shown]
     which = f"{len(wrong)} mistake{'s' * (len(wrong) != 1)}"
     if len(wrong) > most:
         which = f"the {len(shown)} most confident of {which}"
-    return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability)")
+    return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability, row)")
 
 
 def hardest(
