@@ -128,7 +128,7 @@ def losses_by_rate(
 
     marked: {label: rate}, with the recipe's own rate last.
     """
-    figure, axes = new_figure((7, 4), grid=True)
+    figure, axes = new_figure((7, 4.4), grid=True)
     axes.plot(rates, losses, color=ORANGE, lw=0.6, alpha=0.5, zorder=1, label="of a step")
     axes.plot(rates, smoothed, color=ORANGE, lw=1.4, label="smoothed")
     for (label, rate), line in zip(reversed(marked.items()), ("--", ":", "-"), strict=False):
@@ -137,7 +137,7 @@ def losses_by_rate(
     low, high = losses.min(), smoothed[: smoothed.argmin() + 1].max()  # a diverging loss would flatten the rest
     axes.set(xscale="log", xlabel="learning rate (log scale)", ylabel="training loss", title=title)
     axes.set(xlim=(rates[0], max(rates[-1], *marked.values())), ylim=(low - (high - low) / 20, high + (high - low) / 2))
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)  # below the axes, where it hides no line
     return figure
 
 
