@@ -157,6 +157,8 @@ def main(argv: list[str] | None = None) -> None:
     for line in summary.accuracy_lines(result):
         print(line)
     print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
+    if (mistakes := folder / "mistakes.csv").is_file():
+        print(f"Mistakes: {mistakes}")
     print(f"Report: {page}")
     print(f"Next: python predict.py {folder.name}{' --test FILE' * (digits.test is None)}")
     if arguments.repeat:
@@ -177,25 +179,28 @@ def started(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]
     if arguments.run and run_folder.named(arguments.run).exists():
         raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
     prepared = plan.prepared(config, source)
-    fit_nets = how_to_fit(arguments, config, prepared.digits, prepared.trainers)
+    fit_nets = how_to_fit(arguments, config, prepared.digits, config["nets"], prepared.trainers)
     return config, plan.create(prepared, arguments.run, name), prepared.digits, fit_nets
 
 
 def resumed(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]:
     """Returns (config, folder, digits, function that trains its nets) of the run to resume."""
+    from recognizer.runs import run_folder
     from recognizer.training import plan
 
     refuse_others(arguments, "resume", "goes on with")
     config, folder, digits = plan.resumed(arguments.run, arguments.data)
-    return config, folder, digits, how_to_fit(arguments, config, digits)
+    left, _ = run_folder.unfinished_nets(folder, config)
+    return config, folder, digits, how_to_fit(arguments, config, digits, len(left))
 
 
 def how_to_fit(
-    arguments: argparse.Namespace, config: dict, digits: Digits, trainers: list[Trainer] | None = None
+    arguments: argparse.Namespace, config: dict, digits: Digits, nets: int, trainers: list[Trainer] | None = None
 ) -> FitNets:
     """Returns the function that trains a run's nets: one after another, in several processes, or on a Ray cluster.
 
-    Adds missing settings, such as "threads", to the config. trainers: from `plan.prepared`, or None.
+    Adds missing settings, such as "threads", to the config. nets: the number of nets that are not trained yet.
+    trainers: from `plan.prepared`, or None.
     """
     from recognizer.parallel import cluster, processes
     from recognizer.training import trainer
@@ -203,7 +208,7 @@ def how_to_fit(
     if arguments.ray:
         joined = cluster.joined(arguments.ray, config, config["nets"], arguments.cpus, arguments.gpus)
         return functools.partial(cluster.fit_nets, cluster=joined)
-    jobs = processes.choose_jobs(config, digits, arguments.jobs)
+    jobs = processes.choose_jobs(config, digits, arguments.jobs, nets)
     if jobs == 1:
         return functools.partial(trainer.fit_nets, trainers=trainers)
     return functools.partial(processes.fit_nets, jobs=jobs)

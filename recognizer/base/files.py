@@ -81,10 +81,10 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
 
 
-def write_rows(path: Path | str, rows: Sequence[dict]) -> None:
-    """Writes a list of dicts as a CSV. The keys of the first dict are the columns."""
+def write_rows(path: Path | str, rows: Sequence[dict], columns: Sequence[str] = ()) -> None:
+    """Writes a list of dicts as a CSV. columns: their keys, needed if there may be no rows."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(text, columns or rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode())

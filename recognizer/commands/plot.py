@@ -7,7 +7,7 @@
     python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; a run's: plot layers RUN
     python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
-    python -m recognizer plot lr --recipe quick               a learning-rate range test: loss while the rate rises
+    python -m recognizer plot lr --recipe quick               suggests a learning rate: the loss while the rate rises
     python -m recognizer plot lr --model mine                 the same for your own function in models.py
     python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
     python -m recognizer plot samples                         eight digits of each class
@@ -59,7 +59,7 @@ def parser() -> cli.Parser:
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="the recipe that --recipe names")
     add_recipe(layers)
-    told = "the training loss while the learning rate rises: choose a rate well below that of the lowest loss"
+    told = "the training loss while the learning rate rises, and suggests a learning rate to start with"
     rates = add("lr", told, _lr)
     add_recipe(rates)
     rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
@@ -155,8 +155,9 @@ def _lr(arguments):
         rates, losses = lr_finder.losses_by_rate(trainer)
     settings, peak = trainer.settings, schedules.peak(trainer.settings["schedule"])
     marked = lr_finder.suggestions(rates, losses)
-    found = ", ".join(f"{what} at {rate:.2g}" for what, rate in marked.items()) or "the loss does not fall"
-    found += ": choose a rate well below that of the lowest loss" * bool(marked)
+    found = "no suggestion, since the loss does not fall"
+    if marked:
+        found = f"start with --learning-rate {marked['start with']:.2g}; the loss is lowest at {marked['lowest']:.2g}"
     title = f"{name}: {settings['model']}, {settings['optimizer']}, {settings['batch_size']} images a step"
     figure = charts.losses_by_rate(rates, losses, lr_finder.smooth(losses), marked | {"the recipe's peak": peak}, title)
     return figure, Path("lr.png"), f"{found}; the recipe's peak is {peak:g}"

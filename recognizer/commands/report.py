@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     (folder,) = run_folder.find_finished([arguments.run] if arguments.run else [])
     environment.import_keras()
     from recognizer.reports import report_page, run_pictures
+    from recognizer.runs import gathered
 
     config = run_folder.read_config(folder)
     with refused(f"the report of {folder} cannot be made"):
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{error}; pictures that show digits are left as they are", file=sys.stderr)
             digits = None
         result = run_folder.read_result(folder / "result.json", *report_page.NEEDED)
+        if digits:
+            gathered.write_mistakes(folder, config, digits, result)  # earlier versions did not
         pictures = run_pictures.run_pictures(folder, digits, result)
         for path in [*pictures, report_page.write(folder, config, result)]:
             print(path)

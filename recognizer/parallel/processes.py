@@ -19,6 +19,7 @@ import joblib
 
 from recognizer.base import environment, machine
 from recognizer.base.errors import UserError
+from recognizer.base.words import plural
 from recognizer.config import members
 from recognizer.data.arrays import Digits
 from recognizer.parallel import worker
@@ -131,27 +132,29 @@ def visible_gpu(number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": visible[number % len(visible)]}
 
 
-def choose_jobs(config: dict, digits: Digits, given: int | str | None) -> int:
-    """Returns how many nets to train at once; records it in the config as "jobs", and each net's share of the cores as
-    "threads".
+def choose_jobs(config: dict, digits: Digits, given: int | str | None, left: int) -> int:
+    """Returns how many nets to train at once; records in the config the "jobs", and the "threads" of each.
 
-    A resumed or repeated run keeps its threads and, without --jobs, its number of nets at once.
+    A resumed or repeated run keeps its threads and, without --jobs, its jobs.
 
-    given: the value of --jobs, or None. digits: for the measurements of "auto".
+    given: the value of --jobs, or None. digits: for the measurements of "auto". left: the number of untrained nets.
     """
     cores, gpus = joblib.cpu_count(), len(machine.gpus())
     kept_jobs, kept_threads = config.get("jobs"), config.get("threads")
     jobs = fastest(config, digits) if given == "auto" else given or kept_jobs or 1
-    jobs = config["jobs"] = min(jobs, config["nets"])
-    threads = config.setdefault("threads", environment.recorded_threads(config, jobs))
-    nets = f"{jobs} net{'s' * (jobs > 1)} at once"
-    if gpus and jobs > 1:
-        print(f"        {nets}, spread over {gpus} GPU{'s' * (gpus > 1)}")
-    elif not gpus and (jobs > 1 or (kept_threads and threads != cores)):
-        text = f"{nets} on {cores} core{'s' * (cores > 1)}, {threads} thread{'s' * (threads > 1)} each"
-        why = ", as when the run was started" if jobs == kept_jobs else "; a run keeps its number of threads"
-        print(f"        {text}{why if kept_threads else ''}")
-    return jobs
+    config["jobs"], at_once = min(jobs, config["nets"]), min(jobs, max(1, left))
+    threads = config.setdefault("threads", environment.recorded_threads(config, config["jobs"]))
+    if jobs > left > 0 and given:
+        why = f"{left} at once, since there are only {left} nets" if left > 1 else "no effect: there is only 1 net"
+        print(f"        --jobs {jobs}: {why} to train")
+    nets = f"{plural(at_once, 'net')} at once"
+    if gpus and at_once > 1:
+        print(f"        {nets}, spread over {plural(gpus, 'GPU')}")
+    elif not gpus and (at_once > 1 or (kept_threads and threads != cores)):
+        kept = ", as when the run was started" if at_once == kept_jobs else "; a run keeps its number of threads"
+        share = f"{nets} on {plural(cores, 'core')}, {plural(threads, 'thread')} each"
+        print(f"        {share}{kept if kept_threads else ''}")
+    return at_once
 
 
 def fastest(config: dict, digits: Digits) -> int:

@@ -128,7 +128,7 @@ def losses_by_rate(
 
     marked: {label: rate}, with the recipe's own rate last.
     """
-    figure, axes = new_figure((7, 4), grid=True)
+    figure, axes = new_figure((7, 4.4), grid=True)
     axes.plot(rates, losses, color=ORANGE, lw=0.6, alpha=0.5, zorder=1, label="of a step")
     axes.plot(rates, smoothed, color=ORANGE, lw=1.4, label="smoothed")
     for (label, rate), line in zip(reversed(marked.items()), ("--", ":", "-"), strict=False):
@@ -137,7 +137,7 @@ def losses_by_rate(
     low, high = losses.min(), smoothed[: smoothed.argmin() + 1].max()  # a diverging loss would flatten the rest
     axes.set(xscale="log", xlabel="learning rate (log scale)", ylabel="training loss", title=title)
     axes.set(xlim=(rates[0], max(rates[-1], *marked.values())), ylim=(low - (high - low) / 20, high + (high - low) / 2))
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)  # below the axes, where it hides no line
     return figure
 
 
@@ -203,16 +203,21 @@ def digit_grid(x: np.ndarray, captions: list[str], columns: int, title: str) -> 
     return figure
 
 
-def mistakes(x: np.ndarray, y: np.ndarray, probabilities: np.ndarray, title: str, most: int = 40) -> Figure:
-    """Draws misclassified digits with label, prediction and its probability, the most confident mistakes first."""
+def mistakes(
+    x: np.ndarray, y: np.ndarray, probabilities: np.ndarray, rows: np.ndarray, title: str, most: int = 40
+) -> Figure:
+    """Draws misclassified digits, the most confident mistakes first. rows: int (n,), from 0, the digits' rows.
+
+    Under each are its label, its prediction, the probability of that, and its row, from 1.
+    """
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != y)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    captions = [f"{y[i]} taken for {predicted[i]}\n{confidence[i]:.0%}" for i in shown]
+    captions = [f"{y[i]} taken for {predicted[i]}\n{confidence[i]:.0%}\nrow {rows[i] + 1}" for i in shown]
     which = f"{len(wrong)} mistake{'s' * (len(wrong) != 1)}"
     if len(wrong) > most:
         which = f"the {len(shown)} most confident of {which}"
-    return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability)")
+    return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability, row)")
 
 
 def hardest(
@@ -292,7 +297,7 @@ def spread(groups: dict[str, list[float]]) -> Figure:
     names = []
     for i, (name, values) in enumerate(groups.items()):
         several = len(values) > 1
-        deviation = np.std(values, ddof=1) if several else 0
+        deviation = np.std(values, ddof=1) if several else math.nan  # NaN draws no bar
         nudges = np.linspace(-0.15, 0.15, len(values)) if several else np.zeros(1)
         axes.plot(values, i + nudges, "o", color=BLUE, alpha=0.6, markersize=5)
         axes.errorbar(np.mean(values), i + 0.32, xerr=deviation, fmt="D", color=ORANGE, capsize=4, markersize=5)

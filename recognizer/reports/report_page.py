@@ -41,6 +41,7 @@ def write(folder: Path, config: dict, result: dict) -> Path:
     if note := run_pictures.validation_note(config):
         captions["curves"] += f". Each epoch is validated{note.removeprefix(',')}; the diamond is the saved net"
     columns, cells = _net_table(nets)
+    mistakes = folder / "mistakes.csv"
     sent = handed_on(folder, config, result, nets)
     page = render(
         "report.html",
@@ -52,6 +53,7 @@ def write(folder: Path, config: dict, result: dict) -> Path:
         nets=cells,
         pictures=[(name, caption, drawn[name]) for name, caption in captions.items()],
         quiz=[drawn[name] for name in QUIZ if name in drawn],
+        mistakes=base64.b64encode(mistakes.read_bytes()).decode() if mistakes.is_file() else "",
         handed_on=sent,
         lines=LINES.format(file=Path(sent["send"]).name),
         command=" ".join(config.get("command") or []),

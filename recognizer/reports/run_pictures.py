@@ -1,11 +1,9 @@
 """The pictures of a run by name. OF_NETS are about the training of its nets, OF_DIGITS about their predictions."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from recognizer.base.errors import UserError
@@ -13,8 +11,8 @@ from recognizer.base.files import read_rows
 from recognizer.config import members
 from recognizer.data.arrays import Digits
 from recognizer.reports import charts
-from recognizer.runs import metrics, run_folder
-from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
+from recognizer.runs import run_folder
+from recognizer.runs.predictions import Labelled, labelled_predictions
 
 
 def curves(folder: Path, config: dict) -> Figure:
@@ -80,11 +78,13 @@ OF_NETS: Charts = {  # functions of (folder, config)
     "spread": lambda folder, config: spread(folder),
 }
 OF_DIGITS: Charts = {  # functions of a result of predicted_digits
-    "confusion": lambda x, y, p, title, **options: charts.confusion_matrix(y, p.argmax(1), title, **options),
-    "mistakes": charts.mistakes,
-    "calibration": lambda x, y, p, title: charts.calibration(y, p, title),
-    "hardest": charts.hardest,
-    "hardest-answers": functools.partial(charts.hardest, answers=True),
+    "confusion": lambda part, title, **options: charts.confusion_matrix(
+        part.y, part.probabilities.argmax(1), title, **options
+    ),
+    "mistakes": lambda part, title: charts.mistakes(part.x, part.y, part.probabilities, part.rows, title),
+    "calibration": lambda part, title: charts.calibration(part.y, part.probabilities, title),
+    "hardest": lambda part, title: charts.hardest(part.x, part.y, part.probabilities, title),
+    "hardest-answers": lambda part, title: charts.hardest(part.x, part.y, part.probabilities, title, answers=True),
 }
 
 
@@ -117,28 +117,10 @@ def run_picture(name: str, folder: Path, **options: Any) -> Figure:
     return OF_DIGITS[name](*predicted, **options)
 
 
-def predicted_digits(
-    folder: Path, config: dict, digits: Digits, result: dict
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, str] | None:
-    """Returns (images uint8 (n, 28, 28), labels (n,), probabilities (n, 10), title) of labelled digits, or None.
-
-    These are the validation rows, predicted by the nets that did not train on them. For a run without validation rows,
-    it is the labelled test set. If the run has a temperature, the probabilities are sharpened; those of validation rows
-    by metrics.cross_fitted, since the temperature was fitted on these rows.
-    """
-    train, test, nets = digits.train, digits.test, run_folder.net_numbers(config)
-    predictions = read_predictions(folder / "predictions.npz", digits)
-    rows, probabilities = out_of_bag(predictions, len(train.x), nets)
-    if len(rows) and train.y is not None:
-        labels = train.y[rows]
-        if "temperature" in result:
-            probabilities = metrics.cross_fitted(labels, probabilities, config["temperature"])
-        return train.x[rows], labels, probabilities, f"{folder.name}: validation digits"
-    mean = mean_of_test(predictions, nets)
-    if mean is not None and test is not None and test.y is not None:
-        probabilities = metrics.sharpened(mean, run_folder.temperature(folder, result))
-        return test.x, test.y, probabilities, f"{folder.name}: test digits"
-    return None
+def predicted_digits(folder: Path, config: dict, digits: Digits, result: dict) -> tuple[Labelled, str] | None:
+    """Returns (the first of `labelled_predictions`, a title), or None if a run has no labelled predictions."""
+    parts = labelled_predictions(folder, config, digits, result)
+    return (parts[0], f"{folder.name}: {parts[0].part} digits") if parts else None
 
 
 def to_tensorboard(folder: Path, pictures: list[Path]) -> None:

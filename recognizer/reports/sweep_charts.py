@@ -1,5 +1,6 @@
 """Charts of a sweep: each function takes cells (sweep_report.Cell) or trials, and returns a matplotlib Figure."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -61,10 +62,8 @@ def line(cells: dict, axis: dict, title: str, score: str) -> Figure:
     for i in kept:
         own = cells[i,].scores
         drawn.plot([values[i]] * len(own), own, "o", color=GREY, alpha=0.6, markersize=5, markeredgewidth=0, zorder=3)
-    at, means, errors = (
-        [pick(i) for i in kept]
-        for pick in (values.__getitem__, lambda i: cells[i,].mean, lambda i: cells[i,].error or 0)
-    )
+    at, means = [values[i] for i in kept], [cells[i,].mean for i in kept]
+    errors = [math.nan if cells[i,].n == 1 else cells[i,].error for i in kept]  # NaN draws no bar
     drawn.errorbar(at, means, yerr=errors, fmt="o-" if numeric else "o", color=BLUE, capsize=4, markersize=5, lw=1.4)
     if numeric:
         if is_spread(values):
@@ -79,7 +78,8 @@ def line(cells: dict, axis: dict, title: str, score: str) -> Figure:
     drawn.yaxis.set_major_formatter(PercentFormatter(1))
     n = sorted({cells[i,].n for i in kept})
     counts = f"n {' to '.join(map(str, n[:: max(1, len(n) - 1)]))}"
-    bars = "one run each" if n == [1] else f"mean ± standard error, {counts}; grey: each run"
+    bars = f"mean ± standard error, {counts}; grey: each run" + "; no error bar: one run" * (1 in n)
+    bars = "one run each: no error bars" if n == [1] else bars
     drawn.set_title(f"{title}\n{bars}")
     return figure
 

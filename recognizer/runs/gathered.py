@@ -1,6 +1,7 @@
 """Gathers the log, the predictions and the result of a run after all its nets are trained."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import numpy as np
 from recognizer.base.files import remove_temporaries, write_arrays, write_json, write_rows
 from recognizer.data.arrays import Digits
 from recognizer.runs import checkpoints, metrics, run_folder
-from recognizer.runs.predictions import mean_of_test, out_of_bag, read_predictions
+from recognizer.runs.predictions import Labelled, labelled_predictions, mean_of_test, out_of_bag, read_predictions
+
+MISTAKES = ("part", "row", "name", "label", "predicted", "probability", "label_probability")  # columns of mistakes.csv
 
 
 def gather(folder: Path, config: dict, digits: Digits) -> dict:
-    """Writes log.csv and predictions.npz of a run whose nets are all trained. Returns its result, for `finish`.
+    """Writes log.csv, predictions.npz and mistakes.csv of a run whose nets are all trained.
+
+    Returns its result, for `finish`.
 
     digits: the run's Digits.
     """
@@ -29,7 +34,31 @@ def gather(folder: Path, config: dict, digits: Digits) -> dict:
     }
     result |= _means(results) | _ensemble(config, predictions, digits)
     write_arrays(folder / "predictions.npz", predictions)
+    write_mistakes(folder, config, digits, result)
     return result
+
+
+def write_mistakes(folder: Path, config: dict, digits: Digits, result: dict) -> None:
+    """Writes mistakes.csv of a run that has labelled predictions: its wrong validation rows and test rows."""
+    if parts := labelled_predictions(folder, config, digits, result):
+        named = any(part.names is not None for part in parts)
+        columns = [column for column in MISTAKES if named or column != "name"]
+        write_rows(folder / "mistakes.csv", [row for part in parts for row in _mistakes(part, named)], columns)
+
+
+def _mistakes(part: Labelled, named: bool) -> Iterator[dict]:
+    """Yields the rows of mistakes.csv of a part. named: whether the file has the column "name"."""
+    predicted = part.probabilities.argmax(1)
+    for i in np.flatnonzero(predicted != part.y):
+        name = {"name": "" if part.names is None else part.names[i]} if named else {}
+        yield (
+            {"part": part.part, "row": part.rows[i] + 1, "label": part.y[i], "predicted": predicted[i]}
+            | name
+            | {
+                "probability": f"{part.probabilities[i, predicted[i]]:.4g}",
+                "label_probability": f"{part.probabilities[i, part.y[i]]:.4g}",
+            }
+        )
 
 
 def finish(folder: Path, config: dict, result: dict) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,18 @@ from recognizer.base.errors import UserError
 from recognizer.base.files import read_arrays
 from recognizer.base.reasons import reason
 from recognizer.data.arrays import Digits, Images
-from recognizer.runs import run_folder
+from recognizer.runs import metrics, run_folder
+
+
+class Labelled(NamedTuple):
+    """Predictions of a run for some labelled images."""
+
+    part: str  # "validation" or "test"
+    x: np.ndarray  # uint8 (n, 28, 28)
+    y: np.ndarray  # uint8 (n,)
+    probabilities: np.ndarray  # float (n, 10)
+    rows: np.ndarray  # int (n,), from 0, of the labelled data or of the test set
+    names: np.ndarray | None  # (n,), the names of the images, if the data has names
 
 
 def read_predictions(path: Path, digits: Digits) -> dict[str, np.ndarray]:
@@ -108,3 +120,29 @@ def out_of_bag(predictions: dict[str, np.ndarray], n: int, nets: Iterable[int]) 
             count[rows] += 1
     rows = np.flatnonzero(count)
     return rows, total[rows] / count[rows, None]
+
+
+def labelled_predictions(folder: Path, config: dict, digits: Digits, result: dict) -> list[Labelled]:
+    """Returns a run's predictions for its validation rows and for its test set, those of them that are labelled.
+
+    A validation row is predicted by the nets that did not train on it, a test row by all nets. If the run has a
+    temperature, the probabilities are sharpened; those of validation rows by metrics.cross_fitted, since the
+    temperature was fitted on these rows. result: from gathered.gather.
+    """
+    (train, test), nets, found = (digits.train, digits.test), run_folder.net_numbers(config), []
+    predictions = read_predictions(folder / "predictions.npz", digits)
+    rows, probabilities = out_of_bag(predictions, len(train.x), nets)
+    if len(rows) and train.y is not None:
+        if "temperature" in result:
+            probabilities = metrics.cross_fitted(train.y[rows], probabilities, config["temperature"])
+        found.append(_labelled("validation", train, probabilities, rows))
+    mean = mean_of_test(predictions, nets)
+    if mean is not None and test is not None and test.y is not None:
+        probabilities = metrics.sharpened(mean, run_folder.temperature(folder, result))
+        found.append(_labelled("test", test, probabilities, np.arange(len(test.x))))
+    return found
+
+
+def _labelled(part, images, probabilities, rows):
+    names = None if images.ids is None else images.ids[rows]
+    return Labelled(part, images.x[rows], images.y[rows], probabilities, rows, names)

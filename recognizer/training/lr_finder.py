@@ -88,10 +88,16 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 
 
 def suggestions(rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
-    """Returns the rates where the smoothed loss falls fastest ("steepest") and is "lowest"; {} if it does not fall."""
+    """Returns the rates to "start with" and of the "lowest" smoothed loss; {} if the loss does not fall.
+
+    The first is the geometric mean of the second and of the rate where the loss has made half of its fall. Where the
+    loss falls fastest is too low a rate for nets with batch normalization, whose loss then stays low for long; a fixed
+    part of the rate of the lowest loss is too low for nets whose loss falls shortly before it diverges.
+    """
     smoothed = smooth(losses)
     lowest = int(smoothed.argmin())
-    if smoothed[0] - smoothed[lowest] < FALL * abs(smoothed[0]):
+    fall = smoothed[0] - smoothed[lowest]
+    if fall < FALL * abs(smoothed[0]):
         return {}
-    steepest = int(np.gradient(smoothed)[: lowest + 1].argmin())  # the rates' logarithms are evenly spaced
-    return {"steepest": float(rates[steepest]), "lowest": float(rates[lowest])}
+    half = np.flatnonzero(smoothed[: lowest + 1] > smoothed[lowest] + fall / 2)[-1]
+    return {"start with": float(np.sqrt(rates[half] * rates[lowest])), "lowest": float(rates[lowest])}

@@ -15,7 +15,7 @@ import numpy as np
 
 from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import LONGEST_LINE, UserError, enough_memory
-from recognizer.base.words import duration
+from recognizer.base.words import duration, plural
 from recognizer.config import checks, members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
@@ -233,7 +233,7 @@ def resumed(name: str | None, source: str | None, digits: Digits | None = None) 
     run_folder.check_data(folder, config, digits)
     print_data(digits)
     left, _ = run_folder.unfinished_nets(folder, config)
-    print(f"Recipe: {config['recipe']}, {len(left)} of {config['nets']} net{'s' * (config['nets'] > 1)} left to train")
+    print(f"Recipe: {config['recipe']}, {len(left)} of {plural(config['nets'], 'net')} left to train")
     config["data"]["source"] = digits.source
     config.setdefault("steps_per_call", 1)  # for runs older than this setting
     environment.import_keras(config["deterministic"])
@@ -297,6 +297,7 @@ def print_plan(plan: Plan) -> None:
                 f"{settings['optimizer']}"
             )
         seconds += settings["nets"] * settings["epochs"] * steps * trainer.model.step_seconds
-    print(f"        {'at most' if stopping else 'about'} {duration(seconds)}, estimated from the first steps")
+    about = "at most" if stopping else "about"
+    print(f"        {about} {duration(seconds)} of training, estimated from the first steps")
     if any(trainer.validates_late for trainer in plan.trainers):
         print("        validation comes at the end, after batch norm's statistics are recomputed")

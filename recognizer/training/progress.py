@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Progress(keras.callbacks.Callback):
-    """Prints the progress of a net, and the time left for all nets.
+    """Prints the progress of a net, and the training time left for all nets.
+
+    What is compiled in the first epoch does not count: its first step, its last step, which may have a smaller batch,
+    and its validation.
 
     Arguments:
         net, nets: int, the net's number, and the number of nets in the run.
@@ -45,6 +48,7 @@ class Progress(keras.callbacks.Callback):
         self.show_validation = show_validation
         self.about = "about" if settings["early_stopping"] is None else "at most"
         self.started: float | None = None
+        self.compiled = False
         self.bar: rich.progress.Progress | None = None
         self.validation = ""
 
@@ -58,51 +62,64 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict) -> None:
         now, done = time.perf_counter(), self.epoch * self.steps + min(batch + 1, self.steps)
-        if self.started is None:  # the first step compiles
-            self.started, self.first = now, done
-        elif self.bar:
+        if self.started is None:
+            self.started, self.first = self.before = now, done
+        elif done < (self.epoch + 1) * self.steps:
+            self.before = now, done
+        if self.bar:
             at_most = "at most " * (self.about == "at most")
-            told = f"{at_most}{self._left(now, done)} left  {self._metrics(logs)}"
-            self.bar.update(self.task, completed=done, description=self._where(), told=told)
+            left = self._left(now, done, at_most + "{} of training left  ")
+            self.bar.update(self.task, completed=done, description=self._where(), told=left + self._metrics(logs))
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        if self.show_validation and "val_accuracy" in logs:
-            self.validation = f"  validation {logs['val_accuracy']:.2%}"
+        self._read_validation(logs)
+        now, done = time.perf_counter(), (epoch + 1) * self.steps
+        if not self.compiled and self.started is not None:
+            before, made = self.before
+            self.started, self.first, self.compiled = self.started + now - before, self.first + done - made, True
         if self.verbose == 2:
-            now, done = time.perf_counter(), (epoch + 1) * self.steps
-            more = self.net < self.nets or (done < self.total and not self.model.stop_training)
-            left = f", {self.about} {self._left(now, done)} left" if more else ""
-            print(
-                f"        {self._where()}  {self._metrics(logs)}  "
-                f"{duration(now - self.epoch_started)}{left if done > self.first else ''}",
-                flush=True,
-            )
+            left = self._left(now, done, f", {self.about} {{}} of training left")
+            took = duration(now - self.epoch_started)
+            print(f"        {self._where()}  {self._metrics(logs)}  {took}{left}", flush=True)
+
+    def say(self, line: str) -> None:
+        """Prints a line about the net."""
+        if self.verbose:
+            print(f"        {self._net()}{line}", flush=True)
 
     def close(self) -> None:
         """Removes the bar, and shows the cursor that it had hidden."""
         if self.bar:
             self.bar.stop()
 
+    def _net(self):
+        return f"net {self.net}/{self.nets}  " if self.nets > 1 else ""
+
     def _where(self):
-        net = f"net {self.net}/{self.nets}  " if self.nets > 1 else ""
-        return f"{net}epoch {self.epoch + 1}/{self.params['epochs']}"
+        return f"{self._net()}epoch {self.epoch + 1}/{self.params['epochs']}"
+
+    def _read_validation(self, logs):
+        if self.show_validation and "val_accuracy" in logs:
+            self.validation = f"  validation {logs['val_accuracy']:.2%}"
 
     def _metrics(self, logs):
         metrics = f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.2%}{self.validation}"
         return f"{metrics}  rate {self.schedule.rate:.3g}"
 
-    def _left(self, now, done):
-        """Returns the time left for all nets at the current pace."""
+    def _left(self, now, done, words):
+        """Returns the training time left for all nets, as text in `words`; "" if none is left, or it is not known."""
         left = 0 if self.model.stop_training else self.total - done
         left += (self.nets - self.net) * self.total
-        return duration((now - self.started) / max(1, done - self.first) * left)
+        made = done - self.first
+        return words.format(duration((now - self.started) / made * left)) if left and made else ""
 
 
 class Reports(Progress):
     """Sends the progress of a net to the process that shows the progress of all nets.
 
     Arguments:
-        send: a function of (number of steps so far, the net's total steps, a finished epoch's line or None).
+        send: a function of (number of steps so far, the net's total steps, a line about a finished epoch or what
+            comes after the last one, or None).
         ask: None, or a function of (epoch, validation accuracy) that may raise an error to end training. It is called
             after each epoch except the last, but never if an epoch's validation is meaningless (validates_late).
     """
@@ -124,16 +141,20 @@ class Reports(Progress):
         self.send, self.ask, self.sent = send, ask, 0
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if time.perf_counter() > self.sent + self.EVERY:
-            self._send(self.epoch * self.steps + min(batch + 1, self.steps))
+        if time.perf_counter() > self.sent + self.EVERY and batch + 1 < self.steps:  # after the last step comes a line
+            self._send(self.epoch * self.steps + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
-        super().on_epoch_end(epoch, logs)
+        self._read_validation(logs)
         took = duration(time.perf_counter() - self.epoch_started)
         self._send((epoch + 1) * self.steps, f"{self._where()}  {self._metrics(logs)}  {took}")
         last = epoch + 1 == self.params["epochs"] or self.model.stop_training
         if self.ask and self.show_validation and not last:
             self.ask(epoch + 1, float(logs["val_accuracy"]))
+
+    def say(self, line: str) -> None:
+        """Sends a line about the net, whose training has ended."""
+        self._send(self.total, self._net() + line)
 
     def _send(self, done, line=None):
         self.send((done, self.total, line))

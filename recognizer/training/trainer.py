@@ -23,7 +23,7 @@ from recognizer.runs.predictions import checksums
 from recognizer.training import callbacks
 from recognizer.training.batches import TrainingBatches, augmented_images, evaluation_batches, images_per_epoch
 from recognizer.training.checkpoint import BestWeights, Checkpoint, EpochLog, StepLog
-from recognizer.training.inference import Predictor, predictor_of
+from recognizer.training.inference import Predictor, predictor_of, views
 from recognizer.training.memory import smaller_batches
 from recognizer.training.model import TrainingModel
 from recognizer.training.progress import Progress
@@ -144,11 +144,22 @@ class Trainer:
             raise self._stopped(error, checkpoint) from None
         finally:
             progress.close()
+        if images := self._to_predict():
+            progress.say(f"predicting {images}")
         return log, best
 
     def images_per_second(self, seconds: float) -> float:
         """Trains the current net for some seconds, which changes it; returns the number of images per second."""
         return self.settings["batch_size"] * self.model.steps_per_second(self.batches.data, seconds)
+
+    def _to_predict(self):
+        """Returns which images `evaluate` predicts, as text: "4,200 validation and 28,000 test images"; "" for none."""
+        test, shifts = self.digits.test, len(views(self.settings["test_shift"])) - 1
+        parts = [f"{len(self.validation_rows):,} validation"] * (len(self.validation_rows) > 0)
+        if test is not None:
+            parts.append(f"{len(test.x):,} test")
+            parts += [f"{len(test.x):,} augmented test"] * (self.settings["score_augmented"] and test.y is not None)
+        return f"{' and '.join(parts)} images{f', each with {shifts} shifts' * (shifts > 0)}" if parts else ""
 
     def _watched(self):
         """Returns the batches of validation rows for each epoch, or None."""

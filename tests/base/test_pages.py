@@ -42,6 +42,28 @@ def test_the_commands_on_the_pages_are_understood(line):
     module.parser().parse_args(arguments)
 
 
+def architectures():
+    """The source code of each architecture that README.md shows, by name."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    functions = [part for block in blocks for part in re.split(r"(?m)^(?=@architecture)", block)]
+    return {name[1]: part for part in functions if (name := re.match(r"@architecture\ndef (\w+)", part))}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mine", "Sequential"), ("mine_residual", "Functional")])
+def test_the_architectures_in_the_readme_are_built(name, kind):
+    import numpy as np
+
+    import models
+
+    space = vars(models) | {"architecture": lambda function: function}  # not registered for the other tests
+    exec(architectures()[name], space)
+    net = space[name]()
+    assert type(net).__name__ == kind
+    outputs = net.predict(np.zeros((2, 28, 28, 1), np.float32), verbose=0)
+    np.testing.assert_allclose(outputs.sum(1), 1, rtol=1e-5)
+    assert outputs.shape == (2, 10)
+
+
 def test_the_recipe_in_the_readme_is_one(monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     example = re.search(r'```\n( +"mine": dict\(.*?\n    \),)\n```', text, re.DOTALL)[1]

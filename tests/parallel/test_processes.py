@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_one_line_error, begun, load, script
+from conftest import assert_one_line_error, begun, copied, load, script
 
 from recognizer.base import environment
 
@@ -75,6 +75,7 @@ def test_two_at_a_time_are_as_one_after_another(one_by_one, tmp_path):
     for net in (1, 2, 3):
         assert f"Net {net}/3:  validation" in process.stdout
         assert f"net {net}/3  epoch 4/4  loss" in process.stdout
+        assert f"net {net}/3  predicting 115 validation and 360 test images" in process.stdout
 
 
 @pytest.mark.slow
@@ -223,7 +224,7 @@ def test_a_resumed_run_keeps_its_jobs_and_threads(recorded, given, cores, jobs, 
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setitem(environment.GIVEN, "TF_NUM_INTRAOP_THREADS", None)
     config = {"replicas": 2, "batch_size": 64, "nets": 5} | recorded
-    assert processes.choose_jobs(config, None, given) == config["jobs"] == jobs
+    assert processes.choose_jobs(config, None, given, 5) == config["jobs"] == jobs
     assert config["threads"] == recorded.get("threads", max(1, cores // jobs))
     assert capsys.readouterr().out == (f"        {told}\n" if told else "")
 
@@ -238,6 +239,39 @@ def test_a_number_of_threads_that_the_user_sets_is_recorded(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     environment.choose_threads(config | {"threads": 2})
     assert (os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["NPROC"]) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "nets", "told"),
+    [
+        (2, 1, "--jobs 2: no effect: there is only 1 net to train"),
+        (8, 1, "--jobs 8: no effect: there is only 1 net to train"),
+        (4, 3, "--jobs 4: 3 at once, since there are only 3 nets to train"),
+        (3, 3, ""),
+        (2, 3, ""),
+        (1, 1, ""),
+        (None, 1, ""),
+    ],
+    ids=str,
+)
+def test_more_jobs_than_nets_are_said_to_be_too_many(jobs, nets, told, capsys):
+    import train
+
+    arguments = train.parser().parse_args(["--jobs", str(jobs)] if jobs else [])
+    train.how_to_fit(arguments, {"nets": nets, "replicas": 1, "batch_size": 64}, None, nets)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if "--jobs" in line] == [told] * bool(told)
+
+
+def test_jobs_are_compared_with_the_nets_that_a_resumed_run_has_left(trained, tmp_path, monkeypatch, capsys):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    for name in ("result.json", "net-02.json"):
+        (folder / name).unlink()
+    train.main(["--resume", "--run", "bag", "--jobs", "2"])
+    assert "--jobs 2: no effect: there is only 1 net to train" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

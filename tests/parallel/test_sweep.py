@@ -20,7 +20,7 @@ from recognizer.commands import runs
 from recognizer.commands import sweep as command
 from recognizer.config import overrides, sweep_settings
 from recognizer.parallel import processes, sweeps
-from recognizer.reports import sweep_report
+from recognizer.reports import sweep_charts, sweep_report
 from recognizer.runs import run_folder
 
 LINEAR = ["linear", "--data", "digits", "--validation-split", "0.1", "--set", "steps_per_epoch=3"]
@@ -367,6 +367,31 @@ def test_the_cells_of_the_heat_map_are_means_with_standard_errors_and_n():
         for own in [[0.9 + 0.02 * i + 0.001 * seed for seed in range(3 - (i == 3))]]
     }
     assert shown == expected
+
+
+def bars(axes):
+    """The lengths of a chart's visible error bars."""
+    (lines,) = axes.collections
+    lengths = [np.ptp(segment[:, 1]) for segment in lines.get_segments() if len(segment)]
+    return [length for length in lengths if np.isfinite(length)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        ([1, 1, 1], "one run each: no error bars"),
+        ([1, 3, 2], "mean ± standard error, n 1 to 3; grey: each run; no error bar: one run"),
+        ([3, 3, 3], "mean ± standard error, n 3; grey: each run"),
+        ([0, 3, 0], "mean ± standard error, n 3; grey: each run"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.4], ["x", "y", "z"]], ids=str)
+def test_a_value_with_one_run_has_no_error_bar(values, runs, told):
+    cells = {(i,): sweep_report.Cell([0.9 + 0.01 * seed for seed in range(n)]) for i, n in enumerate(runs)}
+    (axes,) = sweep_charts.line(cells, {"name": "a", "values": values}, "some", "validation").axes
+    assert bars(axes) == pytest.approx([2 * cell.error for cell in cells.values() if cell.n > 1])
+    assert axes.get_title() == f"some\n{told}"
 
 
 def test_the_table_says_which_differences_are_seen(tmp_path):

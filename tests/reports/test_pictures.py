@@ -1,5 +1,6 @@
 """Pictures and reports say what the runs did."""
 
+import base64
 import csv
 import html
 import json
@@ -27,7 +28,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = ("curves", "steps", "layers", "spread", "confusion", "mistakes", "calibration", "hardest", "hardest-answers")
 
 # What report.html is filled with, besides the title and the file to send.
-PAGE = ("summary", "figures", "net_columns", "nets", "pictures", "quiz", "lines", "command", "settings")
+PAGE = ("summary", "figures", "net_columns", "nets", "pictures", "quiz", "lines", "command", "settings", "mistakes")
 
 
 def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained):
@@ -48,9 +49,14 @@ def test_a_run_leaves_its_pictures_and_a_report_that_needs_nothing_else(trained)
     keys = ("model", "nets", "validation_split", "optimizer", "schedule.decay", "epochs", "seed", "created")
     assert [key for key in re.findall(r"<th>([\w.]+)</th>", page) if key in keys] == list(keys)
     drawn = {path: path.read_bytes() for path in [*run.glob("*.png"), run / "report.html"]}
-    for path in drawn:
+    mistakes = (run / "mistakes.csv").read_bytes()
+    assert (
+        base64.b64decode(re.search(r'download="mistakes.csv" href="data:text/csv;base64,(.*?)"', page)[1]) == mistakes
+    )
+    for path in [*drawn, run / "mistakes.csv"]:
         path.unlink()
     process = script("report", "bag", cwd=trained)
+    assert (run / "mistakes.csv").read_bytes() == mistakes
     assert {trained / line for line in process.stdout.splitlines()} == drawn.keys(), process.stderr
     assert {path: path.read_bytes() for path in drawn} == drawn
 
@@ -139,9 +145,9 @@ def test_mistakes_and_confusions_are_those_of_label_and_prediction(digits, monke
     labels, sure = np.array([3, 5, 8, 1]), np.array([0.7, 0.9, 0.8, 0.99])
     probabilities = np.full((4, 10), 0.001)
     probabilities[np.arange(4), [2, 6, 0, 1]] = sure
-    charts.mistakes(digits.test.x[:4], labels, probabilities, "title")
+    charts.mistakes(digits.test.x[:4], labels, probabilities, np.array([0, 41, 7, 12_344]), "title")
     ((shown, captions),) = asked
-    assert captions == ["5 taken for 6\n90%", "8 taken for 0\n80%", "3 taken for 2\n70%"]
+    assert captions == ["5 taken for 6\n90%\nrow 42", "8 taken for 0\n80%\nrow 8", "3 taken for 2\n70%\nrow 1"]
     np.testing.assert_array_equal(shown, digits.test.x[[1, 2, 0]])
     figure = charts.confusion_matrix(labels, probabilities.argmax(1), "title")
     (axes,) = figure.axes
@@ -165,6 +171,13 @@ def test_the_spread_says_whose_accuracies_and_on_what(trained, tmp_path):
     (theirs / "net-01.json").write_text("{}")
     with pytest.raises(UserError, match="run 'theirs' has no net with an accuracy"):
         run_pictures.spread(ours, theirs)
+
+
+@pytest.mark.parametrize("accuracies", [[0.97], [0.97, 0.98], [0.97, 0.98, 0.985]], ids=str)
+def test_the_spread_of_one_net_has_no_error_bar(accuracies):
+    (axes,) = charts.spread({"one": accuracies}).axes
+    bars = [np.ptp(bar[:, 0]) for bar in axes.collections[0].get_segments() if len(bar)]
+    assert bars == ([pytest.approx(2 * np.std(accuracies, ddof=1))] if len(accuracies) > 1 else [])
 
 
 def test_the_curves_show_the_saved_models_and_that_validation_was_before_batch_norm_statistics(trained):

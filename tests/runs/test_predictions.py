@@ -1,5 +1,7 @@
 """The predictions that training stored are used if they are those of the saved nets, and averaged over all nets."""
 
+import csv
+import dataclasses
 import json
 import os
 import re
@@ -16,7 +18,8 @@ import train
 from recognizer.base.errors import UserError
 from recognizer.base.files import write_arrays
 from recognizer.commands import runs
-from recognizer.runs import metrics, run_folder
+from recognizer.data.arrays import Digits, Images
+from recognizer.runs import gathered, metrics, run_folder
 from recognizer.runs.predictions import read_test_predictions
 from recognizer.training import predicting
 
@@ -198,3 +201,86 @@ def test_any_set_of_runs_predicts_by_the_mean_of_all_their_nets(trained, monkeyp
         np.testing.assert_array_equal(read_submission(trained / "submissions" / "set.csv"), mean.argmax(1))
     for name in ("linear", "codeastar"):
         shutil.rmtree(trained / "runs" / name)
+
+
+def mistakes(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_lists_its_wrong_rows_of_validation_and_test(trained, digits):
+    folder = trained / "runs" / "bag"
+    arrays, found = load(folder / "predictions.npz"), mistakes(folder / "mistakes.csv")
+    votes = np.full((2, len(digits.train.y), 10), np.nan)
+    for net in (1, 2):
+        votes[net - 1, arrays[f"validation_rows_0{net}"]] = arrays[f"validation_0{net}"]
+    seen = np.flatnonzero(~np.isnan(votes).all(0).all(1))
+    means = {"validation": (seen, np.nanmean(votes[:, seen], axis=0), digits.train.y[seen])}
+    test = (arrays["test_01"] + arrays["test_02"]) / 2
+    means["test"] = np.arange(len(test)), test, digits.test.y
+    expected = [
+        (part, row + 1, label, guess)
+        for part, (rows, mean, labels) in means.items()
+        for row, label, guess in zip(rows, labels, mean.argmax(1), strict=True)
+        if label != guess
+    ]
+    assert [(row["part"], *(int(row[key]) for key in ("row", "label", "predicted"))) for row in found] == expected
+    sharpened = metrics.sharpened(test, run_folder.temperature(folder))
+    for row in found:
+        assert 0 <= float(row["label_probability"]) <= float(row["probability"]) <= 1
+        if row["part"] == "test":
+            shown = sharpened[int(row["row"]) - 1, [int(row["predicted"]), int(row["label"])]]
+            assert [float(row["probability"]), float(row["label_probability"])] == pytest.approx(shown, rel=1e-3)
+
+
+NAMED = ["part", "row", "name", "label", "predicted", "probability", "label_probability"]
+UNNAMED = [column for column in NAMED if column != "name"]
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "named", "columns", "expected"),
+    [
+        ([3, 5], True, "", UNNAMED, [("validation", "4"), ("validation", "6"), ("test", "2")]),
+        ([3, 5], False, "", UNNAMED, [("validation", "4"), ("validation", "6")]),
+        ([], True, "", UNNAMED, [("test", "2")]),
+        ([3], True, "train", NAMED, [("validation", "4", "3.png"), ("test", "2", "")]),
+        ([3], True, "train test", NAMED, [("validation", "4", "3.png"), ("test", "2", "1.png")]),
+        ([], False, "", None, []),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("wrong", [True, False], ids=["wrong", "right"])
+def test_the_wrong_rows_are_those_of_labelled_data_with_their_names(
+    validation, test, named, columns, expected, wrong, digits, tmp_path
+):
+    names = np.array([f"{i}.png" for i in range(8)])
+    parts = {
+        part: Images(images.x[:8], images.y[:8], part, names if part in named.split() else None)
+        for part, images in (("train", digits.train), ("test", digits.test))
+    }
+    if not test:
+        parts["test"] = dataclasses.replace(parts["test"], y=None)
+
+    def predicted(images, rows):
+        sure = np.full((8, 10), 0.01, np.float32)
+        sure[np.arange(8), images.y if images.y is not None else 0] = 0.9
+        for row in rows if wrong else ():
+            sure[row] = np.roll(sure[row], 1)
+        return sure
+
+    arrays = {"test_01": predicted(parts["test"], [1]), "validation_rows_01": np.array(validation, int)}
+    if validation:
+        arrays["validation_01"] = predicted(parts["train"], validation)[validation]
+    write_arrays(tmp_path / "predictions.npz", arrays)
+    config = {"nets": 1, "temperature": 1}
+    gathered.write_mistakes(tmp_path, config, Digits(**parts, source="some"), {"temperature": 1})
+    path = tmp_path / "mistakes.csv"
+    assert path.is_file() == (columns is not None)
+    if columns:
+        assert path.read_text().splitlines()[0] == ",".join(columns)
+        keys = ["part", "row", *["name"] * ("name" in columns)]
+        found = mistakes(path)
+        assert [tuple(row[key] for key in keys) for row in found] == (expected if wrong else [])
+        for row in found:
+            assert int(row["predicted"]) == (int(row["label"]) + 1) % 10
+            assert float(row["probability"]) > 0.7 > 0.1 > float(row["label_probability"]) > 0

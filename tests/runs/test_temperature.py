@@ -83,9 +83,9 @@ def test_the_calibration_error_is_of_rows_that_did_not_fit_the_temperature(monke
 def test_a_run_records_its_temperature_and_its_pictures_show_what_it_predicts(trained, digits):
     folder = trained / "runs" / "bag"
     result, config = json.loads((folder / "result.json").read_text()), run_folder.read_config(folder)
-    _, labels, shown, _ = predicted_digits(folder, config, digits, result)
+    (_, _, labels, shown, *_), _ = predicted_digits(folder, config, digits, result)
     assert metrics.calibration(labels, shown)[0] == result["ensemble_validation"]["calibration_error"]
-    _, _, raw, _ = predicted_digits(folder, config, digits, {})
+    (_, _, _, raw, *_), _ = predicted_digits(folder, config, digits, {})
     assert metrics.calibration(labels, raw)[0] == result["ensemble_validation"]["raw_calibration_error"]
     assert result["temperature"] == metrics.fitted_temperature(labels, raw, config["temperature"]) != 1
 

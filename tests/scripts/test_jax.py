@@ -85,7 +85,7 @@ def test_the_learning_rate_finder_is_exact_under_jax_too(tmp_path, no_tensorflow
         options = ["--recipe", "codeastar", "--set", "weights=averaged", "--data", "digits", "--out", out]
         process = script("plot", "lr", *options, cwd=tmp_path, **no_tensorflow)
         assert process.returncode == 0, process.stderr
-        rate = float(re.search(r"steepest at (\S+), lowest", process.stdout)[1])
+        rate = float(re.search(r"start with --learning-rate (\S+);", process.stdout)[1])
         assert 1e-4 < rate < 1e-2
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 

@@ -49,6 +49,7 @@ def assert_same_run(first, second):
     for key in a:
         np.testing.assert_array_equal(a[key], b[key])
     assert without_times((first / "log.csv").read_text()) == without_times((second / "log.csv").read_text())
+    assert (first / "mistakes.csv").read_bytes() == (second / "mistakes.csv").read_bytes()
     for path in first.glob("*.keras"):
         weights = [saved_net.read_weights(folder / path.name) for folder in (first, second)]
         assert identical(*weights)

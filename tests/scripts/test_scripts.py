@@ -31,6 +31,7 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     nets = {f"net-0{i}.{suffix}" for i in (1, 2) for suffix in ("csv", "steps.csv", "json", "keras")}
     pictures = {path.name for path in run.glob("*.png")} | {"report.html"}
     records = {"config.json", "architectures.json", "seen.npy", "log.csv", "result.json", "predictions.npz", ".lock"}
+    records |= {"mistakes.csv"}
     assert names == nets | pictures | records
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["nets"], config["epochs"], config["seed"]) == ("deotte", 2, 2, 0)
@@ -61,6 +62,7 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     assert result["ensemble_test"]["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == digits.test.y))
     out = (trained / "train.out").read_text()
     assert "out-of-bag rows (19% of the labelled ones" in out
+    assert f"Mistakes: {os.path.join('runs', 'bag', 'mistakes.csv')}\n" in out
     assert "about " in out.split("Run:")[0]  # the time to expect, before it starts
 
 

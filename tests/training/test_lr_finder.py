@@ -8,6 +8,7 @@ import pytest
 
 from recognizer.commands import plot
 from recognizer.config.overrides import resolve
+from recognizer.reports import charts
 from recognizer.training import callbacks, lr_finder, plan
 
 
@@ -19,8 +20,8 @@ def test_the_loss_falls_from_the_untrained_nets_and_rises_about_a_rate_that_trai
     trainer = plan.for_rate_test(resolve(recipe), 0, "digits")
     rates, losses = lr_finder.losses_by_rate(trainer)
     smoothed, found = lr_finder.smooth(losses), lr_finder.suggestions(rates, losses)
-    assert found["steepest"] < found["lowest"]
-    assert known / 10 < found["steepest"] < 10 * known
+    assert known / 3 < found["start with"] < 3 * known
+    assert found["start with"] < found["lowest"]
     assert smoothed.min() < 0.9 * smoothed[0]
     assert smoothed[-1] > smoothed[0]
     assert rates[0] == pytest.approx(1e-6)
@@ -43,18 +44,36 @@ def test_the_first_net_of_an_ensemble_is_tested_as_its_member_has_it():
     assert trainer.batches.steps == lr_finder.SETTINGS["steps_per_epoch"]
 
 
-def test_the_suggestions_are_where_the_smoothed_loss_falls_fastest_and_where_it_is_lowest():
-    rates = np.geomspace(1e-6, 1, 121)
+@pytest.mark.parametrize(
+    ("middle", "width", "diverges"),
+    [
+        (-3.5, 0.25, -0.5),  # batch normalization: the loss falls early, and stays low for long
+        (-3.5, 0.25, -1.5),
+        (-2, 0.4, -0.5),
+        (-1.5, 0.1, -1),  # plain SGD: the loss falls shortly before it diverges
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("seed", [None, 0, 1, 2])
+@pytest.mark.parametrize("scale", [1, 10])
+def test_the_suggestion_lies_between_the_middle_of_the_fall_and_the_lowest_loss(middle, width, diverges, seed, scale):
+    rates = np.geomspace(1e-6, 10, 150)
     power = np.log10(rates)
-    losses = 2.3 - 2 / (1 + np.exp(-4 * (power + 3.5))) + 3 / (1 + np.exp(-8 * (power + 0.5)))
+    losses = 2.3 - 2 / (1 + np.exp(-(power - middle) / width)) + 3 / (1 + np.exp(-10 * (power - diverges)))
+    losses = losses[: np.flatnonzero(power > diverges)[0] + 14]
     losses[-10:] = np.linspace(9, 1, 10)  # falls faster, but after the lowest loss
-    noise = np.random.default_rng(0).normal(0, 0.05, 121)
-    for values in (losses, losses + noise, 10 * losses):
-        found = lr_finder.suggestions(rates, values)
-        assert np.log10(found["steepest"]) == pytest.approx(-3.5, abs=0.15)
-        assert -2.5 < np.log10(found["lowest"]) < -0.8
-    assert lr_finder.suggestions(rates, 2.3 + noise / 10) == {}
-    assert lr_finder.suggestions(rates, 2.3 + rates) == {}
+    losses += 0 if seed is None else np.random.default_rng(seed).normal(0, 0.05, len(losses))
+    found = lr_finder.suggestions(rates, scale * losses)
+    suggested, lowest = np.log10(found["start with"]), np.log10(found["lowest"])
+    assert middle < suggested < lowest < diverges
+    assert suggested == pytest.approx((middle + lowest) / 2, abs=0.15)
+
+
+def test_a_loss_that_does_not_fall_gives_no_suggestion():
+    rates = np.geomspace(1e-6, 1, 121)
+    noise = np.random.default_rng(0).normal(0, 0.005, 121)
+    for losses in (2.3 + noise, 2.3 + rates, np.full(121, 2.3)):
+        assert lr_finder.suggestions(rates, losses) == {}
     assert lr_finder.suggestions(rates[:1], losses[:1]) == {}
 
 
@@ -89,10 +108,34 @@ def test_plot_lr_says_the_rates_beside_the_recipes_own_and_makes_no_run(tmp_path
         plot.main(["lr", *options, "--data", "digits", "--out", out])
         line = capsys.readouterr().out.splitlines()[-1]
         assert re.fullmatch(
-            rf"{out}: steepest at 0\.\d+, lowest at 0\.\d+: choose a rate well below that of the lowest loss; "
-            r".* peak is 0\.5",
+            rf"{out}: start with --learning-rate 0\.\d+; the loss is lowest at 0\.\d+; the recipe's peak is 0\.5",
             line,
         )
         drawn.append((tmp_path / out).read_bytes())
     assert drawn[0] == drawn[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_plot_lr_suggests_nothing_where_the_loss_does_not_fall(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lr_finder, "suggestions", lambda *_: {})
+    plot.main(["lr", "--recipe", "linear", "--data", "digits"])
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == "lr.png: no suggestion, since the loss does not fall; the recipe's peak is 0.01"
+
+
+@pytest.mark.parametrize(
+    "marked", [{"start with": 1e-3, "lowest": 0.1, "the recipe's peak": 0.01}, {"peak": 5.0}], ids=str
+)
+def test_the_legend_covers_nothing_that_is_drawn(marked):
+    rates = np.geomspace(1e-6, 10, 150)
+    losses = 2.3 - 2 / (1 + np.exp(-4 * (np.log10(rates) + 3.5)))
+    figure = charts.losses_by_rate(rates, losses, lr_finder.smooth(losses), marked, "title")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    legends = [*figure.legends, *filter(None, [axes.get_legend()])]
+    assert len(legends) == 1
+    assert {text.get_text() for text in legends[0].get_texts()} >= {
+        f"{name}: {rate:.2g}" for name, rate in marked.items()
+    }
+    assert not legends[0].get_window_extent().overlaps(axes.get_window_extent())
