@@ -141,7 +141,7 @@ def choose_jobs(config: dict, digits: Digits, given: int | str | None, left: int
     """
     cores, gpus = joblib.cpu_count(), len(machine.gpus())
     kept_jobs, kept_threads = config.get("jobs"), config.get("threads")
-    jobs = fastest(config, digits) if given == "auto" else given or kept_jobs or 1
+    jobs = fastest(config, digits) if isinstance(given, str) else given or kept_jobs or 1
     config["jobs"], at_once = min(jobs, config["nets"]), min(jobs, max(1, left))
     threads = config.setdefault("threads", environment.recorded_threads(config, config["jobs"]))
     if jobs > left > 0 and given:

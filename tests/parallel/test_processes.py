@@ -207,7 +207,7 @@ def test_a_process_trains_nets_of_as_few_kinds_as_possible(kinds, jobs, expected
     [
         ({}, None, 8, 1, ""),
         ({}, 4, 8, 4, "4 nets at once on 8 cores, 2 threads each"),
-        ({}, 20, 8, 5, "5 nets at once on 8 cores, 1 thread each"),  # the run has five nets
+        ({}, 5, 8, 5, "5 nets at once on 8 cores, 1 thread each"),  # the run has five nets
         ({"jobs": 4, "threads": 2}, None, 8, 4, "4 nets at once on 8 cores, 2 threads each" + AS_STARTED),
         ({"jobs": 4, "threads": 2}, 4, 2, 4, "4 nets at once on 2 cores, 2 threads each" + AS_STARTED),
         ({"jobs": 4, "threads": 2}, None, 1, 4, "4 nets at once on 1 core, 2 threads each" + AS_STARTED),
