@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
-from recognizer.base.words import choose
+from recognizer.base.words import choose, decimal_comma
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("batch", "keras")
@@ -59,6 +59,9 @@ class Parser(argparse.ArgumentParser):
                 choose(chosen[1], chosen[2], re.findall(r"[\w.-]+", chosen[3]))
             except UserError as error:
                 message = str(error)
+        elif wrong := re.search("invalid float value: '(.*)'", message):
+            told = decimal_comma(wrong[1])
+            message += f": {told}" * bool(told)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recognizer.base.errors import UserError
-from recognizer.base.words import choose_name, hyphens
+from recognizer.base.words import choose_name, decimal_comma, hyphens
 from recognizer.config import checks, earlier, keras_classes, schema
 
 # The settings that determine the learning rate.
@@ -181,7 +181,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Returns (key, value) from "KEY=VALUE": 'schedule.decay=0.9' gives ('schedule.decay', 0.9).
 
     The value is JSON or a Python literal (True, None, .9, [.1, .01]). Any other value is a string.
-    Raises UserError if there is no "=", or if the value is infinite or NaN.
+    Raises UserError if there is no "=", or if the value is infinite, NaN or a number with a decimal comma.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -198,6 +198,8 @@ def parse_value(value: str) -> Any:
     """Returns the value that a text stands for; see `parse_override`."""
     if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise UserError(f"a setting must be a finite number, not {value}")
+    if told := decimal_comma(value):  # Python would read 0,1 as a list
+        raise UserError(f"{told} (a list is in brackets: [1, 2])")
     for read in (json.loads, lambda text: json.loads(json.dumps(ast.literal_eval(text)))):  # tuples become lists
         with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return read(value)

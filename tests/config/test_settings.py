@@ -139,6 +139,39 @@ def test_a_value_on_the_command_line_is_json_or_a_literal_of_python_or_text():
             parse_override(text)
 
 
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("augmentation.zoom_range=0,1", "0.1"),
+        ("augmentation.shear_range=2,5", "2.5"),
+        ("augmentation.rotation_range=7,5", "7.5"),
+        ("augmentation.width_shift_range=0,08", "0.08"),
+        ("augmentation.brightness_range=0,5", "0.5"),
+        ("augmentation.erasing_range=3,9", "3.9"),
+        ("model_config.dropout=,5", ".5"),
+        ("label_smoothing=0,1", "0.1"),
+        ("learning_rate=0,001", "0.001"),
+        ("learning_rate=1,5e-3", "1.5e-3"),
+        ("optimizer_config.weight_decay=-0,1", "-0.1"),
+    ],
+)
+def test_a_decimal_comma_is_not_taken_for_a_list(setting, meant):
+    with pytest.raises(UserError) as error:
+        given("--set", setting)
+    wrong = meant.replace(".", ",")
+    assert str(error.value) == f"decimals take a point: {meant}, not {wrong} (a list is in brackets: [1, 2])"
+    assert parse_override("a=.9,1.1") == ("a", [0.9, 1.1])
+    assert parse_override("a=32,64,128") == ("a", [32, 64, 128])
+
+
+@pytest.mark.parametrize("option", ["learning-rate", "validation-split"])
+def test_an_option_with_a_decimal_comma_says_so(option, capsys):
+    with pytest.raises(SystemExit):
+        given(f"--{option}", "0,1")
+    told = f"argument --{option}: invalid float value: '0,1': decimals take a point: 0.1, not 0,1"
+    assert capsys.readouterr().err == f"train.py: error: {told} (see train.py --help)\n"
+
+
 def test_every_default_is_valid_and_plain_data():
     config = resolve("linear")
     assert json.loads(json.dumps(config)) == config
