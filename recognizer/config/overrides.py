@@ -6,10 +6,11 @@ import contextlib
 import copy
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from recognizer.base import cli
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose_name, decimal_comma, hyphens
 from recognizer.config import checks, earlier, keras_classes, schema
@@ -27,15 +28,30 @@ def all_recipes(**_: object) -> dict[str, dict]:
     return recipes.RECIPES
 
 
-def recipe_name(name: str) -> str:
-    """Returns the recipe's name, treating `-` and `_` as the same.
+def recipe_name(name: str, studies: Collection[str] = ()) -> str:
+    """Returns the recipe's name, or the study's, treating `-` and `_` as the same.
 
-    Raises UserError if there is no such recipe. The message says so if an architecture has this name.
+    Raises UserError if there is none. The message says so if it is the name of an architecture, or of data.
     """
-    architectures = re.findall(r"^@architecture\s*\ndef (\w+)", MODELS.read_text("utf-8"), re.MULTILINE)
-    if hyphens(name) not in all_recipes() and hyphens(name) in map(hyphens, architectures):
-        raise UserError(f"no recipe {name!r}, but an architecture: python train.py --model {name}")
-    return choose_name("recipe", name, all_recipes())
+    valid = [*all_recipes(), *studies]
+    if hyphens(name) not in map(hyphens, valid):
+        told = f"no recipe {name!r}, but"
+        architectures = re.findall(r"^@architecture\s*\ndef (\w+)", MODELS.read_text("utf-8"), re.MULTILINE)
+        if hyphens(name) in map(hyphens, architectures):
+            raise UserError(f"{told} an architecture: python train.py --model {name}")
+        if cli.is_data(name):
+            raise UserError(f"{told} data: write --data {name}")
+    return choose_name("recipe or study" if studies else "recipe", name, valid)
+
+
+def add_set_argument(group: "argparse._ActionsContainer", told: str, more: Collection[str] = ()) -> None:
+    """Adds --set to a parser, or to a group of one. told: its help text.
+
+    more: the settings that it takes besides those of recipes. An unknown option named like a setting is told to use it.
+    """
+    option = group.add_argument("--set", action="append", metavar="KEY=VALUE", help=told)
+    settings = {*schema.SETTINGS, "learning_rate", *more} - schema.DESCRIPTIONS
+    option.settings = settings  # type: ignore[attr-defined]  # cli.Parser reads it
 
 
 def config_from_arguments(arguments: argparse.Namespace) -> tuple[dict, str, str]:
