@@ -5,6 +5,7 @@
     python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
     python predict.py --test kaggle            another test set: a source, or any file or folder of images
     python predict.py --images photo.jpg scans/    digits and numbers on photographs and scans, in any light
+    python predict.py single-1 --images scans/     the same by run single-1
     python predict.py --submit "my first"      also upload the CSV by Kaggle's own client, with this message
 
 To upload the CSV by hand: https://www.kaggle.com/c/digit-recognizer/submit
@@ -86,9 +87,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def images_to_predict(arguments: argparse.Namespace, configs: list[dict]) -> tuple[Pictures | None, Images]:
-    """Returns (the Pictures of --images, or None without --images; the Images to predict)."""
+    """Returns (the Pictures of --images, or None without --images; the Images to predict).
+
+    Raises UserError if --images names a run.
+    """
     if not arguments.images:
         return None, predicting.test_set(arguments.test, configs)
+    for path in map(Path, arguments.images):
+        if run_folder.is_run(path) or (not path.exists() and run_folder.is_run(run_folder.RUNS / path)):
+            raise UserError(f"{path} is a run: name runs before --images, as in predict.py {path.name} --images PATH")
     pictures, faults, skipped = image_files.read_pictures(arguments.images)
     submission.print_skipped(skipped)
     return (pictures, faults), Images(segments.images(pictures), None, "image files")

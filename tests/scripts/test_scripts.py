@@ -12,7 +12,7 @@ import driver
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import ROOT, TINY, assert_one_line_error, interrupted, load, read_submission, script, write_csv
+from conftest import ROOT, TINY, assert_one_line_error, copied, interrupted, load, read_submission, script, write_csv
 from PIL import Image
 
 import predict
@@ -127,6 +127,33 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     assert_one_line_error(script("predict.py", "--out", "x.txt", cwd=trained), "must name a .csv file")
     assert_one_line_error(script("predict.py", "--images", "none.png", cwd=trained), "no image at none.png")
     assert_one_line_error(script("predict.py", "../bag", cwd=trained), "is not a name: use letters")
+
+
+@pytest.mark.parametrize(
+    ("images", "named"),
+    [
+        (["a.png", "bag"], "bag"),
+        (["bag"], "bag"),
+        (["a.png", "runs/bag", "a.png"], "runs/bag"),
+        (["runs/bag/"], "runs/bag"),
+        ([str(ROOT), "{}/runs/bag"], "{}/runs/bag"),
+    ],
+)
+def test_a_run_among_the_pictures_is_told_to_be_named_before_them(images, named, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    with pytest.raises(UserError) as error:
+        predict.main(["--images", *(path.format(trained) for path in images)])
+    told = f"{named.format(trained)} is a run: name runs before --images, as in predict.py bag --images PATH"
+    assert str(error.value) == told
+
+
+def test_pictures_in_a_folder_named_like_a_run_are_read(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    (tmp_path / "bag").mkdir()
+    Image.fromarray(digits.test.x[0]).save(tmp_path / "bag" / "0.png")
+    predict.main(["bag", "--images", "bag", "runs/bag/../../bag/0.png"])
+    assert "Found 2 digits in 2 pictures, and predicted with bag; preview: " in capsys.readouterr().out
 
 
 def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsys):
