@@ -7,7 +7,6 @@ import copy
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from recognizer.base import cli
@@ -18,7 +17,6 @@ from recognizer.config import checks, earlier, keras_classes, schema
 # The settings that determine the learning rate.
 RATES = ["schedule.learning_rate", "schedule.initial_learning_rate", "schedule.warmup_target"]
 RATES += ["schedule.learning_rates", "schedule.values", "schedule"]
-MODELS = Path(__file__).parents[2] / "models.py"
 
 
 def all_recipes(**_: object) -> dict[str, dict]:
@@ -36,7 +34,9 @@ def recipe_name(name: str, studies: Collection[str] = ()) -> str:
     valid = [*all_recipes(), *studies]
     if hyphens(name) not in map(hyphens, valid):
         told = f"no recipe {name!r}, but"
-        architectures = re.findall(r"^@architecture\s*\ndef (\w+)", MODELS.read_text("utf-8"), re.MULTILINE)
+        architectures = re.findall(
+            r"^@architecture\s*\ndef (\w+)", (cli.ROOT / "models.py").read_text("utf-8"), re.MULTILINE
+        )
         if hyphens(name) in map(hyphens, architectures):
             raise UserError(f"{told} an architecture: python train.py --model {name}")
         if cli.is_data(name):

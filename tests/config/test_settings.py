@@ -20,10 +20,6 @@ PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "val
     ("overrides", "told"),
     [
         ([("epocs", 3)], "did you mean 'epochs'"),
-        ([("weight_decay", 0.01)], "weight_decay is a part of a setting: write optimizer_config.weight_decay"),
-        ([("gamma", 2)], "write loss_config.gamma"),
-        ([("rotation_range", 2)], "write augmentation.rotation_range"),
-        ([("warmup_epochs", 2)], "write schedule.warmup_epochs"),
         ([("schedule", "cosin")], "did you mean 'cosine'"),
         ([("epochs", 0)], "epochs must be a whole number"),
         ([("epochs", True)], "epochs must be a whole number"),
@@ -85,6 +81,46 @@ def test_a_mistyped_setting_or_value_is_one_line_that_says_what_is_valid(overrid
     assert told in str(error.value)
     assert len(str(error.value)) < 290
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "full"),
+    [
+        ("vgg", [("dropout", 0.3)], "model_config.dropout"),
+        ("single", [("dropout", 0.3), ("model", "vgg_dropout")], "model_config.dropout"),
+        ("grenholm", [("kernel_size", 3), ("model", "residual")], "model_config.kernel_size"),
+        ("grenholm", [("members", [{"model": "stages", "strides": True}])], "model_config.strides"),
+        ("single", [("momentum", 0.9)], "model_config.momentum or optimizer_config.momentum"),
+        ("grenholm", [("momentum", 0.9)], "optimizer_config.momentum"),
+        ("grenholm", [("weight_decay", 0.01)], "optimizer_config.weight_decay"),
+        ("grenholm", [("ns_steps", 3)], "optimizer_config.ns_steps"),
+        ("single", [("final", 0.01)], "schedule.final"),
+        ("grenholm", [("warmup_epochs", 2)], "schedule.warmup_epochs"),
+        ("grenholm", [("alpha", 0.1), ("loss", "categorical_focal_crossentropy")], "loss_config.alpha"),
+        ("grenholm", [("alpha", 0.1), ("schedule", "cosine")], "schedule.alpha"),
+        ("grenholm", [("gamma", 2)], "loss_config.gamma"),
+        ("grenholm", [("reduction", "sum")], "loss_config.reduction"),
+        ("grenholm", [("name", "cosine")], "schedule.name or optimizer_config.name"),
+        ("grenholm", [("rotation_range", 2)], "augmentation.rotation_range"),
+        ("grenholm", [("fill_mode", "wrap")], "augmentation.fill_mode"),
+        ("grenholm", [("elastic_alpha", 34)], "augmentation.elastic_alpha"),
+        ("grenholm", [("cval", 1)], "augmentation.cval"),
+    ],
+)
+def test_a_part_of_a_setting_without_its_prefix_is_told_its_whole_key(recipe, overrides, full):
+    part = list(overrides[0][1][0])[-1] if overrides[0][0] == "members" else overrides[0][0]
+    with pytest.raises(UserError) as error:
+        members.kinds(resolve(recipe, overrides))
+    assert str(error.value) == f"{part} is a part of a setting: write {full}"
+
+
+@pytest.mark.parametrize("key", ["model.dropout", "optimizer.momentum", "loss.gamma"])
+def test_a_part_of_a_name_is_told_its_whole_key(key):
+    name, _, part = key.partition(".")
+    with pytest.raises(UserError) as error:
+        resolve("single", [(key, 0.5)])
+    told = f"setting '{name}' has no parts, so '{key}' cannot be set: write {name}_config.{part}"
+    assert str(error.value) == told
 
 
 def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
