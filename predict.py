@@ -67,7 +67,10 @@ def main(argv: list[str] | None = None) -> None:
         out = out.with_name(f"{out.stem}-leak.csv")
     submission.check_outputs(out, arguments.probabilities)
 
-    mean = predicting.mean_probabilities(folders, configs, test)
+    what = plural(len(test.x), "image")
+    if pictures is not None:  # which of the possible digits are digits is decided by their probabilities
+        what = f"{plural(len(test.x), 'possible digit')} in {plural(len(pictures[0]), 'picture')}"
+    mean = predicting.mean_probabilities(folders, configs, test, what)
     temperature = predicting.temperature(folders, configs)
     if pictures is not None:
         return finish_pictures(out, *pictures, mean, temperature, name, arguments.probabilities)
@@ -110,14 +113,15 @@ def finish_pictures(
     name: str,
     with_probabilities: bool,
 ) -> None:
-    """Writes and prints the digits in pictures. Then raises UserError if some could not be read."""
+    """Writes and prints the digits in pictures. Then raises UserError if some files could not be read."""
     readings = segments.digits(pictures, probabilities, lambda raw: metrics.sharpened(raw, temperature))
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
     n = sum(map(len, readings))
     what = f"{plural(n, 'digit')} in {plural(len(pictures), 'picture')}"
     print(f"Found {what}, and predicted with {name}; preview: {submission.beside(out, 'preview.png')}")
     print(f"Predictions: {out}")
-    submission.check_readings(out, pictures, readings, faults)
+    submission.print_unread(pictures, readings)
+    submission.check_files(out, pictures, faults)
 
 
 def output(arguments: argparse.Namespace, name: str) -> Path:

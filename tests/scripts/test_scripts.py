@@ -162,7 +162,9 @@ def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsy
 
     monkeypatch.chdir(trained)
     monkeypatch.setattr(arrays, "KAGGLE_TEST_ROWS", 30)
-    monkeypatch.setattr(predicting, "mean_probabilities", lambda folders, configs, test: np.eye(10)[[1] * len(test.x)])
+    monkeypatch.setattr(
+        predicting, "mean_probabilities", lambda folders, configs, test, what: np.eye(10)[[1] * len(test.x)]
+    )
     handed_in = []
     monkeypatch.setattr(competition, "submit", lambda path, message: handed_in.append((path.name, message)) or "thanks")
     write_csv("kaggle.csv", digits.test.x[:30])
