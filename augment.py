@@ -43,11 +43,13 @@ Parameters = dict[str, np.ndarray]  # from `draw`
 # Settings
 
 RANGE = number()
+UNIT = Rule("a number from 0 to 1", lambda value: NUMBER.valid(value) and 0 <= value <= 1)
 ALPHA = Rule("a number from 0.01 to 100", lambda value: NUMBER.valid(value) and 0.01 <= value <= 100)
 ZERO = Rule("0", lambda value: NUMBER.valid(value) and value == 0)
 LIST = Rule("a list", lambda value: isinstance(value, (list, tuple)) and len(value) > 0)
 NUMBERS = Rule("a list of numbers", lambda value: LIST.valid(value) and all(map(NUMBER.valid, value)))
 PAIR = Rule("[low, high]", lambda value: NUMBERS.valid(value) and len(value) == 2)
+FACTORS = Rule("[low, high] from 0.1 to 10", lambda value: PAIR.valid(value) and all(0.1 <= x <= 10 for x in value))
 SIDES = Rule("[low, high] pixels, from 1 on", lambda value: PAIR.valid(value) and 1 <= value[0] <= value[1])
 
 OURS = {"elastic_alpha", "elastic_sigma", "erasing_range", "mixup_alpha"}  # not ImageDataGenerator's
@@ -69,8 +71,8 @@ class Augmentation:
     height_shift_range: Annotated[float | Sequence[float], RANGE | NUMBERS] = 0.0
     shear_range: Annotated[float, RANGE] = 0.0  # degrees, in either direction
     # A number z: factors from 1 - z to 1 + z. [low, high]: factors from low to high. Width and height get independent
-    # factors.
-    zoom_range: Annotated[float | Sequence[float], NUMBER | PAIR] = 0.0
+    # factors. A factor of 2 halves the digit, .5 doubles it; 0 would spread one pixel over the whole image.
+    zoom_range: Annotated[float | Sequence[float], UNIT | FACTORS] = 0.0
     # How to fill points outside the image: nearest pixel, `cval` ("constant"), reflected image, or repeated image.
     fill_mode: Annotated[str, one_of("nearest", "constant", "reflect", "wrap")] = "nearest"
     cval: Annotated[float, NUMBER] = 0.0
@@ -90,7 +92,7 @@ class Augmentation:
     # mean with another image and its label, weighted w and 1 - w, w from Beta(alpha, alpha), as in keras.layers.MixUp.
     mixup_alpha: Annotated[float, ZERO | ALPHA] = 0.0
     # KERAS_ONLY: settings that only ImageDataGenerator supports.
-    brightness_range: Annotated[Sequence[float] | None, NULL | PAIR] = None
+    brightness_range: Annotated[Sequence[float] | None, NULL | FACTORS] = None  # factors; 0 would make images black
     channel_shift_range: Annotated[float, RANGE] = 0.0
     interpolation_order: Annotated[int, whole(0, 6)] = 1
 

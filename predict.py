@@ -5,6 +5,7 @@
     python predict.py grenholm-1 deotte-1      several runs: the mean of all their nets' probabilities
     python predict.py --test kaggle            another test set: a source, or any file or folder of images
     python predict.py --images photo.jpg scans/    digits and numbers on photographs and scans, in any light
+    python predict.py single-1 --images scans/     the same by run single-1
     python predict.py --submit "my first"      also upload the CSV by Kaggle's own client, with this message
 
 To upload the CSV by hand: https://www.kaggle.com/c/digit-recognizer/submit
@@ -66,7 +67,10 @@ def main(argv: list[str] | None = None) -> None:
         out = out.with_name(f"{out.stem}-leak.csv")
     submission.check_outputs(out, arguments.probabilities)
 
-    mean = predicting.mean_probabilities(folders, configs, test)
+    what = plural(len(test.x), "image")
+    if pictures is not None:  # which of the possible digits are digits is decided by their probabilities
+        what = f"{plural(len(test.x), 'possible digit')} in {plural(len(pictures[0]), 'picture')}"
+    mean = predicting.mean_probabilities(folders, configs, test, what)
     temperature = predicting.temperature(folders, configs)
     if pictures is not None:
         return finish_pictures(out, *pictures, mean, temperature, name, arguments.probabilities)
@@ -86,9 +90,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def images_to_predict(arguments: argparse.Namespace, configs: list[dict]) -> tuple[Pictures | None, Images]:
-    """Returns (the Pictures of --images, or None without --images; the Images to predict)."""
+    """Returns (the Pictures of --images, or None without --images; the Images to predict).
+
+    Raises UserError if --images names a run.
+    """
     if not arguments.images:
         return None, predicting.test_set(arguments.test, configs)
+    for path in map(Path, arguments.images):
+        if run_folder.is_run(path) or (not path.exists() and run_folder.is_run(run_folder.RUNS / path)):
+            raise UserError(f"{path} is a run: name runs before --images, as in predict.py {path.name} --images PATH")
     pictures, faults, skipped = image_files.read_pictures(arguments.images)
     submission.print_skipped(skipped)
     return (pictures, faults), Images(segments.images(pictures), None, "image files")
@@ -103,14 +113,15 @@ def finish_pictures(
     name: str,
     with_probabilities: bool,
 ) -> None:
-    """Writes and prints the digits in pictures. Then raises UserError if some could not be read."""
+    """Writes and prints the digits in pictures. Then raises UserError if some files could not be read."""
     readings = segments.digits(pictures, probabilities, lambda raw: metrics.sharpened(raw, temperature))
     submission.write_readings(out, pictures, readings, f"{name}, on image files", with_probabilities)
     n = sum(map(len, readings))
     what = f"{plural(n, 'digit')} in {plural(len(pictures), 'picture')}"
     print(f"Found {what}, and predicted with {name}; preview: {submission.beside(out, 'preview.png')}")
     print(f"Predictions: {out}")
-    submission.check_readings(out, pictures, readings, faults)
+    submission.print_unread(pictures, readings)
+    submission.check_files(out, pictures, faults)
 
 
 def output(arguments: argparse.Namespace, name: str) -> Path:

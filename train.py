@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
-from recognizer.config.overrides import all_recipes, config_from_arguments
+from recognizer.config.overrides import add_set_argument, all_recipes, config_from_arguments
 
 if TYPE_CHECKING:
     from recognizer.data.arrays import Digits
@@ -85,11 +85,9 @@ def _add_training(group):
         choices=cli.ENGINES,
         help="batch (default, fast), or keras (ImageDataGenerator: slower, more transforms)",
     )
-    group.add_argument(
-        "--set",
-        action="append",
-        metavar="KEY=VALUE",
-        help="any setting of recipes.py, e.g. schedule.decay=0.9, augmentation.rotation_range=15, optimizer=adamw, "
+    add_set_argument(
+        group,
+        "any setting of recipes.py, e.g. schedule.decay=0.9, augmentation.rotation_range=15, optimizer=adamw, "
         "loss=mse or class_weight=balanced; may be repeated",
     )
 

@@ -83,7 +83,7 @@ NORMALISED = [
     *RANGES.values(),
     dict(rotation_range=0.5, shear_range=0.25),
     dict(zoom_range=0),
-    dict(zoom_range=1.5),
+    dict(zoom_range=1),
     dict(zoom_range=(0.8, 1.1)),
     dict(zoom_range=[2, 1]),
     dict(width_shift_range=0, height_shift_range=0.0),
@@ -313,13 +313,24 @@ def test_a_change_of_augment_py_shows_in_the_picture_of_augmented_digits(tmp_pat
         (dict(rotatoin_range=10), "did you mean 'rotation_range'"),
         (dict(fill_mode="mirror"), "must be 'nearest' or 'constant' or 'reflect' or 'wrap', not 'mirror'"),
         (dict(fill_mode=["nearest"]), "not ['nearest']"),
-        (dict(zoom_range=[1, 2, 3]), "zoom_range must be a number, or [low, high], not [1, 2, 3]"),
-        (dict(zoom_range="wide"), "zoom_range must be a number, or [low, high], not 'wide'"),
+        (
+            dict(zoom_range=[1, 2, 3]),
+            "zoom_range must be a number from 0 to 1, or [low, high] from 0.1 to 10, not [1, 2, 3]",
+        ),
+        (dict(zoom_range="wide"), "zoom_range must be a number from 0 to 1, or [low, high] from 0.1 to 10, not 'wide'"),
         (dict(zoom_range=None), "zoom_range must be"),
         (dict(zoom_range=[0.5, "1"]), "zoom_range must be"),
-        (dict(brightness_range=0.5), "brightness_range must be null, or [low, high], not 0.5"),
-        (dict(brightness_range=[0.5]), "brightness_range must be null, or [low, high], not [0.5]"),
-        (dict(brightness_range=["a", "b"]), "or [low, high], not ['a', 'b']"),
+        *[
+            (dict(zoom_range=wrong), f"a number from 0 to 1, or [low, high] from 0.1 to 10, not {wrong}")
+            for wrong in (-0.1, 1.5, 10, [0, 1], [0.9, 0], [-1, 1], [1, 15], [0.01, 1])
+        ],
+        *[
+            (dict(brightness_range=wrong), f"brightness_range must be null, or [low, high] from 0.1 to 10, not {wrong}")
+            for wrong in ([0, 5], [-1, 1], [0.5, 128])
+        ],
+        (dict(brightness_range=0.5), "brightness_range must be null, or [low, high] from 0.1 to 10, not 0.5"),
+        (dict(brightness_range=[0.5]), "brightness_range must be null, or [low, high] from 0.1 to 10, not [0.5]"),
+        (dict(brightness_range=["a", "b"]), "or [low, high] from 0.1 to 10, not ['a', 'b']"),
         (dict(rotation_range="ten"), "rotation_range must be a number of 0 or more, not 'ten'"),
         (dict(rotation_range=[-10, 10]), "rotation_range must be a number of 0 or more, not [-10, 10]"),
         (dict(channel_shift_range=[0, 1]), "channel_shift_range must be a number of 0 or more"),
@@ -329,7 +340,7 @@ def test_a_change_of_augment_py_shows_in_the_picture_of_augmented_digits(tmp_pat
         (dict(fill_mode="constant", cval="white"), "cval must be a number, not 'white'"),
         (dict(elastic_alpha=-1), "augmentation.elastic_alpha must be a number of 0 or more, not -1"),
         (dict(rotation_range=10**400), "rotation_range must be a number of 0 or more, not 1000"),
-        (dict(zoom_range=[1, 10**400]), "zoom_range must be a number, or [low, high], not [1, 1000"),
+        (dict(zoom_range=[1, 10**400]), "or [low, high] from 0.1 to 10, not [1, 1000"),
         (dict(elastic_alpha=1, elastic_sigma=0), "elastic_sigma must be above 0"),
         (dict(width_shift_range=[]), "or a list of numbers, not []"),
         (dict(interpolation_order=7), "interpolation_order must be a whole number of 0 or more and below 6, not 7"),

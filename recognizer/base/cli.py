@@ -22,10 +22,12 @@ from typing import Any, NoReturn
 
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
-from recognizer.base.words import choose
+from recognizer.base.words import choose, decimal_comma
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("batch", "keras")
+SOURCES = ("auto", "kaggle", "mnist", "digits")  # what --data takes besides paths
+OTHER_NAMES = {"--data": "--test", "--run": "--sweep"}  # options that predict.py and sweep have under other names
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
 
@@ -50,16 +52,49 @@ class Parser(argparse.ArgumentParser):
             argcomplete.autocomplete(self)
         return super().parse_args(args)
 
+    # Each parser refuses its own unknown arguments: argparse's subparsers leave theirs to the parser above.
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        args = sys.argv[1:] if args is None else list(args)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._instead(unknown[0], args)}")
+        return found, unknown
+
+    def _instead(self, unknown, given):
+        """Returns a text on what to write instead of an argument that this parser lacks, or ""."""
+        options = self._option_string_actions
+        if not unknown.startswith("-"):  # a name without its option
+            option = "--data" if is_data(unknown) else "--recipe"
+            return f"; did you mean {option} {unknown}?" if option in options else ""
+        option, _, value = unknown.partition("=")
+        after = given[given.index(unknown) + 1 :][:1]
+        value = value or next((word for word in after if not word.startswith("-")), "VALUE")
+        key = option.lstrip("-").replace("-", "_")
+        if key in getattr(options.get("--set"), "settings", ()):
+            return f"; did you mean --set {key}={value}?"
+        if any(key == action.dest for action in self._get_positional_actions()):
+            return f"; did you mean {value}, without {option}?"
+        if (other := OTHER_NAMES.get(option)) in options:
+            return f"; did you mean {other} {value}?"
+        return "".join(f"; did you mean {name}?" for name in difflib.get_close_matches(option, options, n=1))
+
     def error(self, message: str) -> NoReturn:
-        if unknown := re.match(r"unrecognized arguments: (--[\w-]+)", message):
-            close = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
-            message += "".join(f"; did you mean {name}?" for name in close)
-        elif chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
+        if chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
             try:
                 choose(chosen[1], chosen[2], re.findall(r"[\w.-]+", chosen[3]))
             except UserError as error:
-                message = str(error)
+                message = f"{error}{self._instead(chosen[2], [])}"
+        elif wrong := re.search("invalid float value: '(.*)'", message):
+            told = decimal_comma(wrong[1])
+            message += f": {told}" * bool(told)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def is_data(text: str) -> bool:
+    """Returns whether a text may be meant for --data: a source's name, or an existing path."""
+    return text in SOURCES or os.path.exists(text)
 
 
 def add_where(group: "argparse._ArgumentGroup", what: str) -> None:

@@ -1,6 +1,7 @@
 """Checks names that a user types, and formats numbers and durations as text."""
 
 import difflib
+import re
 import textwrap
 from collections.abc import Collection
 
@@ -49,6 +50,12 @@ def hyphens(name: object) -> str:
 def letters(name: object) -> str:
     """Returns a Keras class's name in lower case, without `-` and `_`, to compare the spellings that users write."""
     return str(name).lower().replace("-", "").replace("_", "")
+
+
+def decimal_comma(text: str) -> str:
+    """Returns "decimals take a point: 0.5, not 0,5" if the text is a number with a decimal comma, else ""."""
+    wrong = re.fullmatch(r"[+-]?\d*,\d+([eE][+-]?\d+)?", text)
+    return f"decimals take a point: {text.replace(',', '.')}, not {text}" if wrong else ""
 
 
 def plural(n: int, noun: str) -> str:

@@ -21,8 +21,9 @@ from pathlib import Path
 import recipes
 from recognizer.base import cli, environment, rules
 from recognizer.base.errors import UserError, enough_memory
+from recognizer.base.words import hyphens
 from recognizer.config import members, schedules, schema
-from recognizer.config.overrides import parse_override, resolve
+from recognizer.config.overrides import add_set_argument, parse_override, resolve
 from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import run_folder
 
@@ -47,7 +48,7 @@ def parser() -> cli.Parser:
     def add_recipe(picture):
         recipe = picture.add_argument("--recipe", metavar="NAME", help="the recipe (default: single)")
         recipe.completer = lambda **_: recipes.RECIPES
-        picture.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a setting, as in train.py")
+        add_set_argument(picture, "change a setting, as in train.py")
 
     for name, what in (CAPTIONS | QUIZ).items():
         if name not in ("spread", "layers"):  # these two are added below
@@ -111,6 +112,8 @@ def _layers(arguments):
     if arguments.run:
         if arguments.recipe or arguments.set:
             raise UserError("layers shows a run or a recipe: leave out RUN, or --recipe and --set")
+        if hyphens(arguments.run) in recipes.RECIPES and arguments.run not in run_folder.names():
+            raise UserError(f"no run {arguments.run!r}, but a recipe: write --recipe {arguments.run}")
         environment.import_keras()
         return _of_run(arguments)
     name, config = _recipe(arguments)

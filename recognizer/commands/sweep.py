@@ -16,7 +16,7 @@ Studies: {studies}.
 from recognizer.base import cli
 from recognizer.base.errors import UserError
 from recognizer.base.words import duration
-from recognizer.config import sweep_settings
+from recognizer.config import overrides, schema, sweep_settings
 
 
 def parser() -> cli.Parser:
@@ -43,7 +43,7 @@ def parser() -> cli.Parser:
     group.add_argument(
         "--validation-split", type=float, metavar="F", help="share of the labelled rows held out for validation"
     )
-    group.add_argument("--set", action="append", metavar="KEY=VALUE", help="any setting of recipes.py; may be repeated")
+    overrides.add_set_argument(group, "any setting of recipes.py; may be repeated", schema.RUN_SETTINGS)
     group.add_argument("--seed", type=int, metavar="S", help="the first seed (default: 0)")
     group.add_argument("--precision", choices=cli.PRECISIONS, help="as in train.py (default: auto)")
     group.add_argument("--augment-engine", choices=cli.ENGINES, help="as in train.py (default: batch)")

@@ -72,6 +72,7 @@ LEFT_OUT = {  # arguments that are separate settings, or follow from other setti
     "loss_config.from_logits": "follows from the loss: leave it out",
 }
 
+ARGUMENTS = {"optimizer_config": set().union(*OPTIMIZERS.values()), "loss_config": set().union(*LOSSES.values())}
 CONFIG_OF = {"model": "model_config", "optimizer": "optimizer_config", "loss": "loss_config"}
 CLASSES = {"optimizer": {name.lower(): name for name in OPTIMIZERS}, "loss": {name: name for name in LOSSES}}
 # The arguments that a new model, optimizer or loss keeps. An optimizer's kept arguments act on gradients and weights in
@@ -102,11 +103,13 @@ def replace(config: dict, key: str, name: str) -> None:
         config["label_smoothing"] = 0.0
 
 
-def has_part(argument: str) -> str | None:
-    """Returns the setting that holds an argument of this name, "optimizer_config" or "loss_config", or None."""
-    if argument in EVERY_OPTIMIZER.union(*OPTIMIZERS.values()):
-        return CONFIG_OF["optimizer"]
-    return CONFIG_OF["loss"] if argument in set().union(*LOSSES.values()) - {"label_smoothing"} else None
+def arguments(config: dict) -> dict[str, set[str]]:
+    """Returns which arguments a config's optimizer and loss take: {"optimizer_config": names, "loss_config": names}."""
+    optimizer = OPTIMIZERS.get(CLASSES["optimizer"].get(str(config["optimizer"]), ""), set())
+    return {
+        "optimizer_config": optimizer | EVERY_OPTIMIZER,
+        "loss_config": LOSSES.get(str(config["loss"]), set()) | {"reduction"},
+    }
 
 
 def drops(key: str, other: str) -> bool:

@@ -6,18 +6,17 @@ import contextlib
 import copy
 import json
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from recognizer.base import cli
 from recognizer.base.errors import UserError
-from recognizer.base.words import choose_name, hyphens
+from recognizer.base.words import choose_name, decimal_comma, hyphens
 from recognizer.config import checks, earlier, keras_classes, schema
 
 # The settings that determine the learning rate.
 RATES = ["schedule.learning_rate", "schedule.initial_learning_rate", "schedule.warmup_target"]
 RATES += ["schedule.learning_rates", "schedule.values", "schedule"]
-MODELS = Path(__file__).parents[2] / "models.py"
 
 
 def all_recipes(**_: object) -> dict[str, dict]:
@@ -27,15 +26,32 @@ def all_recipes(**_: object) -> dict[str, dict]:
     return recipes.RECIPES
 
 
-def recipe_name(name: str) -> str:
-    """Returns the recipe's name, treating `-` and `_` as the same.
+def recipe_name(name: str, studies: Collection[str] = ()) -> str:
+    """Returns the recipe's name, or the study's, treating `-` and `_` as the same.
 
-    Raises UserError if there is no such recipe. The message says so if an architecture has this name.
+    Raises UserError if there is none. The message says so if it is the name of an architecture, or of data.
     """
-    architectures = re.findall(r"^@architecture\s*\ndef (\w+)", MODELS.read_text("utf-8"), re.MULTILINE)
-    if hyphens(name) not in all_recipes() and hyphens(name) in map(hyphens, architectures):
-        raise UserError(f"no recipe {name!r}, but an architecture: python train.py --model {name}")
-    return choose_name("recipe", name, all_recipes())
+    valid = [*all_recipes(), *studies]
+    if hyphens(name) not in map(hyphens, valid):
+        told = f"no recipe {name!r}, but"
+        architectures = re.findall(
+            r"^@architecture\s*\ndef (\w+)", (cli.ROOT / "models.py").read_text("utf-8"), re.MULTILINE
+        )
+        if hyphens(name) in map(hyphens, architectures):
+            raise UserError(f"{told} an architecture: python train.py --model {name}")
+        if cli.is_data(name):
+            raise UserError(f"{told} data: write --data {name}")
+    return choose_name("recipe or study" if studies else "recipe", name, valid)
+
+
+def add_set_argument(group: "argparse._ActionsContainer", told: str, more: Collection[str] = ()) -> None:
+    """Adds --set to a parser, or to a group of one. told: its help text.
+
+    more: the settings that it takes besides those of recipes. An unknown option named like a setting is told to use it.
+    """
+    option = group.add_argument("--set", action="append", metavar="KEY=VALUE", help=told)
+    settings = {*schema.SETTINGS, "learning_rate", *more} - schema.DESCRIPTIONS
+    option.settings = settings  # type: ignore[attr-defined]  # cli.Parser reads it
 
 
 def config_from_arguments(arguments: argparse.Namespace) -> tuple[dict, str, str]:
@@ -181,7 +197,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Returns (key, value) from "KEY=VALUE": 'schedule.decay=0.9' gives ('schedule.decay', 0.9).
 
     The value is JSON or a Python literal (True, None, .9, [.1, .01]). Any other value is a string.
-    Raises UserError if there is no "=", or if the value is infinite or NaN.
+    Raises UserError if there is no "=", or if the value is infinite, NaN or a number with a decimal comma.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -198,6 +214,8 @@ def parse_value(value: str) -> Any:
     """Returns the value that a text stands for; see `parse_override`."""
     if value.lower().lstrip("+-") in ("nan", "inf", "infinity"):
         raise UserError(f"a setting must be a finite number, not {value}")
+    if told := decimal_comma(value):  # Python would read 0,1 as a list
+        raise UserError(f"{told} (a list is in brackets: [1, 2])")
     for read in (json.loads, lambda text: json.loads(json.dumps(ast.literal_eval(text)))):  # tuples become lists
         with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return read(value)

@@ -200,6 +200,12 @@ def _settings(name):
     return needed, {p.name for p in own} - needed
 
 
+def settings(schedule: Any) -> set[str]:
+    """Returns the names of the settings that a config's schedule has, set or not; none if it is not valid."""
+    name = schedule.get("name") if isinstance(schedule, dict) else None
+    return {"name"}.union(*_settings(name)) if name in [*OWN, *KERAS] else set()
+
+
 def monitored(schedule: dict) -> str | None:
     """Returns the metric that a config's schedule monitors, or None."""
     parameter = inspect.signature(OWN[schedule["name"]]).parameters.get("monitor") if schedule["name"] in OWN else None
@@ -221,7 +227,7 @@ def override(schedule: dict, key: str, value: Any) -> dict:
         return canonical(value)
     schedule = canonical(schedule) | canonical({key: value})
     if key == "name" and schedule["name"] in [*OWN, *KERAS]:
-        kept = {"name"}.union(*_settings(schedule["name"]))
+        kept = settings(schedule)
         schedule = {key: value for key, value in schedule.items() if key in kept}
     return schedule
 

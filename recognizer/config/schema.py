@@ -3,9 +3,11 @@
 The names of the settings are also the keys of a run's config.json.
 """
 
+import ast
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+from recognizer.base import cli
 from recognizer.base.errors import UserError
 from recognizer.base.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
 from recognizer.base.words import choose
@@ -148,11 +150,12 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
     outer, _, inner = key.partition(".")
     if key == "schedule" and isinstance(value, str):
         inner = "name"
-    if outer not in valid and (whole := _setting_with(key)):
-        raise UserError(f"{key} is a part of a setting: write {whole}.{key}")
+    if outer not in valid and (full := _full_keys(config, key)):
+        raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}")
     choose("setting", outer, valid)
     if inner and not isinstance(config[outer], dict):
-        raise UserError(f"setting {outer!r} has no parts, so {key!r:.60} cannot be set")
+        instead = f": write {keras_classes.CONFIG_OF[outer]}.{inner:.60}" if outer in keras_classes.CONFIG_OF else ""
+        raise UserError(f"setting {outer!r} has no parts, so {key!r:.60} cannot be set{instead}")
     if outer == "schedule":
         config[outer] = schedules.override(config[outer], inner, value)
     elif inner:
@@ -163,17 +166,41 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
         config[outer] = value
 
 
-def _setting_with(part):
-    """Returns the name of the setting that has a part of this name, or None."""
-    if part in schedules.RULES:
-        return "schedule"
-    return keras_classes.has_part(part) or ("augmentation" if part.endswith(("_range", "_flip")) else None)
+def _full_keys(config, part):
+    """Returns the keys of the settings that have a part of this name: ["model_config.dropout"] for "dropout".
+
+    If the config's architecture, augmentation, schedule, optimizer and loss have none, those of others count.
+    """
+    chosen = {
+        "model_config": _names_in("models.py", str(config["model"]).replace("-", "_")),
+        "augmentation": _names_in("augment.py", "Augmentation"),
+        "schedule": schedules.settings(config["schedule"]),
+        **keras_classes.arguments(config),
+    }
+    others = {"schedule": schedules.RULES, **keras_classes.ARGUMENTS}
+    for names in (chosen, others):
+        if found := [f"{whole}.{part}" for whole in names if part in names[whole]]:
+            return found
+    return []
+
+
+def _names_in(file, name):
+    """Returns the names of a function's arguments, or of a class's fields, in a file that takes long to import."""
+    path = cli.ROOT / file
+    for node in ast.parse(path.read_text("utf-8"), str(path)).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            own = node.args
+            return {argument.arg for argument in (*own.posonlyargs, *own.args, *own.kwonlyargs)}
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return {ast.unparse(field.target) for field in node.body if isinstance(field, ast.AnnAssign)}
+    return set()
 
 
 def override_all(config: dict, pairs: Iterable[tuple[str, Any]], valid: Collection[str]) -> None:
     """Applies `override` to (key, value) `pairs`, in an order that does not depend on theirs.
 
-    Whole settings are set before their parts. Names, which may drop other settings, are set first in each group.
+    Whole settings are set before their parts, and before unknown keys, whose message depends on them. Names, which may
+    drop other settings, are set first in each group.
     """
-    for key, value in sorted(pairs, key=lambda pair: ("." in pair[0], pair[0] not in NAMES)):
+    for key, value in sorted(pairs, key=lambda pair: (pair[0] not in valid, pair[0] not in NAMES)):
         override(config, key, value, valid)

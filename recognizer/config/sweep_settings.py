@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from recognizer.base.errors import UserError
 from recognizer.base.rules import NUMBER
-from recognizer.base.words import choose_name, hyphens
+from recognizer.base.words import hyphens
 from recognizer.config import overrides, schema
 
 DRAWN = 20  # random values of a range to check before training
@@ -82,8 +82,7 @@ def _study(arguments):
     """Returns the description of a study's sweep, scaled by --scale, or None if the name is not a study's."""
     name = hyphens(arguments.recipe or "")
     if name not in studies():
-        if name and name not in overrides.all_recipes():
-            choose_name("recipe or study", name, names())
+        overrides.recipe_name(arguments.recipe or "single", studies())
         return None
     if arguments.grid or arguments.range or arguments.trials:
         raise UserError(f"study {name!r} varies its own settings: leave out --grid, --range and --trials")

@@ -9,6 +9,7 @@ import numpy as np
 
 from recognizer.base.errors import UserError, refused
 from recognizer.base.files import write_rows
+from recognizer.base.words import plural
 from recognizer.data import segments
 from recognizer.data.arrays import Images
 from recognizer.runs import metrics, run_folder
@@ -127,9 +128,11 @@ def _row(name, digit, with_place):
 
 
 def _told(digits):
-    """Returns the digits in a picture as text: "42 (at least 90.8%)"."""
+    """Returns the digits in a picture as text: "4 72 (2 numbers; at least 90.8%)"."""
+    numbers, lines = (len({digit.place[:parts] for digit in digits}) for parts in (2, 1))
+    told = [f"{numbers} numbers" + f" in {lines} lines" * (lines > 1)] if numbers > 1 else []
     known = [digit.probabilities.max() for digit in digits if digit.label is not None]
-    told = [f"{'at least ' * (len(known) > 1)}{min(known):.1%}"] if known else []
+    told += [f"{'at least ' * (len(known) > 1)}{min(known):.1%}"] if known else []
     if len(known) < len(digits):
         told.append("? stands for digits that touch or are unclear")
     return f"{segments.text(digits)} ({'; '.join(told)})"
@@ -142,24 +145,26 @@ def print_skipped(skipped: list[str]) -> None:
         print(f"Skipped {files}: {_few(skipped)}", file=sys.stderr)
 
 
-def check_readings(out: Path, pictures: list[segments.Picture], readings: Readings, faults: list[str]) -> None:
-    """Raises UserError if image files or parts of them could not be read. Called after everything else is written.
+def print_unread(pictures: list[segments.Picture], readings: Readings) -> None:
+    """Prints how many digits could not be read, and in which pictures, if there are any."""
+    unread = [sum(digit.label is None for digit in digits) for digits in readings]
+    if any(unread):
+        files = [picture.name for picture, n in zip(pictures, unread, strict=True) if n]
+        told = f"{sum(unread):,} of {plural(sum(map(len, readings)), 'digit')}, marked ?, in {_few(files)}"
+        print(f"Not read: {told}: digits that touch or are unclear to this run")
+
+
+def check_files(out: Path, pictures: list[segments.Picture], faults: list[str]) -> None:
+    """Raises UserError if image files could not be read. Called after everything else is written.
 
     faults: list of lines, one for each damaged file.
     """
-    pairs = zip(pictures, readings, strict=True)
-    unread = [picture.name for picture, digits in pairs if any(digit.label is None for digit in digits)]
-    told = []
     if faults[1:]:
         for line in faults:
             print(line, file=sys.stderr)
-        told.append(f"{len(faults):,} of {len(faults) + len(pictures):,} image files cannot be read, as said above")
-    else:
-        told += faults
-    if unread:
-        told.append(f"some digits touch or are unclear to this run, and were not read, in {_few(unread)}")
-    if told:
-        raise UserError(f"{'; '.join(told)}; all else is in {out}")
+        faults = [f"{len(faults):,} of {len(faults) + len(pictures):,} image files cannot be read, as said above"]
+    if faults:
+        raise UserError(f"{faults[0]}; all else is in {out}")
 
 
 def _few(names):

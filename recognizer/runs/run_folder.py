@@ -284,12 +284,18 @@ def add_run_argument(
     run.completer = names  # type: ignore[attr-defined]  # argcomplete reads it
 
 
+def is_run(path: Path) -> bool:
+    """Returns whether a path is the folder of a run in runs/."""
+    return path.resolve().parent == RUNS.resolve() and (path / "config.json").is_file()
+
+
 def find(name: str) -> Path:
     """Returns the folder of an existing run. Raises UserError if there is no run of this name."""
+    path, folder = Path(name), RUNS / name
+    if path.exists() and not is_run(path) and not is_run(folder):
+        raise UserError(f"{name} is no run: predict.py takes pictures by --images, a test set by --test")
     folder = named(name)
-    if not (folder / "config.json").is_file():
-        if Path(name).is_file():
-            raise UserError(f"{name} is no run: an image is predicted by --images {name}")
+    if not is_run(folder):
         choose("run", folder.name, names())
     return folder
 

@@ -41,17 +41,18 @@ def test_set(source: str | None, configs: list[dict]) -> Images:
     return test
 
 
-def mean_probabilities(folders: list[Path], configs: list[dict], test: Images) -> np.ndarray:
+def mean_probabilities(folders: list[Path], configs: list[dict], test: Images, what: str = "the images") -> np.ndarray:
     """Returns the mean probabilities over all nets of the runs, float64 (n, 10), not yet sharpened. test: Images.
 
-    Probabilities that training has stored are not computed again. If all are stored, Keras is not imported.
+    what: the images as the progress line calls them. Probabilities that training has stored are not computed again. If
+    all are stored, Keras is not imported.
     """
     runs = list(zip(folders, configs, strict=True))
     stored = [read_test_predictions(folder, config, test) for folder, config in runs]
     if names := [folder.name for folder, found in zip(folders, stored, strict=True) if found]:
         print(f"Using the predictions stored during training: {', '.join(names)}")
     others = [run for run, found in zip(runs, stored, strict=True) if not found]
-    computed = iter(computed_probabilities(others, test.x) if others else [])
+    computed = iter(computed_probabilities(others, test.x, what) if others else [])
     total = np.zeros((len(test.x), 10))
     for config, found in zip(configs, stored, strict=True):
         for i in range(config["nets"]):
@@ -70,10 +71,10 @@ def temperature(folders: list[Path], configs: list[dict]) -> float:
     return float(np.exp(np.average(np.log(found), weights=[config["nets"] for config in configs])))
 
 
-def computed_probabilities(runs: list[tuple[Path, dict]], x: np.ndarray) -> list[np.ndarray]:
+def computed_probabilities(runs: list[tuple[Path, dict]], x: np.ndarray, what: str) -> list[np.ndarray]:
     """Returns the probabilities from each net of the runs, a list of float32 (n, 10), for images uint8 (n, 28, 28).
 
-    runs: list of (folder, config).
+    runs: list of (folder, config). what: see `mean_probabilities`.
     """
     environment.import_keras()
     import keras
@@ -85,7 +86,7 @@ def computed_probabilities(runs: list[tuple[Path, dict]], x: np.ndarray) -> list
     gpu_advice.print_advice()
     computed, predictor = [], None
     nets = [(folder, config, net) for folder, config in runs for net in run_folder.net_numbers(config)]
-    what = f"Predicting {plural(len(x), 'image')} with {plural(len(nets), 'net')}"
+    what = f"Predicting {what} with {plural(len(nets), 'net')}"
     if sys.stdout.isatty():
         shown = track(nets, what, transient=True)
     else:

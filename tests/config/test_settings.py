@@ -20,10 +20,6 @@ PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "val
     ("overrides", "told"),
     [
         ([("epocs", 3)], "did you mean 'epochs'"),
-        ([("weight_decay", 0.01)], "weight_decay is a part of a setting: write optimizer_config.weight_decay"),
-        ([("gamma", 2)], "write loss_config.gamma"),
-        ([("rotation_range", 2)], "write augmentation.rotation_range"),
-        ([("warmup_epochs", 2)], "write schedule.warmup_epochs"),
         ([("schedule", "cosin")], "did you mean 'cosine'"),
         ([("epochs", 0)], "epochs must be a whole number"),
         ([("epochs", True)], "epochs must be a whole number"),
@@ -87,6 +83,46 @@ def test_a_mistyped_setting_or_value_is_one_line_that_says_what_is_valid(overrid
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "full"),
+    [
+        ("vgg", [("dropout", 0.3)], "model_config.dropout"),
+        ("single", [("dropout", 0.3), ("model", "vgg_dropout")], "model_config.dropout"),
+        ("grenholm", [("kernel_size", 3), ("model", "residual")], "model_config.kernel_size"),
+        ("grenholm", [("members", [{"model": "stages", "strides": True}])], "model_config.strides"),
+        ("single", [("momentum", 0.9)], "model_config.momentum or optimizer_config.momentum"),
+        ("grenholm", [("momentum", 0.9)], "optimizer_config.momentum"),
+        ("grenholm", [("weight_decay", 0.01)], "optimizer_config.weight_decay"),
+        ("grenholm", [("ns_steps", 3)], "optimizer_config.ns_steps"),
+        ("single", [("final", 0.01)], "schedule.final"),
+        ("grenholm", [("warmup_epochs", 2)], "schedule.warmup_epochs"),
+        ("grenholm", [("alpha", 0.1), ("loss", "categorical_focal_crossentropy")], "loss_config.alpha"),
+        ("grenholm", [("alpha", 0.1), ("schedule", "cosine")], "schedule.alpha"),
+        ("grenholm", [("gamma", 2)], "loss_config.gamma"),
+        ("grenholm", [("reduction", "sum")], "loss_config.reduction"),
+        ("grenholm", [("name", "cosine")], "schedule.name or optimizer_config.name"),
+        ("grenholm", [("rotation_range", 2)], "augmentation.rotation_range"),
+        ("grenholm", [("fill_mode", "wrap")], "augmentation.fill_mode"),
+        ("grenholm", [("elastic_alpha", 34)], "augmentation.elastic_alpha"),
+        ("grenholm", [("cval", 1)], "augmentation.cval"),
+    ],
+)
+def test_a_part_of_a_setting_without_its_prefix_is_told_its_whole_key(recipe, overrides, full):
+    part = list(overrides[0][1][0])[-1] if overrides[0][0] == "members" else overrides[0][0]
+    with pytest.raises(UserError) as error:
+        members.kinds(resolve(recipe, overrides))
+    assert str(error.value) == f"{part} is a part of a setting: write {full}"
+
+
+@pytest.mark.parametrize("key", ["model.dropout", "optimizer.momentum", "loss.gamma"])
+def test_a_part_of_a_name_is_told_its_whole_key(key):
+    name, _, part = key.partition(".")
+    with pytest.raises(UserError) as error:
+        resolve("single", [(key, 0.5)])
+    told = f"setting '{name}' has no parts, so '{key}' cannot be set: write {name}_config.{part}"
+    assert str(error.value) == told
+
+
 def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
     kinds = [{}, {"epochs": 3, "augmentation.shear_range": 20}]
     config = resolve("grenholm", [("nets", 5), ("members", kinds)])
@@ -137,6 +173,39 @@ def test_a_value_on_the_command_line_is_json_or_a_literal_of_python_or_text():
     for text in ("a=nan", "a=NaN", "a=-inf"):
         with pytest.raises(UserError, match="a setting must be a finite number"):
             parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("augmentation.zoom_range=0,1", "0.1"),
+        ("augmentation.shear_range=2,5", "2.5"),
+        ("augmentation.rotation_range=7,5", "7.5"),
+        ("augmentation.width_shift_range=0,08", "0.08"),
+        ("augmentation.brightness_range=0,5", "0.5"),
+        ("augmentation.erasing_range=3,9", "3.9"),
+        ("model_config.dropout=,5", ".5"),
+        ("label_smoothing=0,1", "0.1"),
+        ("learning_rate=0,001", "0.001"),
+        ("learning_rate=1,5e-3", "1.5e-3"),
+        ("optimizer_config.weight_decay=-0,1", "-0.1"),
+    ],
+)
+def test_a_decimal_comma_is_not_taken_for_a_list(setting, meant):
+    with pytest.raises(UserError) as error:
+        given("--set", setting)
+    wrong = meant.replace(".", ",")
+    assert str(error.value) == f"decimals take a point: {meant}, not {wrong} (a list is in brackets: [1, 2])"
+    assert parse_override("a=.9,1.1") == ("a", [0.9, 1.1])
+    assert parse_override("a=32,64,128") == ("a", [32, 64, 128])
+
+
+@pytest.mark.parametrize("option", ["learning-rate", "validation-split"])
+def test_an_option_with_a_decimal_comma_says_so(option, capsys):
+    with pytest.raises(SystemExit):
+        given(f"--{option}", "0,1")
+    told = f"argument --{option}: invalid float value: '0,1': decimals take a point: 0.1, not 0,1"
+    assert capsys.readouterr().err == f"train.py: error: {told} (see train.py --help)\n"
 
 
 def test_every_default_is_valid_and_plain_data():

@@ -5,14 +5,14 @@ import zipfile
 import numbers_written
 import numpy as np
 import pytest
-from conftest import SHARED, assert_one_line_error, script
+from conftest import SHARED, assert_one_line_error, copied, script
 from PIL import Image, ImageDraw, features
 from test_handwriting import lit, unseen
 
+import predict
 from recognizer.base.errors import UserError
 from recognizer.data import handwriting, image_files, ruled_lines, segments, sources
 from recognizer.data.arrays import Images
-from recognizer.reports import submission
 from recognizer.runs import run_folder
 from recognizer.training import predicting
 
@@ -127,12 +127,69 @@ def test_an_unsure_digit_is_read_alone_but_not_in_a_number(tmp_path):
     assert told_by(ONES, tmp_path / "two.png", 0.45).replace(" ", "") == "??"
 
 
-def test_what_was_not_read_is_said(tmp_path):
-    drawn(ONES, tmp_path / "two.png")
-    picture = segments.read_picture(tmp_path / "two.png")
-    unclear = [np.where(np.arange(10) == 1, 0.45, 0.06)] * len(segments.images([picture]))
-    with pytest.raises(UserError, match=r"^some digits touch or are unclear to this run, and were not read, in .*two"):
-        submission.check_readings(tmp_path / "out.csv", [picture], segments.digits([picture], unclear), [])
+@pytest.mark.parametrize(
+    ("pictures", "p", "told", "found", "unread"),
+    [
+        (
+            {"two.png": ONES},
+            0.45,
+            ["two.png: ? ? (2 numbers; {})"],
+            "2 digits in 1 picture",
+            "2 of 2 digits, in two.png",
+        ),
+        (
+            {"one.png": ONES[:1], "two.png": ONES},
+            0.45,
+            ["one.png: 1 (45.0%)", "two.png: ? ? (2 numbers; {})"],
+            "3 digits in 2 pictures",
+            "2 of 3 digits, in two.png",
+        ),
+        (
+            {"a.png": ONES, "b.png": ONES, "c.png": ONES, "d.png": ONES},
+            0.45,
+            [f"{name}.png: ? ? (2 numbers; {{}})" for name in "abcd"],
+            "8 digits in 4 pictures",
+            "8 of 8 digits, in a.png, b.png, c.png and 1 more",
+        ),
+        ({"two.png": ONES}, 0.95, ["two.png: 1 1 (2 numbers; at least 95.0%)"], "2 digits in 1 picture", ""),
+        (
+            {"lines.png": [*ONES, [(200, 290), (200, 390)]]},
+            0.95,
+            ["lines.png: 1 1 / 1 (3 numbers in 2 lines; at least 95.0%)"],
+            "3 digits in 1 picture",
+            "",
+        ),
+        (
+            {"close.png": [[(x, 140), (x, 240)] for x in (150, 210)]},
+            0.95,
+            ["close.png: 11 (at least 95.0%)"],
+            "2 digits in 1 picture",
+            "",
+        ),
+    ],
+)
+def test_what_is_read_and_what_is_not_is_printed_and_neither_is_an_error(
+    pictures, p, told, found, unread, trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    row = np.where(np.arange(10) == 1, p, (1 - p) / 9)
+    monkeypatch.setattr(predicting, "computed_probabilities", lambda runs, x, *_: [np.tile(row, (len(x), 1))] * 2)
+    monkeypatch.setattr(predicting, "temperature", lambda *_: 1)
+    for name, strokes in pictures.items():
+        drawn(strokes, tmp_path / name)
+    assert not predict.main(["bag", "--images", *pictures])
+    expected = [line.format("? stands for digits that touch or are unclear") for line in told]
+    expected += [f"Found {found}, and predicted with bag; preview: submissions/bag-images-preview.png"]
+    expected += ["Predictions: submissions/bag-images.csv"]
+    if unread:
+        number, _, files = unread.partition(", ")
+        expected += [f"Not read: {number}, marked ?, {files}: digits that touch or are unclear to this run"]
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == expected
+    assert printed.err == ""
+    rows = (tmp_path / "submissions" / "bag-images.csv").read_text().splitlines()
+    assert len(rows) == 1 + int(found.split()[0])
 
 
 def test_a_row_of_boxes_is_no_sheet_of_paper(tmp_path):

@@ -349,6 +349,7 @@ def test_pictures_of_nothing_are_one_line(arguments, line, trained, tmp_path, mo
         (["export", "--format", "saved-model"], "no --format 'saved-model'; did you mean 'saved_model'?"),
         (["plot", "mistakes", "--percent"], "unrecognized arguments: --percent"),
         (["plot", "mistakes", "bag", "bag"], "unrecognized arguments: bag"),
+        (["data", "mnist"], "no command 'mnist'. There are: fetch; did you mean --data mnist? (see python -m"),
         (["plto"], "no command 'plto'; did you mean 'plot'?"),
     ],
     ids=" ".join,

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, copied, load, read_submission, write_csv
+from PIL import Image
 
 import predict
 import train
@@ -173,6 +174,12 @@ def test_predicting_shows_how_far_it_is(trained, digits, tmp_path, monkeypatch, 
     write_csv(tmp_path / "others.csv", digits.test.x[:30])
     predict.main(["bag", "--test", "others.csv"])
     assert "Predicting 30 images with 2 nets ...\n" in capsys.readouterr().out
+    for i in range(2):
+        Image.fromarray(digits.test.x[i]).save(tmp_path / f"{i}.png")
+    predict.main(["bag", "--images", "0.png"])
+    assert "Predicting 1 possible digit in 1 picture with 2 nets ...\n" in capsys.readouterr().out
+    predict.main(["bag", "--images", "0.png", "1.png"])
+    assert "Predicting 2 possible digits in 2 pictures with 2 nets ...\n" in capsys.readouterr().out
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     predict.main(["bag", "--test", "others.csv"])
     shown = capsys.readouterr().out

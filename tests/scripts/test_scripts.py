@@ -12,15 +12,17 @@ import driver
 import numpy as np
 import pytest
 import scipy.ndimage
-from conftest import ROOT, TINY, assert_one_line_error, interrupted, load, read_submission, script, write_csv
+from conftest import ROOT, TINY, assert_one_line_error, copied, interrupted, load, read_submission, script, write_csv
 from PIL import Image
 
 import predict
 import recipes
+from recognizer.base import cli
 from recognizer.base.errors import UserError
 from recognizer.commands import runs
 from recognizer.config import members
 from recognizer.config.overrides import resolve
+from recognizer.data import sources
 from recognizer.reports import submission
 from recognizer.runs import metrics, run_folder
 
@@ -129,13 +131,42 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
     assert_one_line_error(script("predict.py", "../bag", cwd=trained), "is not a name: use letters")
 
 
+@pytest.mark.parametrize(
+    ("images", "named"),
+    [
+        (["a.png", "bag"], "bag"),
+        (["bag"], "bag"),
+        (["a.png", "runs/bag", "a.png"], "runs/bag"),
+        (["runs/bag/"], "runs/bag"),
+        ([str(ROOT), "{}/runs/bag"], "{}/runs/bag"),
+    ],
+)
+def test_a_run_among_the_pictures_is_told_to_be_named_before_them(images, named, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    with pytest.raises(UserError) as error:
+        predict.main(["--images", *(path.format(trained) for path in images)])
+    told = f"{named.format(trained)} is a run: name runs before --images, as in predict.py bag --images PATH"
+    assert str(error.value) == told
+
+
+def test_pictures_in_a_folder_named_like_a_run_are_read(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    (tmp_path / "bag").mkdir()
+    Image.fromarray(digits.test.x[0]).save(tmp_path / "bag" / "0.png")
+    predict.main(["bag", "--images", "bag", "runs/bag/../../bag/0.png"])
+    assert "Found 2 digits in 2 pictures, and predicted with bag; preview: " in capsys.readouterr().out
+
+
 def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsys):
     from recognizer.data import arrays, competition
     from recognizer.training import predicting
 
     monkeypatch.chdir(trained)
     monkeypatch.setattr(arrays, "KAGGLE_TEST_ROWS", 30)
-    monkeypatch.setattr(predicting, "mean_probabilities", lambda folders, configs, test: np.eye(10)[[1] * len(test.x)])
+    monkeypatch.setattr(
+        predicting, "mean_probabilities", lambda folders, configs, test, what: np.eye(10)[[1] * len(test.x)]
+    )
     handed_in = []
     monkeypatch.setattr(competition, "submit", lambda path, message: handed_in.append((path.name, message)) or "thanks")
     write_csv("kaggle.csv", digits.test.x[:30])
@@ -465,6 +496,76 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         (["--epochs", "0"], "epochs"),
     ):
         assert_one_line_error(script("train.py", *arguments, cwd=tmp_path), told)
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown", "meant"),
+    [
+        ("plot lr mine", "mine", "--recipe mine"),
+        ("plot lr mnist", "mnist", "--data mnist"),
+        ("plot augmented grenholm", "grenholm", "--recipe grenholm"),
+        ("plot samples .", ".", "--data ."),
+        ("plot layers --model vgg", "--model", "--set model=vgg"),
+        ("plot layers --recipee vgg", "--recipee", "--recipe"),
+        ("plot confusion --run bag", "--run", "bag, without --run"),
+        ("report --run=bag", "--run=bag", "bag, without --run"),
+        ("sweep single --model X", "--model X", "--set model=X"),
+        ("sweep single --batch-size=32", "--batch-size=32", "--set batch_size=32"),
+        ("sweep --learning-rate 0.1", "--learning-rate", "--set learning_rate=0.1"),
+        ("sweep --nets 3 --seeds 2", "--nets", "--set nets=3"),
+        ("sweep --early-stopping 3", "--early-stopping", "--set early_stopping=3"),
+        ("sweep --deterministic --seeds 2", "--deterministic", "--set deterministic=VALUE"),
+        ("sweep --run mine", "--run", "--sweep mine"),
+        ("sweep --recipe single", "--recipe", "single, without --recipe"),
+        ("train --optimizer adamw", "--optimizer", "--set optimizer=adamw"),
+        ("train --recipe quick", "--recipe", "quick, without --recipe"),
+        ("train quick mnist", "mnist", "--data mnist"),
+        ("train single ensemble", "ensemble", ""),
+        ("predict --data mnist", "--data", "--test mnist"),
+        ("predict --run bag", "--run", "bag, without --run"),
+    ],
+)
+def test_an_option_of_another_command_or_a_name_without_its_option_is_told_what_to_write(line, unknown, meant, capsys):
+    name, *arguments = line.split()
+    module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
+    with pytest.raises(SystemExit) as stop:
+        module.main(arguments)
+    assert stop.value.code == 2
+    program = (
+        f"python -m recognizer {name}" + f" {arguments[0]}" * (name == "plot") if name in COMMANDS else f"{name}.py"
+    )
+    hint = f"; did you mean {meant}?" * bool(meant)
+    told = f"{program}: error: unrecognized arguments: {unknown}{hint} (see {program} --help)\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train mnist", "no recipe 'mnist', but data: write --data mnist"),
+        ("train .", "no recipe '.', but data: write --data ."),
+        ("sweep digits --seeds 2", "no recipe 'digits', but data: write --data digits"),
+        ("sweep vgg_rms --seeds 2", "no recipe or study 'vgg_rms'; did you mean 'vgg-rmsprop'? There are: codeastar, "),
+        ("plot layers vgg_dropout", "no run 'vgg_dropout', but a recipe: write --recipe vgg_dropout"),
+        ("predict test.csv", "test.csv is no run: predict.py takes pictures by --images, a test set by --test"),
+        ("predict scans/1.png", "scans/1.png is no run: predict.py takes pictures by --images, a test set by --test"),
+        ("plot confusion scans", "scans is no run: predict.py takes pictures by --images, a test set by --test"),
+    ],
+)
+def test_a_name_of_something_else_is_told_what_to_write(line, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans").mkdir()
+    for file in ("test.csv", "scans/1.png"):
+        (tmp_path / file).touch()
+    name, *arguments = line.split()
+    module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
+    with pytest.raises(UserError) as error:
+        module.main(arguments)
+    assert str(error.value)[: len(told)] == told
+
+
+def test_the_sources_of_the_command_line_are_those_that_are_read():
+    assert list(sources.SOURCES) == list(cli.SOURCES)
 
 
 def test_a_net_whose_batch_norm_will_lag_is_told_before_training(tmp_path):
