@@ -23,6 +23,10 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # divide the cores among the proc
 
 # Real MNIST, and 42,000 of its images in the form of Kaggle's download; not part of the project.
 SHARED = ROOT.parent / "shared" / "data"
+needs_mnist = pytest.mark.skipif(
+    not (SHARED / "mnist.npz").is_file(),
+    reason=f"needs MNIST, ../{SHARED.parent.name}/{SHARED.name}/mnist.npz, for a net that reads well",
+)
 TINY = ["--epochs", "2", "--set", "steps_per_epoch=5", "--set", "min_steps_per_epoch=1"]
 
 

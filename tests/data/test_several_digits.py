@@ -5,7 +5,7 @@ import zipfile
 import numbers_written
 import numpy as np
 import pytest
-from conftest import SHARED, assert_one_line_error, copied, script
+from conftest import SHARED, assert_one_line_error, copied, needs_mnist, script
 from PIL import Image, ImageDraw, features
 from test_handwriting import lit, unseen
 
@@ -41,7 +41,7 @@ def drawn(strokes, path, width=10, size=(400, 400)):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
+@needs_mnist
 def test_numbers_of_two_to_six_digits_are_read_in_order(reader):
     """A net trained for seconds reads 93 % of the digits; of touching ones, four in five are right or refused."""
     found = numbers_written.readings(reader / "runs" / "reader", sources.load(str(SHARED / "mnist.npz")).test, 60, 7)
@@ -65,7 +65,7 @@ def joined(left, right):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
+@needs_mnist
 def test_few_pairs_that_touch_are_taken_for_one_digit(read, tmp_path):
     """A net is sure that 88 is an 8, and 41 a 4: of these pairs, only the number of strokes shows that they are two."""
     images, numbers = unseen(300), ["10", "18", "19", "31", "41", "68", "71", "77", "88", "89"] * 5
@@ -212,6 +212,7 @@ def circle(x, y, radius, start, end):
     return [(x + radius * np.cos(a), y + radius * np.sin(a)) for a in angles]
 
 
+@needs_mnist
 @pytest.mark.parametrize("gap", [0, 2, 6, 12, 20])
 @pytest.mark.parametrize("label", [3, 4, 5, 7])
 def test_a_digit_whose_strokes_are_apart_is_one(label, gap, read, tmp_path):
@@ -225,6 +226,7 @@ def test_a_digit_whose_strokes_are_apart_is_one(label, gap, read, tmp_path):
     assert read([drawn(strokes, tmp_path / "one.png")]) == [str(label)]
 
 
+@needs_mnist
 def test_two_digits_near_each_other_are_two_and_lines_are_read_from_the_top(read, tmp_path):
     one = [(60, 60), (60, 140)]
     seven = [(100, 60), (150, 60), (120, 140)]
@@ -302,6 +304,7 @@ def test_pictures_in_folders_below_folders_and_in_zips_are_read_and_others_named
     assert not (tmp_path / "none.csv").exists()
 
 
+@needs_mnist
 def test_several_digits_have_a_row_each_with_its_place(read, reader, tmp_path):
     one, seven = [(60, 60), (60, 140)], [(100, 60), (150, 60), (120, 140)]
     drawn([one, seven], tmp_path / "number.png", 8, (300, 200))
@@ -357,7 +360,7 @@ def test_heic_is_read_or_what_it_needs_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "mnist.npz").is_file(), reason="needs MNIST")
+@needs_mnist
 def test_underlines_boxes_and_sheets_on_desks_are_not_read(read, tmp_path):
     images, files, numbers = unseen(120), [], []
     for i in range(0, 120, 4):

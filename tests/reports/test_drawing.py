@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, needs_mnist
 from PIL import Image, ImageDraw
 
 from recognizer.data import segments
@@ -133,6 +133,7 @@ def drawing_of(*digits):
     return np.asarray(image)
 
 
+@needs_mnist
 def test_drawn_digits_and_numbers_are_read(reader):
     """At least 18 of 20 digits, and 8 of 10 numbers of two to four; what is not drawn is not read."""
     from recognizer.runs import run_folder
@@ -151,6 +152,7 @@ def test_drawn_digits_and_numbers_are_read(reader):
     assert drawing.read(models, np.full((280, 560), 255, np.uint8)) == []
 
 
+@needs_mnist
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_digits_drawn_in_a_browser_are_read(reader):
