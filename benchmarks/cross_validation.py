@@ -112,7 +112,7 @@ def compared(names):
                 *(f"{value:.3f}" if value >= 0.001 else "< .001" for value in (p, adjusted[i - 1])),
             ]
         rows.append(cells + [""] * (len(COLUMNS) - len(cells)))
-    return [f"{len(labels):,} rows, {np.sum(~legible)} of them wrong by all of these", "", *table(COLUMNS, rows)]
+    return [f"{len(labels):,} rows; all recipes below get {np.sum(~legible)} of them wrong", "", *table(COLUMNS, rows)]
 
 
 def unread(names, data):

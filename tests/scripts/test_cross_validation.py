@@ -59,7 +59,7 @@ def test_recipes_are_compared_on_the_rows_that_both_predicted(cross_validation, 
     keep(tmp_path, "worse-0", worse[None], labels)
     keep(tmp_path, "better-0", better[None], labels)
     first, _, header, _, *rows = cross_validation.compared(["worse-0", "better-0", "worse-0+better-0"])
-    assert first.startswith("90 rows, 4 of them wrong by all")
+    assert first == "90 rows; all recipes below get 4 of them wrong"
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     names = [cell.strip() for cell in header.strip("|").split("|")]
     found = [dict(zip(names, row, strict=True)) for row in cells]
