@@ -201,7 +201,7 @@ def _settings(name):
 
 
 def settings(schedule: Any) -> set[str]:
-    """Returns the names of the settings that a config's schedule has, set or not; none if it is not valid."""
+    """Returns the names of all settings that a config's schedule takes; an empty set if its name is not valid."""
     name = schedule.get("name") if isinstance(schedule, dict) else None
     return {"name"}.union(*_settings(name)) if name in [*OWN, *KERAS] else set()
 

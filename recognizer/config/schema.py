@@ -167,9 +167,10 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
 
 
 def _full_keys(config, part):
-    """Returns the keys of the settings that have a part of this name: ["model_config.dropout"] for "dropout".
+    """Returns the full keys of the parts of this name: ["model_config.dropout"] for "dropout".
 
-    If the config's architecture, augmentation, schedule, optimizer and loss have none, those of others count.
+    These are parts of the config's architecture, augmentation, schedule, optimizer and loss. If none of these has such
+    a part, those of all other schedules, optimizers and losses are returned.
     """
     chosen = {
         "model_config": _names_in("models.py", str(config["model"]).replace("-", "_")),

@@ -129,7 +129,7 @@ def locked(folder: Path, what: str = "run") -> Iterator[None]:
 
 
 def record_changes(folder: Path, config: dict) -> None:
-    """Updates config.json if the run's data has moved, or if it now trains with other jobs. The run must be locked."""
+    """Updates config.json if the run's data has moved or its threads or jobs have changed. The run must be locked."""
     written = read_json(folder / "config.json")
     changed = {key: config[key] for key in ("data", "threads", "jobs") if key in config}
     if written != written | changed:

@@ -90,9 +90,9 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 def suggestions(rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
     """Returns the rates to "start with" and of the "lowest" smoothed loss; {} if the loss does not fall.
 
-    The first is the geometric mean of the second and of the rate where the loss has made half of its fall. Where the
-    loss falls fastest is too low a rate for nets with batch normalization, whose loss then stays low for long; a fixed
-    part of the rate of the lowest loss is too low for nets whose loss falls shortly before it diverges.
+    The first is the geometric mean of the second and of the rate where the loss has made half of its fall. The rate
+    where the loss falls fastest is too low for nets with batch normalization, whose loss then stays low for long. A
+    fixed fraction of the rate of the lowest loss is too low for nets whose loss falls shortly before it diverges.
     """
     smoothed = smooth(losses)
     lowest = int(smoothed.argmin())

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Progress(keras.callbacks.Callback):
     """Prints the progress of a net, and the training time left for all nets.
 
-    What is compiled in the first epoch does not count: its first step, its last step, which may have a smaller batch,
-    and its validation.
+    The estimate leaves out those parts of the first epoch that compile: its first step, its last step, which may have
+    a smaller batch, and its validation.
 
     Arguments:
         net, nets: int, the net's number, and the number of nets in the run.
@@ -118,8 +118,8 @@ class Reports(Progress):
     """Sends the progress of a net to the process that shows the progress of all nets.
 
     Arguments:
-        send: a function of (number of steps so far, the net's total steps, a line about a finished epoch or what
-            comes after the last one, or None).
+        send: a function of (number of steps so far, the net's total steps, a line or None). The line is about a
+            finished epoch, or about what follows the last epoch.
         ask: None, or a function of (epoch, validation accuracy) that may raise an error to end training. It is called
             after each epoch except the last, but never if an epoch's validation is meaningless (validates_late).
     """
@@ -141,7 +141,7 @@ class Reports(Progress):
         self.send, self.ask, self.sent = send, ask, 0
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if time.perf_counter() > self.sent + self.EVERY and batch + 1 < self.steps:  # after the last step comes a line
+        if time.perf_counter() > self.sent + self.EVERY and batch + 1 < self.steps:  # on_epoch_end sends the last
             self._send(self.epoch * self.steps + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:

@@ -107,7 +107,7 @@ def test_a_mistyped_setting_or_value_is_one_line_that_says_what_is_valid(overrid
         ("grenholm", [("cval", 1)], "augmentation.cval"),
     ],
 )
-def test_a_part_of_a_setting_without_its_prefix_is_told_its_whole_key(recipe, overrides, full):
+def test_the_message_names_the_full_key_of_a_part_without_its_prefix(recipe, overrides, full):
     part = list(overrides[0][1][0])[-1] if overrides[0][0] == "members" else overrides[0][0]
     with pytest.raises(UserError) as error:
         members.kinds(resolve(recipe, overrides))
@@ -115,7 +115,7 @@ def test_a_part_of_a_setting_without_its_prefix_is_told_its_whole_key(recipe, ov
 
 
 @pytest.mark.parametrize("key", ["model.dropout", "optimizer.momentum", "loss.gamma"])
-def test_a_part_of_a_name_is_told_its_whole_key(key):
+def test_a_part_of_model_optimizer_or_loss_is_refused_with_the_key_to_write(key):
     name, _, part = key.partition(".")
     with pytest.raises(UserError) as error:
         resolve("single", [(key, 0.5)])

@@ -141,7 +141,7 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
         ([str(ROOT), "{}/runs/bag"], "{}/runs/bag"),
     ],
 )
-def test_a_run_among_the_pictures_is_told_to_be_named_before_them(images, named, trained, monkeypatch):
+def test_a_run_among_the_pictures_is_refused_with_the_place_to_name_it(images, named, trained, monkeypatch):
     monkeypatch.chdir(trained)
     with pytest.raises(UserError) as error:
         predict.main(["--images", *(path.format(trained) for path in images)])
@@ -525,7 +525,7 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         ("predict --run bag", "--run", "bag, without --run"),
     ],
 )
-def test_an_option_of_another_command_or_a_name_without_its_option_is_told_what_to_write(line, unknown, meant, capsys):
+def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unknown, meant, capsys):
     name, *arguments = line.split()
     module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
     with pytest.raises(SystemExit) as stop:
@@ -552,7 +552,7 @@ def test_an_option_of_another_command_or_a_name_without_its_option_is_told_what_
         ("plot confusion scans", "scans is no run: predict.py takes pictures by --images, a test set by --test"),
     ],
 )
-def test_a_name_of_something_else_is_told_what_to_write(line, told, tmp_path, monkeypatch):
+def test_the_message_says_what_to_write_instead_of_a_name_of_another_kind(line, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scans").mkdir()
     for file in ("test.csv", "scans/1.png"):

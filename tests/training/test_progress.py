@@ -8,7 +8,7 @@ import pytest
 from recognizer.parallel import overview
 from recognizer.training import progress
 
-STEPS, EPOCHS = 40, 10  # 4 steps a call, a second each; a later validation takes 2 seconds
+STEPS, EPOCHS = 40, 10  # 4 steps a call, a second each; a validation after the first epoch takes 2 seconds
 
 
 class Clock:
@@ -97,7 +97,7 @@ def test_a_line_after_the_last_epoch_says_what_is_predicted(options, expected, a
     assert "Net 1/" in out.partition("predicting")[2] or not expected
 
 
-def test_nothing_to_predict_is_no_line_and_unlabelled_rows_are_counted(alone, kaggle_folder, no_pictures, capsys):
+def test_no_line_if_nothing_is_predicted_and_unlabelled_rows_are_counted(alone, kaggle_folder, no_pictures, capsys):
     import train
 
     for path, expected in (("train.csv", []), ("", ["predicting 10 test images"])):
