@@ -275,7 +275,10 @@ def test_what_fails_on_a_node_is_told_as_what_it_is(ray_cluster, tmp_path):
 @by_ray
 @pytest.mark.parametrize(
     "what",
-    [["--grid", "batch_size=16,32", "--grid", "learning_rate=.01,.02"], ["--range", "batch_size=8..32", "--trials", 4]],
+    [
+        pytest.param(["--grid", "batch_size=16,32", "--grid", "learning_rate=.01,.02"], marks=pytest.mark.by_hand),
+        ["--range", "batch_size=8..32", "--trials", 4],
+    ],
 )
 def test_a_sweep_by_ray_is_as_one_by_processes(what, ray_cluster, tmp_path):
     if "--range" in what:

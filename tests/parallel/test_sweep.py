@@ -427,7 +427,9 @@ def killed(folder, arguments, environment, after):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["grid", pytest.param("search", marks=optuna)])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("grid", marks=pytest.mark.by_hand), pytest.param("search", marks=optuna)]
+)
 def test_a_sweep_that_is_killed_three_times_loses_no_trial_and_trains_none_twice(kind, tmp_path, monkeypatch):
     variables = os.environ | {"PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
     search = ["--range", "learning_rate=0.001..1:log", "--trials", "6", "--epochs", "3"]

@@ -44,7 +44,9 @@ PARTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.by_hand] * part.startswith("JAX")) for part in PARTS]
+)
 def test_the_scripts_run_with_kaggles_versions(part, kaggle):
     paths, tests, environment = PARTS[part]
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", "-k", tests]
