@@ -28,6 +28,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("batch", "keras")
 SOURCES = ("auto", "kaggle", "mnist", "digits")  # what --data takes besides paths
 OTHER_NAMES = {"--data": "--test", "--run": "--sweep"}  # options that predict.py and sweep have under other names
+ELSEWHERE = {"--lr": "--learning-rate", "--bs": "--batch-size"}  # names of options in other people's scripts
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
 
@@ -69,9 +70,12 @@ class Parser(argparse.ArgumentParser):
             option = "--data" if is_data(unknown) else "--recipe"
             return f"; did you mean {option} {unknown}?" if option in options else ""
         option, _, value = unknown.partition("=")
+        option = ELSEWHERE.get(option, option)
         after = given[given.index(unknown) + 1 :][:1]
         value = value or next((word for word in after if not word.startswith("-")), "VALUE")
         key = option.lstrip("-").replace("-", "_")
+        if (hyphened := f"--{key.replace('_', '-')}") in options:
+            return f"; did you mean {hyphened} {value}?"
         if key in getattr(options.get("--set"), "settings", ()):
             return f"; did you mean --set {key}={value}?"
         if any(key == action.dest for action in self._get_positional_actions()):
@@ -82,8 +86,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            kind = "command" if chosen[1].startswith("[") else chosen[1]  # optional commands have a usage as metavar
             try:
-                choose(chosen[1], chosen[2], re.findall(r"[\w.-]+", chosen[3]))
+                choose(kind, chosen[2], re.findall(r"[\w.-]+", chosen[3]))
             except UserError as error:
                 message = f"{error}{self._instead(chosen[2], [])}"
         elif wrong := re.search("invalid float value: '(.*)'", message):
