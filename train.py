@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from recognizer.base import cli
 from recognizer.base.errors import UserError
+from recognizer.base.words import plural
 from recognizer.config.overrides import add_set_argument, all_recipes, config_from_arguments
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ def resumed(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]
     refuse_others(arguments, "resume", "goes on with")
     config, folder, digits = plan.resumed(arguments.run, arguments.data)
     left, _ = run_folder.unfinished_nets(folder, config)
+    print(f"Recipe: {config['recipe']}, {len(left)} of {plural(config['nets'], 'net')} left to train")
     return config, folder, digits, how_to_fit(arguments, config, digits, len(left))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import LONGEST_LINE, UserError, enough_memory
-from recognizer.base.words import duration, plural
+from recognizer.base.words import duration
 from recognizer.config import checks, members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
@@ -232,8 +232,6 @@ def resumed(name: str | None, source: str | None, digits: Digits | None = None) 
     digits = digits or sources.load(source or config["data"]["source"])
     run_folder.check_data(folder, config, digits)
     print_data(digits)
-    left, _ = run_folder.unfinished_nets(folder, config)
-    print(f"Recipe: {config['recipe']}, {len(left)} of {plural(config['nets'], 'net')} left to train")
     config["data"]["source"] = digits.source
     config.setdefault("steps_per_call", 1)  # for runs older than this setting
     environment.import_keras(config["deterministic"])
