@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from shared import HERE, ROOT, machine, script, table, without_folders
+from shared import HERE, ROOT, gpu_name, machine, script, table, without_folders
 
 from recognizer.base import cli
 from recognizer.base.files import read_json, write_bytes, write_json
@@ -493,12 +493,6 @@ def gpu(arguments):
             workers["ours (JAX)"] = functools.partial(Worker, *ours, KERAS_BACKEND="jax")
         tables.append(timing_table(f"`deotte` on {name}, batch {batch_size}", in_turn(workers, arguments.rounds)))
     return tables
-
-
-def gpu_name():
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    with contextlib.suppress(OSError):
-        return subprocess.run(query, capture_output=True, text=True).stdout.strip().split("\n")[0]
 
 
 PARTS = {

@@ -4,8 +4,10 @@ python benchmarks/keras_ways.py train notebook deotte 64 --data mnist
 """
 
 import argparse
+import contextlib
 import dataclasses
 import itertools
+import sys
 
 import shared  # noqa: F401 (puts the repository on the path)
 from clock import Clock
@@ -70,6 +72,7 @@ def callback(clock, size):
             self.last = -1
 
         def on_train_batch_end(self, batch, logs=None):
+            float(logs["loss"])  # waits until JAX has computed it
             clock((batch - self.last) * size)
             self.last = batch
 
@@ -135,7 +138,8 @@ def ours(config, images, clock):
     from recognizer.training.trainer import Trainer
 
     trainer = Trainer(config, Digits(images, None, ""))
-    trainer.begin(1)
+    with contextlib.redirect_stdout(sys.stderr):  # bench.py reads stdout
+        trainer.begin(1)
     trainer.model.epoch.rates.assign(np.full(trainer.batches.steps, 1e-3))
     used = [callbacks.Epochs(trainer.batches), callback(clock, config["batch_size"])]
     trainer.model.fit(trainer.batches.data, epochs=10**6, callbacks=used, shuffle=False, verbose=0)

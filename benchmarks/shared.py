@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,17 +25,27 @@ def script(name, *arguments):
 
 
 def machine():
-    """Returns the processor, its instructions for half precision, the cores, the versions and the day, as text."""
+    """Returns the processor with its instructions for half precision, the GPU, cores, versions and day, as text."""
     model = processor_name()
     with contextlib.suppress(OSError):
         flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         found = set(flags[1].split()) if flags else set()
         model += "".join(f", {flag}" for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in found)
+    if gpu := gpu_name():
+        model += f", {gpu}"
     wheels = importlib.metadata.packages_distributions()  # TensorFlow's has several names
     names = ("tensorflow", "keras", "numpy", "pandas", "torch", "jax")
     versions = [f"{name} {importlib.metadata.version(wheels[name][0])}" for name in names if name in wheels]
     day = datetime.date.today().isoformat()
     return f"{model}; {joblib.cpu_count()} cores; Python {platform.python_version()}, {', '.join(versions)}; {day}"
+
+
+def gpu_name():
+    """Returns the name of the machine's first NVIDIA GPU, or None."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(query, capture_output=True, text=True).stdout.strip().split("\n")[0]
+    return None
 
 
 def without_folders(arguments):
