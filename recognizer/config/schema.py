@@ -66,9 +66,12 @@ SETTINGS = {
     "replicas": Setting(1, whole(1, 1000)),
     # null: every training image once; "full": the same in full batches only; a number: that many steps, and the images
     # are reshuffled after each pass over them. min_steps_per_epoch is for small data sets, whose epochs would have only
-    # a few steps.
+    # a few steps. max_rows_per_epoch (null: no limit) is for large ones: an epoch takes at most that many images, and
+    # the next epoch goes on with the others, so training takes no longer than on a data set of that size. A number of
+    # steps is not limited.
     "steps_per_epoch": Setting(None, COUNT | one_of("full") | NULL, by_net=True),
     "min_steps_per_epoch": Setting(1, COUNT, by_net=True),
+    "max_rows_per_epoch": Setting(None, COUNT | NULL, by_net=True),
     "epochs": Setting(10, COUNT, by_net=True),
     # Which weights to keep: "last"; "averaged", Keras's EMA over the steps (optimizer_config.ema_momentum), for which a
     # net with batch normalization needs update_bn above 0; "best", those of the best epoch on validation, whose

@@ -53,16 +53,46 @@ def joint_labels(labels: Tensor, flips: Sequence[str]) -> Tensor:
 
 
 def with_classes(model: keras.Model, name: str, flips: Sequence[str], seed: int | None) -> keras.Model:
-    """Returns a model with ten more classes for each flip: its last layer is replaced by a wider one.
+    """Returns a model with ten more classes for each flip.
 
-    Raises UserError if the last layer is not Dense. name: the architecture's name.
+    The layer that computes the classes, Dense or convolutional, becomes wider. The layers after it, such as a softmax
+    or a pooling, are made again. Raises UserError if the model does not end so. name: the architecture's name.
     """
-    last = model.layers[-1]
-    if not isinstance(last, keras.layers.Dense):
-        raise UserError(f"architecture {name!r} does not end with classes(), which joint_flips needs")
-    own = dict(units=10 * (1 + len(flips)), kernel_initializer=keras.initializers.GlorotUniform(seed))
-    outputs = keras.layers.Dense.from_config(last.get_config() | own)
-    return keras.Model(model.inputs[0], outputs(last.input), name=CORE)  # [0], since Keras warns about a list
+    wide = 10 * (1 + len(flips))
+    outputs = model.outputs[0]
+    after = []
+    while not (width := _width(last := outputs._keras_history.operation)):
+        if len(last._inbound_nodes) != 1 or not isinstance(last.input, keras.KerasTensor):
+            raise _cannot_widen(name, model)
+        after.insert(0, last)
+        outputs = last.input
+    own = {width: wide, "kernel_initializer": keras.initializers.GlorotUniform(seed)}
+    outputs = type(last).from_config(last.get_config() | own)(last.input)
+    try:
+        for layer in after:
+            outputs = type(layer).from_config(layer.get_config())(outputs)
+    except Exception as error:  # from any layer, for example a Reshape to ten values
+        raise _cannot_widen(name, model) from error
+    if outputs.shape != (None, wide):
+        raise _cannot_widen(name, model)
+    return keras.Model(model.inputs[0], outputs, name=CORE)  # [0], since Keras warns about a list
+
+
+def _width(layer):
+    """Returns the name of the argument that sets how many classes a layer computes; None if it does not compute ten."""
+    for kind, width in ((keras.layers.Dense, "units"), (keras.layers.Conv2D, "filters")):
+        if isinstance(layer, kind) and getattr(layer, width) == 10:
+            return width
+    return None
+
+
+def _cannot_widen(name, model):
+    last = type(model.outputs[0]._keras_history.operation).__name__
+    return UserError(
+        f"architecture {name!r} ends with {last}, and joint_flips needs a Dense or Conv2D layer of 10 classes there, "
+        "possibly with a softmax or a pooling after it: give the net such an end, or train without flips (--set "
+        "joint_flips=[])"
+    )
 
 
 def aggregated(model: keras.Model, flips: Sequence[str]) -> keras.Model:

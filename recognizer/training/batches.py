@@ -25,19 +25,19 @@ if TENSORFLOW:
 
 def steps_per_epoch(settings: dict, n: int) -> int:
     """Returns the number of steps in an epoch over `n` training rows."""
-    steps = settings["steps_per_epoch"]
+    steps, most = settings["steps_per_epoch"], min(n, settings["max_rows_per_epoch"] or n)
     if steps is None:
-        steps = math.ceil(n / settings["batch_size"])
+        steps = math.ceil(most / settings["batch_size"])
     elif steps == "full":
-        steps = n // settings["batch_size"]
+        steps = most // settings["batch_size"]
     return max(steps, settings["min_steps_per_epoch"])
 
 
 def images_per_epoch(settings: dict, n: int) -> int:
-    """Returns the number of images in an epoch over `n` training rows: `n`, or full batches if steps are set."""
-    steps = steps_per_epoch(settings, n)
-    if settings["steps_per_epoch"] is None and steps == math.ceil(n / settings["batch_size"]):
-        return n
+    """Returns the number of images in an epoch over `n` training rows; see the settings steps_per_epoch and others."""
+    steps, most = steps_per_epoch(settings, n), min(n, settings["max_rows_per_epoch"] or n)
+    if settings["steps_per_epoch"] is None and steps == math.ceil(most / settings["batch_size"]):
+        return most
     return steps * settings["batch_size"]
 
 

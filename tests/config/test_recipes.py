@@ -47,6 +47,33 @@ def test_an_epoch_takes_the_next_part_of_endless_passes():
     assert (batches.steps_per_epoch(whole, 1000), batches.steps_per_epoch(resolve("deotte"), 1000)) == (16, 15)
 
 
+@pytest.mark.parametrize("steps", [None, "full"])
+@pytest.mark.parametrize(
+    ("n", "most", "least", "expected"),  # the last: {steps_per_epoch: (steps, images)} in batches of 64
+    [
+        (1000, None, 1, {None: (16, 1000), "full": (15, 960)}),
+        (1000, 5000, 1, {None: (16, 1000), "full": (15, 960)}),
+        (60_000, 5000, 1, {None: (79, 5000), "full": (78, 4992)}),
+        (60_000, 60_000, 1, {None: (938, 60_000), "full": (937, 59_968)}),
+        (60_000, 10, 1, {None: (1, 10), "full": (1, 64)}),
+        (100, 5000, 30, {None: (30, 1920), "full": (30, 1920)}),
+        (60_000, 100, 30, {None: (30, 1920), "full": (30, 1920)}),
+    ],
+    ids=str,
+)
+def test_an_epoch_has_at_most_so_many_rows(n, most, least, steps, expected):
+    from augment import Augmentation
+    from recognizer.training import batches
+
+    limits = [("max_rows_per_epoch", most), ("min_steps_per_epoch", least), ("steps_per_epoch", steps)]
+    config = resolve("linear", limits) | {"seed": 3}
+    assert (batches.steps_per_epoch(config, n), batches.images_per_epoch(config, n)) == expected[steps]
+    order = [batches.epoch_plan(config, 1, epoch, np.arange(n), Augmentation())[0] for epoch in range(3)]
+    assert [len(rows) for rows in order] == [expected[steps][1]] * 3
+    seen = np.bincount(np.concatenate(order), minlength=n)  # the next epoch goes on with the others
+    assert seen.max() - seen.min() <= 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "parameters"),
     [

@@ -135,7 +135,7 @@ def test_the_nets_of_a_kind_follow_one_another_and_differ_in_what_members_say():
 
 def test_a_setting_that_some_nets_have_of_their_own_is_set_for_every_net(monkeypatch):
     kinds = [{"epochs": 4}, {}, {"epochs": 4, "augmentation.shear_range": 20}]
-    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.SINGLE | dict(nets=3, members=kinds))
+    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.OURS | dict(nets=3, members=kinds))
     nets = [members.member(resolve("mixed", [("epochs", 2)]), net) for net in (1, 2, 3)]
     assert [(net["epochs"], net["augmentation"]["shear_range"]) for net in nets] == [(2, 10), (2, 10), (2, 20)]
     assert recipes.RECIPES["mixed"]["members"] == kinds
@@ -148,7 +148,7 @@ def test_a_setting_that_some_nets_have_of_their_own_is_not_half_overridden(key, 
         "model_config.padding": "same",
         "schedule": {"name": "constant", "learning_rate": 0.1},
     }
-    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.SINGLE | dict(nets=2, members=[{}, own]))
+    monkeypatch.setitem(recipes.RECIPES, "mixed", recipes.OURS | dict(nets=2, members=[{}, own]))
     with pytest.raises(UserError, match=f"{key} cannot be set for 'mixed'.*--set members=\\[\\]"):
         resolve("mixed", [(key, "deotte" if key == "model" else 30)])
     assert resolve("mixed", [("augmentation.elastic_alpha", 30), ("members", [])])["members"] == []
@@ -284,7 +284,7 @@ def test_what_another_optimizer_loss_or_schedule_drops_is_said(arguments, config
 
 
 def test_what_another_model_drops_is_said(monkeypatch, capsys):
-    monkeypatch.setitem(recipes.RECIPES, "deep", recipes.SINGLE | dict(model_config={"depth": 3}))
+    monkeypatch.setitem(recipes.RECIPES, "deep", recipes.OURS | dict(model_config={"depth": 3}))
     for arguments in (["--model", "mine"], ["--set", "model=mine"]):
         assert given("deep", *arguments)[0]["model_config"] == {}
         assert capsys.readouterr().out == "Set:    model mine instead of residual, which drops model_config.depth=3\n"
@@ -308,7 +308,7 @@ def test_a_member_with_another_optimizer_or_loss_takes_nothing_of_the_runs():
     ],
 )
 def test_an_optimizer_or_loss_that_some_nets_have_of_their_own_is_not_half_overridden(own, key, monkeypatch):
-    recipe = recipes.SINGLE | dict(optimizer="rmsprop", optimizer_config={}, nets=2, members=[{}, own])
+    recipe = recipes.OURS | dict(optimizer="rmsprop", optimizer_config={}, nets=2, members=[{}, own])
     monkeypatch.setitem(recipes.RECIPES, "mixed", recipe)
     with pytest.raises(UserError, match=f"{key} cannot be set for 'mixed'"):
         resolve("mixed", [(key, {"optimizer": "sgd", "loss_config": {}}.get(key, 0.1))])

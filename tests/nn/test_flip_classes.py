@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import recipes
 from augment import Augmentation
@@ -43,11 +44,75 @@ def test_each_digit_comes_with_its_flips_as_classes_of_their_own(engine, digits)
 
 def test_a_net_of_joint_flips_ends_as_its_architecture_does_but_for_the_number_of_classes(monkeypatch):
     last = dict(activation="softmax", dtype="float32", use_bias=False, name="mine")
-    net = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, **last)])
+    net = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(10, **last)])
     monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: net)
     joint = building.build("mine", seed=2, joint_flips=["vertical"])
     assert [weight.shape for weight in joint.weights] == [(784, 20)]
     assert joint.layers[-1].name == "mine"
+
+
+def _average(x):
+    return layers.Average()([layers.Dense(10, activation="softmax")(x) for _ in range(2)])
+
+
+def dense():
+    return layers.Dense(10)
+
+
+# The layers after the input of a net that joint flips can widen, and of one that they cannot.
+ENDS = {
+    "softmax layer": [layers.Flatten, dense, layers.Softmax],
+    "activation": [layers.Flatten, dense, lambda: layers.Activation("softmax")],
+    "operation": [layers.Flatten, dense, lambda: keras.ops.softmax],
+    "convolution": [
+        lambda: layers.Conv2D(10, 3),
+        layers.BatchNormalization,
+        layers.GlobalAveragePooling2D,
+        layers.Softmax,
+    ],
+    "dropout after": [layers.Flatten, dense, lambda: layers.Dropout(0.1), layers.Softmax],
+}
+NARROW = {
+    "average": [layers.Flatten, lambda: _average],
+    "reshape": [layers.Flatten, dense, lambda: layers.Reshape((10,)), layers.Softmax],
+    "one layer twice": [layers.Flatten, lambda: _twice],
+    "nested": [lambda: keras.Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])],
+    "a part": [layers.Flatten, lambda: layers.Dense(20), lambda: lambda x: x[:, :10], layers.Softmax],
+}
+
+
+def _twice(x):
+    last = layers.Softmax()
+    return last(dense()(last(dense()(x))))
+
+
+def _net(end):
+    x = inputs = keras.Input((28, 28, 1))
+    for layer in end:
+        x = layer()(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nets_with_other_ends_train_with_joint_flips(end, digits, monkeypatch, tmp_path):
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: _net(ENDS[end]))
+    settings = [("model", "mine"), ("epochs", 1), ("min_steps_per_epoch", 2), ("max_rows_per_epoch", 128)]
+    made = {"seed": 1, "precision": "float32", "augment_engine": "batch", "tensorboard": False}
+    trainer = Trainer(resolve("single", settings) | made, digits)
+    trainer.fit(1, tmp_path, verbose=0)
+    assert trainer.model.softmax is not None  # trained on logits
+    read = saved_net.read_net(tmp_path / "net-01.keras", trainer.plain().count_params())
+    assert flip_classes.core(read).output_shape == (None, 20)
+    x = digits.test.x[:32, ..., None] / np.float32(255)
+    np.testing.assert_allclose(read.predict(x, verbose=0).sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("end", NARROW)
+def test_a_net_that_cannot_have_more_classes_is_refused_with_the_remedy(end, monkeypatch):
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: _net(NARROW[end]))
+    assert building.build("mine").output_shape == (None, 10)
+    with pytest.raises(UserError, match=r"'mine' ends with \w+, and joint_flips needs .*--set\s+joint_flips=\[\]"):
+        building.build("mine", joint_flips=["horizontal"])
 
 
 @pytest.mark.parametrize("name", ["linear", "residual"])  # a Sequential and a functional model
@@ -101,7 +166,7 @@ EARLIER = [  # (settings as they were given by earlier versions, joint_flips of 
 
 @pytest.mark.parametrize(("settings", "flips"), EARLIER)
 def test_joint_flips_may_be_set_as_a_part_of_augmentation_as_in_earlier_versions(settings, flips):
-    config = resolve("single", [("nets", 2), *settings])
+    config = resolve("quick", [("nets", 2), *settings])
     nets = [members.member(config, net) for net in (1, 2)]
     assert [net["joint_flips"] for net in nets] == flips
     for net in nets:
@@ -111,8 +176,8 @@ def test_joint_flips_may_be_set_as_a_part_of_augmentation_as_in_earlier_versions
 @pytest.mark.parametrize(("settings", "flips"), EARLIER)
 def test_a_run_of_an_earlier_version_has_its_flips(settings, flips, tmp_path):
     data = dict(source="digits", origin="digits", fingerprint="0")
-    recorded = dict(recipe="single", seed=0, precision="float32", augment_engine="batch", created="2026", data=data)
-    config = resolve("single", [("nets", 2)]) | recorded
+    recorded = dict(recipe="quick", seed=0, precision="float32", augment_engine="batch", created="2026", data=data)
+    config = resolve("quick", [("nets", 2)]) | recorded
     del config["joint_flips"]
     for key, value in copy.deepcopy(settings):
         outer, _, inner = key.partition(".")
