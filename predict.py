@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     mean = predicting.mean_probabilities(folders, configs, test, what)
     temperature = predicting.temperature(folders, configs)
     if pictures is not None:
+        print_learned_from(configs)
         return finish_pictures(out, *pictures, mean, temperature, name, arguments.probabilities)
     probabilities = metrics.sharpened(mean, temperature)
     predicted = probabilities.argmax(1)
@@ -102,6 +103,15 @@ def images_to_predict(arguments: argparse.Namespace, configs: list[dict]) -> tup
     pictures, faults, skipped = image_files.read_pictures(arguments.images)
     submission.print_skipped(skipped)
     return (pictures, faults), Images(segments.images(pictures), None, "image files")
+
+
+def print_learned_from(configs: list[dict]) -> None:
+    """Prints the digits that the nets learned from, and a warning on stderr if all are scikit-learn's small ones."""
+    origins = dict.fromkeys(config["data"]["origin"] for config in configs)
+    print(f"Learned from: {'; '.join(origins)}")
+    if all(config["data"]["source"] == "digits" for config in configs):
+        remedy = "train on Kaggle's digits or MNIST for this (--data kaggle, --data mnist)"
+        print(f"predict.py: the nets learned from digits of 8x8 pixels only: {remedy}", file=sys.stderr)
 
 
 def finish_pictures(

@@ -70,7 +70,9 @@ def parser() -> cli.Parser:
     for name in (*OF_DIGITS, "lr"):
         which = "the digits, as in train.py (default: auto)"
         pictures.choices[name].add_argument("--data", default="auto", metavar="SOURCE", help=which)
-    pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help="which row (default: 1)")
+    which = "which labelled row, from 1, as in mistakes.csv (default: 1)"
+    pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help=which)
+    pictures.choices["digit"].add_argument("--test", action="store_true", help="a row of the test set instead")
     for name in ("samples", "augmented"):
         pictures.choices[name].add_argument("--seed", type=int, default=0, metavar="S", help="choose other digits")
     add_recipe(pictures.choices["augmented"])
@@ -133,7 +135,10 @@ def _of_digits(arguments):
     from recognizer.data import sources
     from recognizer.reports import digit_charts
 
-    images = sources.load(arguments.data).train
+    digits = sources.load(arguments.data)
+    images = digits.test if getattr(arguments, "test", False) else digits.train
+    if images is None:
+        raise UserError(f"--test: {digits.train.origin} has no test set")
     if arguments.picture == "augmented":
         environment.import_keras()
     draw = {

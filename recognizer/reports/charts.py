@@ -217,7 +217,7 @@ def mistakes(
     which = f"{len(wrong)} mistake{'s' * (len(wrong) != 1)}"
     if len(wrong) > most:
         which = f"the {len(shown)} most confident of {which}"
-    return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability, row)")
+    return digit_grid(x[shown], captions, 8, f"{title}: {which} (label, prediction, its probability, row from 1)")
 
 
 def hardest(

@@ -45,7 +45,7 @@ def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
 def digit(images: Images, row: int) -> Figure:
     """Draws a digit as the 784 numbers of its row in the file, and as an image.
 
-    row: int, the labelled row, from 1. Raises UserError if there is no such row.
+    row: int, from 1. Raises UserError if there is no such row.
     """
     if not 1 <= row <= len(images.x):
         raise UserError(f"--row must be from 1 to {len(images.x):,}, not {row}")

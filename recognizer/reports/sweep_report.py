@@ -158,8 +158,8 @@ def _seen(others, best):
     if any(cell.error is None for cell in [*others, best]):
         return ["        one run of each setting cannot separate a difference from chance: add --seeds 3 or more"]
     alike = sum(UNSEEN in compared(cell, best) for cell in others)
-    told = f"of the other {len(others)}, {alike} within two standard errors of it (no difference seen)"
-    return [f"        {told}, {len(others) - alike} below"]
+    told = f"{alike} of the other {len(others)} settings may be as good: at most two standard errors lower"
+    return [f"        {told}" if alike else "        all other settings are more than two standard errors lower"]
 
 
 def _told(grid, chosen):

@@ -279,6 +279,17 @@ def test_every_picture_of_digits_is_one_command(picture, tmp_path, monkeypatch, 
         assert min(drawn.size) > 200
 
 
+@pytest.mark.parametrize(("options", "origin"), [([], "(1,437 of 1,797)"), (["--test"], "the fixed fifth")])
+def test_a_row_of_mistakes_csv_can_be_looked_at(options, origin, digits, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(digit_charts, "digit", lambda images, row: drawn.append((images, row)))
+    monkeypatch.setattr(charts, "save", lambda figure, path: path)
+    plot.main(["digit", "--data", "digits", "--row", "7", *options])
+    ((images, row),) = drawn
+    assert row == 7
+    assert origin in images.origin
+
+
 def test_every_picture_of_a_run_is_one_command_and_as_training_drew_it(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (folder,) = copied(trained, tmp_path, "bag")
@@ -307,6 +318,7 @@ def test_a_confusion_matrix_in_percent_is_of_each_label():
     ("arguments", "line"),
     [
         (["digit", "--data", "digits", "--row", "1438"], "--row must be from 1 to 1,437, not 1438"),
+        (["digit", "--data", "digits", "--test", "--row", "0"], "--row must be from 1 to 360, not 0"),
         (["samples", "--data", "digits", "--seed", "-1"], "--seed must be a whole number of 0 or more"),
         (["samples", "--out", "x"], "must name a .png file"),
         (["confusion", "bog"], "no run 'bog'; did you mean 'bag'? There are: bag, moved, unfinished, unlabelled"),

@@ -64,7 +64,7 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     assert result["ensemble_test"]["accuracy"] == pytest.approx(np.mean(mean.argmax(1) == digits.test.y))
     out = (trained / "train.out").read_text()
     assert "out-of-bag rows (19% of the labelled ones" in out
-    assert f"Mistakes: {os.path.join('runs', 'bag', 'mistakes.csv')}\n" in out
+    assert f"Mistakes: {os.path.join('runs', 'bag', 'mistakes.csv')} (rows count from 1" in out
     assert "about " in out.split("Run:")[0]  # the time to expect, before it starts
 
 
@@ -155,7 +155,10 @@ def test_pictures_in_a_folder_named_like_a_run_are_read(trained, digits, tmp_pat
     (tmp_path / "bag").mkdir()
     Image.fromarray(digits.test.x[0]).save(tmp_path / "bag" / "0.png")
     predict.main(["bag", "--images", "bag", "runs/bag/../../bag/0.png"])
-    assert "Found 2 digits in 2 pictures, and predicted with bag; preview: " in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "Found 2 digits in 2 pictures, and predicted with bag; preview: " in said.out
+    assert "Learned from: scikit-learn's digits" in said.out
+    assert "the nets learned from digits of 8x8 pixels only: train on Kaggle's digits or MNIST" in said.err
 
 
 def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsys):
