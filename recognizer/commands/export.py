@@ -35,3 +35,5 @@ def main(argv: list[str] | None = None) -> None:
     difference = exporting.export(folders, out, arguments.format)
     within = f"its probabilities agree with Keras's within {max(difference, 1e-7):.1e}"
     print(f"{out}: {exporting.size(out) / 1e6:.1f} MB; {within}")
+    print(f"Use: {exporting.use(out, arguments.format)}")
+    print("     x: float32 (n, 28, 28, 1), pixels / 255, light digits on dark, 4 dark pixels around each")

@@ -272,3 +272,22 @@ def run_keras(path: Path, x: np.ndarray) -> np.ndarray:
 
 # {format: function(path, x) that returns the file's probabilities}
 RUN = {"onnx": run_onnx, "litert": run_litert, "saved_model": run_saved_model, "keras": run_keras}
+# The same in a line of Python for the user: {format: (the import, statements whose last gives the probabilities of x)}
+USE = {
+    "onnx": (
+        "import onnxruntime",
+        "s = onnxruntime.InferenceSession({!r}); s.run(None, {{s.get_inputs()[0].name: x}})[0]",
+    ),
+    "litert": (
+        "from ai_edge_litert.interpreter import Interpreter",
+        "r = Interpreter({!r}).get_signature_runner(); r(**{{next(iter(r.get_input_details())): x}})['output_0']",
+    ),
+    "saved_model": ("import tensorflow as tf", "m = tf.saved_model.load({!r}); m.serve(x).numpy()"),
+    "keras": ("import keras", "keras.models.load_model({!r}).predict(x)"),
+}
+
+
+def use(out: Path, form: str) -> str:
+    """Returns the line of Python that computes the probabilities of digits x by an exported file."""
+    imported, statements = USE[form]
+    return f"{imported}; {statements.format(str(out))}"

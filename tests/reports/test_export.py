@@ -17,35 +17,6 @@ from recognizer.nn.parts import classes, images
 from recognizer.runs import metrics, run_folder
 from recognizer.training import exporting, predicting
 
-WITHOUT_KERAS = {
-    "onnx": """
-import onnxruntime
-session = onnxruntime.InferenceSession(path)
-probabilities = session.run(None, {session.get_inputs()[0].name: x})[0]
-""",
-    "litert": """
-from ai_edge_litert.interpreter import Interpreter
-interpreter = Interpreter(path)
-given, got = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-interpreter.resize_tensor_input(given["index"], x.shape)
-interpreter.allocate_tensors()
-interpreter.set_tensor(given["index"], x)
-interpreter.invoke()
-probabilities = interpreter.get_tensor(got["index"]).copy()
-""",
-    "saved_model": """
-import tensorflow as tf
-loaded = tf.saved_model.load(path)
-probabilities = loaded.serve(x).numpy()
-""",
-    "keras": """
-import keras
-probabilities = keras.models.load_model(path).predict(x, verbose=0)
-assert 'recognizer' not in sys.modules
-""",
-}
-
-# Suffixes of the files whose use imports Keras; TensorFlow imports it, too.
 FREE = {"keras": ".keras", "saved_model": "two.1"}
 
 
@@ -65,18 +36,19 @@ def two_nets(made_once):
 
 @pytest.mark.parametrize(
     "form",
-    [pytest.param(form, marks=[pytest.mark.slow] * (form in ("litert", "saved_model"))) for form in WITHOUT_KERAS],
+    [pytest.param(form, marks=[pytest.mark.slow] * (form in ("litert", "saved_model"))) for form in exporting.SUFFIXES],
 )
 def test_an_ensemble_is_exported_as_one_file_that_agrees_with_keras(form, two_nets, digits, monkeypatch, capsys):
     monkeypatch.chdir(two_nets)
     name = f"two.1{exporting.SUFFIXES[form]}"
     export.main(["two.1", "--format", form])
-    writing, told = capsys.readouterr().out.splitlines()
+    writing, told, line, _ = capsys.readouterr().out.splitlines()
     assert writing.startswith(f"Writing exports/{name}, ")
     assert told.startswith(f"exports/{name}: ")
     np.save("x.npy", digits.test.x[..., None] / np.float32(255))
-    code = f"import sys, numpy as np; path, free, x = *sys.argv[1:], np.load('x.npy'){WITHOUT_KERAS[form]}"
-    code += "np.save('probabilities.npy', probabilities); assert 'keras' not in sys.modules or path.endswith(free)"
+    *statements, last = line.removeprefix("Use: ").split("; ")
+    code = f"import sys, numpy as np; path, free, x = *sys.argv[1:], np.load('x.npy'); {'; '.join(statements)}; "
+    code += f"np.save('probabilities.npy', {last}); assert 'keras' not in sys.modules or path.endswith(free)"
     subprocess.run([sys.executable, "-c", code, f"exports/{name}", FREE.get(form, "-")], check=True, timeout=120)
     predictions = load(two_nets / "runs" / "two.1" / "predictions.npz")
     expected = (predictions["test_01"] + predictions["test_02"]) / 2
