@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import textwrap
 from collections.abc import Iterator
 
 from recognizer.base.reasons import reason
@@ -32,6 +33,15 @@ def refused(told: str, hostile: bool = True) -> Iterator[None]:
         if isinstance(error, UserError) or (out_of_memory(error) and not hostile):
             raise
         raise UserError(f"{told} ({reason(error, max(100, LONGEST_LINE - len(told)))})") from error
+
+
+@contextlib.contextmanager
+def about(what: str) -> Iterator[None]:
+    """Puts `what` before the message of a UserError that is raised in the block."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(textwrap.shorten(f"{what}: {error}", LONGEST_LINE, placeholder=" ...")) from error
 
 
 def out_of_memory(error: BaseException) -> bool:

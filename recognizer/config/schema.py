@@ -1,6 +1,7 @@
 """Every setting: its default, its valid values and its meaning. A recipe lists only the settings that differ.
 
-The names of the settings are also the keys of a run's config.json.
+SETTINGS are the keys that a recipe in recipes.py can have, besides their parts, such as "schedule.decay". The names of
+the settings are also the keys of a run's config.json.
 """
 
 import ast
@@ -150,7 +151,7 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
 
     Raises UserError if the setting is not one of `valid`.
     """
-    outer, _, inner = key.partition(".")
+    outer, _, inner = str(key).partition(".")
     if key == "schedule" and isinstance(value, str):
         inner = "name"
     if outer not in valid and (full := _full_keys(config, key)):

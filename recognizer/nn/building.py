@@ -59,7 +59,9 @@ def all_arguments(name: str, arguments: dict, statistics: Callable[[], tuple[flo
     statistics: a function that returns the mean and standard deviation of the training pixels. It is called only if
         the architecture has the arguments `mean` and `std`.
     """
-    takes = inspect.signature(ARCHITECTURES[_registered(name)]).parameters
+    name = _registered(name)
+    _check_arguments(name, arguments)
+    takes = inspect.signature(ARCHITECTURES[name]).parameters
     defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
     if "mean" in takes and "std" in takes:
         defaults |= zip(("mean", "std"), statistics(), strict=True)

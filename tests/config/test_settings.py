@@ -108,10 +108,12 @@ def test_a_mistyped_setting_or_value_is_one_line_that_says_what_is_valid(overrid
     ],
 )
 def test_the_message_names_the_full_key_of_a_part_without_its_prefix(recipe, overrides, full):
-    part = list(overrides[0][1][0])[-1] if overrides[0][0] == "members" else overrides[0][0]
+    part, of_member = overrides[0][0], ""
+    if part == "members":
+        part, of_member = list(overrides[0][1][0])[-1], "member 1: "
     with pytest.raises(UserError) as error:
-        members.kinds(resolve(recipe, overrides))
-    assert str(error.value) == f"{part} is a part of a setting: write {full}"
+        resolve(recipe, overrides)
+    assert str(error.value) == f"{of_member}{part} is a part of a setting: write {full}"
 
 
 @pytest.mark.parametrize("key", ["model.dropout", "optimizer.momentum", "loss.gamma"])
