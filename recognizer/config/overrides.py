@@ -5,7 +5,6 @@ import ast
 import contextlib
 import copy
 import json
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from recognizer.base import cli
 from recognizer.base.errors import UserError, about
 from recognizer.base.rules import OBJECT
 from recognizer.base.words import choose_name, decimal_comma, hyphens
-from recognizer.config import checks, earlier, keras_classes, schema
+from recognizer.config import checks, earlier, keras_classes, schema, signatures
 
 # The settings that determine the learning rate.
 RATES = ["schedule.learning_rate", "schedule.initial_learning_rate", "schedule.warmup_target"]
@@ -35,10 +34,7 @@ def recipe_name(name: str, studies: Collection[str] = ()) -> str:
     valid = [*all_recipes(), *studies]
     if hyphens(name) not in map(hyphens, valid):
         told = f"no recipe {name!r}, but"
-        architectures = re.findall(
-            r"^@architecture\s*\ndef (\w+)", (cli.ROOT / "models.py").read_text("utf-8"), re.MULTILINE
-        )
-        if hyphens(name) in map(hyphens, architectures):
+        if hyphens(name) in map(hyphens, signatures.architectures()):
             raise UserError(f"{told} an architecture: python train.py --model {name}")
         if cli.is_data(name):
             raise UserError(f"{told} data: write --data {name}")
