@@ -15,7 +15,7 @@ import numpy as np
 
 from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import LONGEST_LINE, UserError, about, enough_memory
-from recognizer.base.words import duration
+from recognizer.base.words import duration, hyphens
 from recognizer.config import checks, members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
@@ -134,11 +134,13 @@ def tried(config: dict, digits: Digits, chosen: bool) -> list[Trainer]:
     half precision gets float32 in the config.
     """
     from recognizer.base.backend import TENSORFLOW
+    from recognizer.nn import building
 
     trainers, net = [], 1
     for settings in members.kinds(config):
         augmentation(settings).engine(settings["augment_engine"])
-        trainers.append(_tried(settings, digits, net, chosen or "precision" in members.own(config, net)))
+        with building.located(hyphens(settings["model"])):
+            trainers.append(_tried(settings, digits, net, chosen or "precision" in members.own(config, net)))
         if trainers[-1].settings["precision"] != settings["precision"]:
             for number in range(net, net + settings["nets"]):
                 (members.own(config, number) if config["members"] else config)["precision"] = "float32"
@@ -152,6 +154,7 @@ def tried(config: dict, digits: Digits, chosen: bool) -> list[Trainer]:
 
 def _tried(settings, digits, net, chosen):
     """Tries net number `net`; returns its Trainer. settings: one of members.kinds. chosen: see `tried`."""
+    from recognizer.nn import building
     from recognizer.training import trial
     from recognizer.training.trainer import Trainer
 
@@ -163,7 +166,7 @@ def _tried(settings, digits, net, chosen):
     except UserError as error:
         if precision == "float32":
             raise
-        why = textwrap.shorten(str(error), LONGEST_LINE - 30, placeholder=" ...")
+        why = textwrap.shorten(str(error), LONGEST_LINE - building.PLACE - 30, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
     trial.try_net(trainer, net, *untrained)  # raises the error if the precision is not its cause
     if chosen:

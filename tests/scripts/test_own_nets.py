@@ -172,20 +172,26 @@ WRONG = {
     "an assertion": ("assert 1 > 2", ["AssertionError"]),
     "no such key": ("return {}['filters']", ["KeyError: 'filters'"]),
     "no file": ("open('weights.npz')", ["No such file"]),
-    "a lambda layer": (sequential("keras.layers.Lambda(lambda x: x)", "Flatten()"), ["Lambda", "keras.ops"]),
+    "a lambda layer": (
+        sequential("keras.layers.Lambda(lambda x: x)", "Flatten()"),
+        ["cannot be saved and loaded: Lambda", "keras.ops"],
+    ),
     "a lambda": (
         sequential("Conv2D(8, 3, activation=lambda x: x)", "Flatten()"),
         ["Conv2D", "lambda", "register_keras"],
     ),
     "a function": (
         f"def thrice(x):\n    return x * 3\n{TOP}{sequential('Conv2D(8, 3, activation=thrice)', 'Flatten()')}",
-        ["thrice", "register_keras_serializable"],
+        ["cannot be saved and loaded: it contains builtins.thrice", "register_keras_serializable"],
     ),
     "a layer inside the function": (
         registered(CALL).replace(TOP, ""),
-        ["Mine", "inside a function", "top level"],
+        ["cannot be saved and loaded: Mine", "inside a function", "top level"],
     ),
-    "not registered": (registered(CALL, register=False), ["Mine", "register_keras_serializable"]),
+    "not registered": (
+        registered(CALL, register=False),
+        ["cannot be saved and loaded: Mine", "register_keras_serializable"],
+    ),
     "no super": (registered("def __init__(self):\n    self.n = 3", CALL), ["Mine", "super().__init__()"]),
     "no build": (registered("def call(self, x):\n    return x * self.scale"), ["mine", "'scale'"]),
     "no call": (registered("pass"), ["Mine", "`call`"]),
@@ -213,7 +219,7 @@ WRONG = {
     ),
     "a config that lacks an argument": (
         registered(INIT, CALL, config("{'m': self.n}"), use="Mine(3)"),
-        ["get_config() of Mine", "lacks 'n'", "every argument"],
+        ["cannot be saved and loaded: get_config() of Mine", "lacks 'n'", "every argument"],
     ),
     "a config that fails": (registered(CALL, config("{'n': self.n}")), ["Mine", "'n'"]),
     "a config with an object": (
@@ -235,7 +241,7 @@ WRONG = {
     ),
     "a layer in a config": (
         registered(INIT, "def call(self, x):\n    return self.n(x)", config("{'n': self.n}"), use="Mine(Dense(3))"),
-        ["cannot be built", "Dict' object is not callable", "from_config()"],
+        ["cannot be saved and loaded", "Dict' object is not callable", "from_config()"],
     ),
     "a matrix in a layer": (
         registered(
@@ -269,7 +275,7 @@ WRONG = {
     ),
     "an activation with weights": (
         sequential("Conv2D(8, 3, activation=keras.layers.PReLU())", "Flatten()"),
-        ["PReLU has weights", "add PReLU() as a layer after 'conv2d'"],
+        ["cannot be saved and loaded: PReLU has weights", "add PReLU() as a layer after 'conv2d'"],
     ),
     "a layer in call": (
         registered("def call(self, x):\n    return Dense(8)(x)"),
@@ -377,6 +383,16 @@ def train(scripts, *arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+def lines_of(name):
+    """The numbers of the lines of net `name` in the copy of models.py, with what belongs to the top level."""
+    nets = {name: body for name, (body, _) in WRONG.items()} | RIGHT
+    before = dict(itertools.takewhile(lambda net: net[0] != name, nets.items()))
+    first, last = (
+        ((ROOT / "models.py").read_text() + added(text)).count("\n") for text in (before, before | {name: nets[name]})
+    )
+    return range(first, last + 1)
+
+
 @pytest.fixture(scope="module")
 def told(made_once):
     """(exit code, stdout, stderr) of `train.py --model NAME --check` by each net's name."""
@@ -403,6 +419,7 @@ def test_a_net_that_cannot_be_used_is_refused_in_a_line_that_says_why(name, told
     assert len(error) <= 301, error
     for part in WRONG[name][1]:
         assert part in error
+    assert int(re.search(r" \(models\.py, line (\d+)\)$", error.strip())[1]) in lines_of(name)
     for noise in ("Exception encountered", "Arguments received", "\x1b", ".py:", "site-packages", "0x", "{{"):
         assert noise not in line
 
