@@ -32,7 +32,7 @@ def build(
     joint_flips: Sequence[str] = (),
     arguments: dict | None = None,
 ) -> keras.Model:
-    """Returns architecture `name` as a built keras.Model.
+    """Returns architecture `name` as a built keras.Model. Its `calls_compile` says whether the function compiled it.
 
     seed: int, determines the initial weights; None: they are random.
     precision: the precision of the layers, a key of POLICIES. Weights and probabilities are always float32.
@@ -46,12 +46,16 @@ def build(
     with located(name):
         with _globals(seed, precision):
             with _refused(name, "be built"):
-                model = _with_layers(name, ARCHITECTURES[name](**arguments))
+                returned = ARCHITECTURES[name](**arguments)
+                model = _with_layers(name, returned)
                 _complete(model)
             with _refused(name, "be saved and loaded"):
                 _check_saving(name, model)
         _check_form(name, model)
-        return flip_classes.with_classes(model, name, joint_flips, seed) if joint_flips else model
+        if joint_flips:
+            model = flip_classes.with_classes(model, name, joint_flips, seed)
+        model.calls_compile = returned.compiled
+        return model
 
 
 @contextlib.contextmanager

@@ -41,8 +41,10 @@ def untrained(settings: dict, digits: Digits) -> tuple[keras.Model, np.ndarray, 
     """
     told, x = _told(settings), some_digits(digits.train, settings["joint_flips"])
     own = own_net(settings)
-    if own.compiled:
-        print(f"        {told} calls compile(), which has no effect: use --set optimizer=NAME and --set loss=NAME")
+    if own.calls_compile:
+        used = f"the recipe's optimizer {settings['optimizer']} and loss {settings['loss']} are used"
+        used += " (to change: --set optimizer=NAME --set loss=NAME)"
+        print(f"        {told} calls compile(), which has no effect: {used}")
     with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", False, building.PLACE):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)

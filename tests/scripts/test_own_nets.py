@@ -522,3 +522,54 @@ def test_two_nets_of_one_name_are_refused():
         @parts.architecture
         def vgg_dropout():
             pass
+
+
+COMPILED = {
+    "compiled sequential": "net = keras.Sequential([images(), Flatten(), classes()])\nnet.compile('sgd')\nreturn net",
+    "compiled functional": functional("net = keras.Model(x, classes()(Flatten()(x)))", "net.compile()", "return net"),
+    "compiled subclass": f"{REGISTER}class Compiled(keras.Model):\n    def __init__(self, **kwargs):\n"
+    "        super().__init__(**kwargs)\n        self.flat, self.ends = Flatten(), classes()\n"
+    f"    def call(self, x):\n        return self.ends(self.flat(x))\n{TOP}"
+    "net = Compiled()\nnet.compile(optimizer=keras.optimizers.Adam(0.1))\nreturn net",
+    "not compiled": sequential("Flatten()"),
+}
+
+
+RECIPES = {  # recipe: (options, the optimizer and the loss that are used)
+    "linear": (["--set", "loss=mse"], "optimizer sgd and loss MeanSquaredError"),
+    "grenholm": (["--nets", "1"], "optimizer adam and loss CategoricalCrossentropy"),
+    "single": (["--set", "replicas=1", "--set", "optimizer=adamw"], "optimizer adamw and loss CategoricalCrossentropy"),
+}
+
+
+@pytest.fixture(scope="module")
+def told_of_compile(made_once):
+    """stdout of the trial of each of COMPILED by recipes with other optimizers and losses, by (net, recipe)."""
+
+    def check_all(folder):
+        scripts = copied(folder, added(COMPILED))
+        commands = {
+            f"{name}, {recipe}": ["train.py", recipe, "--model", identifier(name), *RECIPES[recipe][0], *check]
+            for check in [["--batch-size", "8", "--check", "--data", "digits"]]
+            for name in COMPILED
+            for recipe in RECIPES
+        }
+        answers = driver.told(scripts, commands.values(), folder)
+        (folder / "told.json").write_text(json.dumps(dict(zip(commands, answers, strict=True))))
+
+    return json.loads((made_once("compiled-nets", check_all) / "told.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),  # joint_flips, of `single`, takes no net whose classes are inside a layer
+    [case for case in itertools.product(COMPILED, RECIPES) if case != ("compiled subclass", "single")],
+)
+def test_a_net_that_is_compiled_is_told_what_is_used_instead(name, recipe, told_of_compile):
+    code, out, error = told_of_compile[f"{name}, {recipe}"]
+    assert (code, error) == (0, ""), error
+    lines = [line.strip() for line in out.splitlines() if "compile()" in line]
+    expected = (
+        f"architecture '{identifier(name).replace('_', '-')}' calls compile(), which has no effect: the recipe's "
+    )
+    assert len(lines) == (name != "not compiled")
+    assert all(line.startswith(f"{expected}{RECIPES[recipe][1]} are used (") for line in lines)
