@@ -6,8 +6,8 @@ Imports only the standard library, so that `--help` and a mistyped option answer
 import _thread
 import argparse
 import contextlib
-import difflib
 import gc
+import itertools
 import os
 import re
 import signal
@@ -22,13 +22,14 @@ from typing import Any, NoReturn
 
 from recognizer.base.errors import Terminated, UserError, enough_memory
 from recognizer.base.reasons import failed_import, reason
-from recognizer.base.words import choose, decimal_comma
+from recognizer.base.words import choose, closest, decimal_comma, listed
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("batch", "keras")
 SOURCES = ("auto", "kaggle", "mnist", "digits")  # what --data takes besides paths
 OTHER_NAMES = {"--data": "--test", "--run": "--sweep"}  # options that predict.py and sweep have under other names
 ELSEWHERE = {"--lr": "--learning-rate", "--bs": "--batch-size"}  # names of options in other people's scripts
+NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?")
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
 
@@ -58,31 +59,59 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         args = sys.argv[1:] if args is None else list(args)
+        self._check_blanks(args)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._instead(unknown[0], args)}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(self._all_instead(unknown, args))}")
         return found, unknown
 
-    def _instead(self, unknown, given):
-        """Returns a text on what to write instead of an argument that this parser lacks, or ""."""
+    def _check_blanks(self, given):
+        """Refuses KEY=VALUE after an option, such as --set, that is written with blanks: KEY VALUE, KEY = VALUE."""
+        for i, option in enumerate(given):
+            form = str(getattr(self._option_string_actions.get(option), "metavar", None))
+            words = list(itertools.takewhile(lambda word: not word.startswith("--"), given[i + 1 :]))
+            if form.startswith("KEY=") and words and (meant := _without_blanks(words)) != words[0]:
+                self.error(f"{option} takes {form} without blanks{_hint([f'{option} {meant}'])}")
+
+    def _all_instead(self, unknown, given):
+        """Returns what to write instead of each argument that this parser lacks, as far as it is known."""
+        found = []
+        for i, (before, word) in enumerate(itertools.pairwise(["", *given])):
+            if word not in unknown:
+                continue
+            if word.startswith("-"):
+                found.append(self._option_instead(word, [after for after in given[i + 1 : i + 2] if after[:1] != "-"]))
+            elif before not in unknown or not before.startswith("-") or "=" in before:  # else the value of an option
+                found.append(self._instead(word))
+        return list(dict.fromkeys(filter(None, found)))
+
+    def _instead(self, word):
+        """Returns what to write instead of a word without its option, or ""."""
+        if NUMBER.fullmatch(word):
+            kind = int if word.isdigit() else float
+            options = [
+                action.option_strings[0] for action in self._actions if action.type is kind and not action.choices
+            ]
+            return " or ".join(f"{option} {word}" for option in options[:3])
+        option = "--data" if is_data(word) else "--recipe"
+        return f"{option} {word}" if option in self._option_string_actions else ""
+
+    def _option_instead(self, unknown, after):
+        """Returns what to write instead of an option that this parser lacks, or "". after: the word after it, or []."""
         options = self._option_string_actions
-        if not unknown.startswith("-"):  # a name without its option
-            option = "--data" if is_data(unknown) else "--recipe"
-            return f"; did you mean {option} {unknown}?" if option in options else ""
         option, _, value = unknown.partition("=")
-        option = ELSEWHERE.get(option, option)
-        after = given[given.index(unknown) + 1 :][:1]
-        value = value or next((word for word in after if not word.startswith("-")), "VALUE")
+        option, given = ELSEWHERE.get(option, option), [value] if value else after
+        value = given[0] if given else "VALUE"
         key = option.lstrip("-").replace("-", "_")
-        if (hyphened := f"--{key.replace('_', '-')}") in options:
-            return f"; did you mean {hyphened} {value}?"
-        if key in getattr(options.get("--set"), "settings", ()):
-            return f"; did you mean --set {key}={value}?"
+        settings = [f"--{name}" for name in getattr(options.get("--set"), "settings", ())]
         if any(key == action.dest for action in self._get_positional_actions()):
-            return f"; did you mean {value}, without {option}?"
+            return f"{value} without {option}"
         if (other := OTHER_NAMES.get(option)) in options:
-            return f"; did you mean {other} {value}?"
-        return "".join(f"; did you mean {name}?" for name in difflib.get_close_matches(option, options, n=1))
+            return f"{other} {value}"
+        meant = closest(option, [*settings, *options])
+        if meant not in options:
+            return f"--set {meant.removeprefix('--')}={value}" if meant else ""
+        return meant if options[meant].nargs == 0 else f"{meant} {value}"
 
     def error(self, message: str) -> NoReturn:
         if chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
@@ -90,11 +119,28 @@ class Parser(argparse.ArgumentParser):
             try:
                 choose(kind, chosen[2], re.findall(r"[\w.-]+", chosen[3]))
             except UserError as error:
-                message = f"{error}{self._instead(chosen[2], [])}"
+                message = f"{error}{_hint([self._instead(chosen[2])])}"
         elif wrong := re.search("invalid float value: '(.*)'", message):
             told = decimal_comma(wrong[1])
             message += f": {told}" * bool(told)
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _hint(meant):
+    """Returns the end of an error message. meant: a list of what to write instead."""
+    return f"; did you mean {listed(meant)}?" if any(meant) else ""
+
+
+def _without_blanks(words):
+    """Returns "KEY=VALUE" for "KEY VALUE", "KEY = VALUE" or "KEY=V1, V2"; the first word if it is complete."""
+    text = words[0]
+    for word in words[1:]:
+        if "=" not in text and not word.startswith("="):
+            text += "="
+        elif text[-1] not in "=," and word[0] not in "=,":
+            break
+        text += word
+    return text
 
 
 def is_data(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import textwrap
 from collections.abc import Iterator
 
 from recognizer.base.reasons import reason
@@ -18,20 +19,30 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def refused(told: str, hostile: bool = True) -> Iterator[None]:
+def refused(told: str, hostile: bool = True, room: int = 0) -> Iterator[None]:
     """Turns any exception in the block into a UserError: the text `told`, and the reason in parentheses.
 
     For reading files that may be damaged or malicious: for them, NumPy, Keras, Pillow and zipfile raise nearly every
     kind of exception.
 
     hostile: whether the file itself may cause an out-of-memory error. If False, such an error is raised unchanged.
+    room: the number of characters to leave for text after the reason.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, UserError) or (out_of_memory(error) and not hostile):
             raise
-        raise UserError(f"{told} ({reason(error, max(100, LONGEST_LINE - len(told)))})") from error
+        raise UserError(f"{told} ({reason(error, max(100, LONGEST_LINE - room - len(told)))})") from error
+
+
+@contextlib.contextmanager
+def about(what: str) -> Iterator[None]:
+    """Puts `what` before the message of a UserError that is raised in the block."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(textwrap.shorten(f"{what}: {error}", LONGEST_LINE, placeholder=" ...")) from error
 
 
 def out_of_memory(error: BaseException) -> bool:

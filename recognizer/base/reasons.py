@@ -6,7 +6,6 @@ standard library.
 
 import re
 import traceback
-from collections.abc import Collection
 from pathlib import Path
 
 LONGEST = 200  # characters of a reason; the whole line, which also says what failed, stays below 300
@@ -97,16 +96,9 @@ def reason(error: BaseException, longest: int = LONGEST) -> str:
     return _cut(about + _shortened(text, longest - len(about + shape + advice)) + shape + advice, longest)
 
 
-def place(error: BaseException, file: Path | str, but: Collection[str] = ()) -> str:
-    """Returns "FILE, line N" for the innermost line of `file` in an error's traceback, or "".
-
-    but: names of functions to skip.
-    """
-    lines = [
-        line
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_filename == str(file) and frame.f_code.co_name not in but
-    ]
+def place(error: BaseException, file: Path | str) -> str:
+    """Returns "FILE, line N" for the innermost line of `file` in an error's traceback, or ""."""
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(file)]
     return f"{Path(file).name}, line {lines[-1]}" if lines else ""
 
 

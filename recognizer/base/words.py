@@ -58,6 +58,11 @@ def decimal_comma(text: str) -> str:
     return f"decimals take a point: {text.replace(',', '.')}, not {text}" if wrong else ""
 
 
+def listed(parts: list[str]) -> str:
+    """Returns parts as text: 'a', 'a, and b', 'a, b, and c'."""
+    return ", ".join([*parts[:-1], f"and {parts[-1]}"]) if len(parts) > 1 else "".join(parts)
+
+
 def plural(n: int, noun: str) -> str:
     """Returns a count as text: '1 net', '1,200 nets'."""
     return f"{n:,} {noun}{'s' * (n != 1)}"

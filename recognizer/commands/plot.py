@@ -174,4 +174,4 @@ def _lr(arguments):
 def _recipe(arguments, overrides=()):
     """Returns the recipe's name and its settings, with `overrides` before those of --set."""
     name = arguments.recipe or "single"
-    return name, resolve(name, [*overrides, *map(parse_override, arguments.set or [])])
+    return name, {"recipe": name} | resolve(name, [*overrides, *map(parse_override, arguments.set or [])])

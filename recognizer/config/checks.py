@@ -2,17 +2,16 @@
 
 import json
 
-from recognizer.base.errors import UserError
+from recognizer.base.errors import UserError, about
 from recognizer.config import keras_classes, members, schedules, schema
 
 
 def check(config: dict) -> None:
-    """Raises UserError at the first invalid setting of `config`, or of one of its nets."""
+    """Raises UserError at the first invalid setting of `config`, or of one of its members, with nets or without."""
     _check(config)
-    for settings in members.kinds(config):
-        _check(settings)
-        if "precision" in settings:
-            schema.RUN_SETTINGS["precision"].rule.check("precision", settings["precision"])
+    for number in range(1, len(config["members"]) + 1):
+        with about(f"member {number}"):
+            _check(members.member(config | {"nets": len(config["members"])}, number))
 
 
 def recalibrates(settings: dict) -> bool:
@@ -25,11 +24,11 @@ def recalibrates(settings: dict) -> bool:
 
 
 def _check(config):
-    try:
-        json.dumps({key: config[key] for key in schema.SETTINGS}, allow_nan=False)
-    except ValueError as error:
-        raise UserError(f"a setting must be a finite number, not infinite or nan ({error})") from error
+    for key in sorted(schema.SETTINGS.keys() - {"members"}):  # members are checked one by one
+        _check_plain(key, config[key])
     schema.check_values(config, schema.SETTINGS)
+    if "precision" in config:
+        schema.RUN_SETTINGS["precision"].rule.check("precision", config["precision"])
     schedules.check(config["schedule"], config["epochs"])
     keras_classes.check(config)
     _check_monitor(config)
@@ -43,6 +42,16 @@ def _check(config):
     if weights == "best" and not config["validation_split"]:
         chosen = "early_stopping is decided" if stopping else "weights 'best' are chosen"
         raise UserError(f"{chosen} on a validation split: set validation_split above 0")
+
+
+def _check_plain(key, value):
+    """Raises UserError if a run's config.json cannot hold the value of a setting."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError as error:
+        raise UserError(f"{key} must be a finite number, not infinite or nan ({error})") from error
+    except TypeError as error:
+        raise UserError(f"{key} must be plain data: numbers, strings, booleans, lists and dicts ({error})") from error
 
 
 def _check_monitor(config):

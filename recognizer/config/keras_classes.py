@@ -120,7 +120,7 @@ def drops(key: str, other: str) -> bool:
 
 def smooths(config: dict) -> bool:
     """Returns whether a config's loss takes label smoothing."""
-    return "label_smoothing" in LOSSES.get(config["loss"], ())
+    return "label_smoothing" in LOSSES.get(str(config["loss"]), ())
 
 
 def check(config: dict) -> None:

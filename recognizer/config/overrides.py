@@ -5,14 +5,14 @@ import ast
 import contextlib
 import copy
 import json
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from recognizer.base import cli
-from recognizer.base.errors import UserError
+from recognizer.base.errors import UserError, about
+from recognizer.base.rules import OBJECT
 from recognizer.base.words import choose_name, decimal_comma, hyphens
-from recognizer.config import checks, earlier, keras_classes, schema
+from recognizer.config import checks, earlier, keras_classes, schema, signatures
 
 # The settings that determine the learning rate.
 RATES = ["schedule.learning_rate", "schedule.initial_learning_rate", "schedule.warmup_target"]
@@ -34,13 +34,12 @@ def recipe_name(name: str, studies: Collection[str] = ()) -> str:
     valid = [*all_recipes(), *studies]
     if hyphens(name) not in map(hyphens, valid):
         told = f"no recipe {name!r}, but"
-        architectures = re.findall(
-            r"^@architecture\s*\ndef (\w+)", (cli.ROOT / "models.py").read_text("utf-8"), re.MULTILINE
-        )
-        if hyphens(name) in map(hyphens, architectures):
+        if hyphens(name) in map(hyphens, signatures.architectures()):
             raise UserError(f"{told} an architecture: python train.py --model {name}")
         if cli.is_data(name):
             raise UserError(f"{told} data: write --data {name}")
+        if name.isdigit():
+            raise UserError(f"{told} a number: write its option before it, for example --epochs {name}")
     return choose_name("recipe or study" if studies else "recipe", name, valid)
 
 
@@ -107,14 +106,24 @@ def resolve(name: str, overrides: Iterable[tuple[str, Any]] = (), recipe: dict |
     key.
     Names of recipes, architectures and schedules may have `_` for `-`.
     recipe: the recipe's entry in recipes.py at an earlier time, or None for its current entry.
-    Raises UserError for an invalid name, key or value, and lists the valid ones. Raises UserError if a key and a
-    member's setting overlap only in part, as "schedule" and "schedule.decay" do, unless `members` is overridden, too.
+    Raises UserError for an invalid name, key or value, and lists the valid ones. If the recipe itself has it, the
+    message names the recipe. Raises UserError if a key and a member's setting overlap only in part, as "schedule" and
+    "schedule.decay" do, unless `members` is overridden, too.
     """
     name = recipe_name(name) if recipe is None else name
     config, overrides = _filled(name, recipe), list(earlier.renamed(overrides))
     keys = dict(overrides).keys()
     _give_way(name, config, keys)
     schema.override_all(config, overrides, schema.DEFAULTS.keys() - schema.DESCRIPTIONS)
+    return _completed(config, keys)
+
+
+def _completed(config, keys=()):
+    """Returns a config with the weights to keep, and the architectures' names as displayed. Checks the config.
+
+    keys: the settings that are overridden.
+    """
+    OBJECT.check("optimizer_config", config["optimizer_config"])
     if config["weights"] == "last" and "weights" not in keys:
         if config["early_stopping"] is not None:
             config["weights"] = "best"
@@ -128,10 +137,17 @@ def resolve(name: str, overrides: Iterable[tuple[str, Any]] = (), recipe: dict |
 
 
 def _filled(name, recipe=None):
-    """Returns a recipe with every setting filled in, and Keras's names in a config's spelling. Does not check it."""
-    config = copy.deepcopy(schema.DEFAULTS | (recipe or all_recipes()[name]))
-    for key in ("schedule", "optimizer", "loss"):
-        schema.override(config, key, config[key], schema.DEFAULTS)
+    """Returns a recipe with every setting filled in, and Keras's names in a config's spelling.
+
+    Raises UserError, which names the recipe, if its entry in recipes.py is not valid.
+    """
+    recipe, config = all_recipes()[name] if recipe is None else recipe, copy.deepcopy(schema.DEFAULTS)
+    with about(f"recipe {name!r} in recipes.py"):
+        OBJECT.check("it", recipe)
+        schema.override_all(config, earlier.renamed(copy.deepcopy(recipe).items()), schema.DEFAULTS)
+        if config["model"] is None:
+            raise UserError('it has no model: add model="NAME", an architecture of models.py')
+        _completed(copy.deepcopy(config))
     return config
 
 

@@ -1,17 +1,17 @@
 """Every setting: its default, its valid values and its meaning. A recipe lists only the settings that differ.
 
-The names of the settings are also the keys of a run's config.json.
+SETTINGS are the keys that a recipe in recipes.py can have, besides their parts, such as "schedule.decay". The names of
+the settings are also the keys of a run's config.json.
 """
 
-import ast
+import textwrap
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
-from recognizer.base import cli
-from recognizer.base.errors import UserError
+from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
-from recognizer.base.words import choose
-from recognizer.config import keras_classes, schedules
+from recognizer.base.words import choose, hyphens
+from recognizer.config import keras_classes, schedules, signatures
 
 
 class Setting(NamedTuple):
@@ -150,11 +150,13 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
 
     Raises UserError if the setting is not one of `valid`.
     """
-    outer, _, inner = key.partition(".")
+    outer, _, inner = str(key).partition(".")
     if key == "schedule" and isinstance(value, str):
         inner = "name"
-    if outer not in valid and (full := _full_keys(config, key)):
-        raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}")
+    if outer not in valid:
+        if full := _full_keys(config, key):
+            raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}")
+        _argument_of_others(config["model"], key)
     choose("setting", outer, valid)
     if inner and not isinstance(config[outer], dict):
         instead = f": write {keras_classes.CONFIG_OF[outer]}.{inner:.60}" if outer in keras_classes.CONFIG_OF else ""
@@ -176,8 +178,8 @@ def _full_keys(config, part):
     a part, those of all other schedules, optimizers and losses are returned.
     """
     chosen = {
-        "model_config": _names_in("models.py", str(config["model"]).replace("-", "_")),
-        "augmentation": _names_in("augment.py", "Augmentation"),
+        "model_config": signatures.architectures().get(str(config["model"]).replace("-", "_"), ()),
+        "augmentation": signatures.augmentation(),
         "schedule": schedules.settings(config["schedule"]),
         **keras_classes.arguments(config),
     }
@@ -188,16 +190,14 @@ def _full_keys(config, part):
     return []
 
 
-def _names_in(file, name):
-    """Returns the names of a function's arguments, or of a class's fields, in a file that takes long to import."""
-    path = cli.ROOT / file
-    for node in ast.parse(path.read_text("utf-8"), str(path)).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            own = node.args
-            return {argument.arg for argument in (*own.posonlyargs, *own.args, *own.kwonlyargs)}
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return {ast.unparse(field.target) for field in node.body if isinstance(field, ast.AnnAssign)}
-    return set()
+def _argument_of_others(model, part):
+    """Raises UserError if some architectures have an argument `part`. model: the one in use, which lacks it."""
+    arguments = signatures.architectures()
+    if others := [hyphens(name) for name in arguments if part in arguments[name]]:
+        own = ", ".join(arguments.get(str(model).replace("-", "_"), [])) or "none"
+        told = f"architecture {model!r} has no argument {part!r}; it has: {own}"
+        told += f". As model_config.{part}, it is an argument of: {', '.join(others)}"
+        raise UserError(textwrap.shorten(told, LONGEST_LINE, placeholder=" ..."))
 
 
 def override_all(config: dict, pairs: Iterable[tuple[str, Any]], valid: Collection[str]) -> None:

@@ -13,13 +13,28 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from recognizer.base.errors import UserError
-from recognizer.base.rules import NUMBER
-from recognizer.base.words import hyphens
+from recognizer.base.errors import UserError, about
+from recognizer.base.rules import NUMBER, OBJECT, TEXT, Rule, list_of, one_of
+from recognizer.base.words import choose
 from recognizer.config import overrides, schema
 
 DRAWN = 20  # random values of a range to check before training
 FEWEST = 3  # at least this many values of an axis, and runs of a cell, remain after scaling
+GRID = Rule("a grid", lambda grid: _is_grid(grid))
+# The keys of a study in recipes.py.
+STUDY = {
+    "recipe": schema.Setting(None, TEXT),
+    "settings": schema.Setting(None, OBJECT),
+    "grids": schema.Setting(None, list_of(GRID, "a list of grids {AXIS: {VALUE: SETTINGS, ...}, ...}")),
+    "seeds": schema.Setting(None, schema.COUNT),
+    "score": schema.Setting(None, one_of("test", "validation")),
+}
+
+
+def _is_grid(value):
+    """Returns whether a value is a grid of a study: {axis: {value: settings}}."""
+    axes = list(value.values()) if OBJECT.valid(value) else [None]
+    return all(OBJECT.valid(axis) and axis and all(map(OBJECT.valid, axis.values())) for axis in axes)
 
 
 def asked(arguments: argparse.Namespace) -> dict:
@@ -80,30 +95,49 @@ def names(**_: object) -> list[str]:
 
 def _study(arguments):
     """Returns the description of a study's sweep, scaled by --scale, or None if the name is not a study's."""
-    name = hyphens(arguments.recipe or "")
+    name = overrides.recipe_name(arguments.recipe or "single", studies())
     if name not in studies():
-        overrides.recipe_name(arguments.recipe or "single", studies())
         return None
     if arguments.grid or arguments.range or arguments.trials:
         raise UserError(f"study {name!r} varies its own settings: leave out --grid, --range and --trials")
     scale = 1 if arguments.scale is None else arguments.scale
     if not 0 < scale <= 1:
         raise UserError(f"--scale must be above 0 and at most 1, not {scale}")
-    study = copy.deepcopy(studies()[name])
-    grids = [
-        [{"name": axis, "values": list(values), "settings": list(values.values())} for axis, values in grid.items()]
-        for grid in study["grids"]
-    ]
-    return {
-        "recipe": study["recipe"],
-        "study": name,
-        "settings": list(_scaled(study["settings"], scale).items()),
-        "grids": [[_scaled_axis(axis, scale) for axis in grid] for grid in grids],
-        "ranges": [],
-        "trials": None,
-        "seeds": arguments.seeds or max(min(FEWEST, study["seeds"]), round(scale * study["seeds"])),
-        "score": study["score"],
+    found = _described(name)
+    fewest = min(FEWEST, found["seeds"])
+    return found | {
+        "settings": list(_scaled(dict(found["settings"]), scale).items()),
+        "grids": [[_scaled_axis(axis, scale) for axis in grid] for grid in found["grids"]],
+        "seeds": arguments.seeds or max(fewest, round(scale * found["seeds"])),
     }
+
+
+def _described(name):
+    """Returns the description of a study's sweep. Raises UserError, which names the study, if it is not valid."""
+    study = copy.deepcopy(studies()[name])
+    with about(f"study {name!r} in recipes.py"):
+        OBJECT.check("it", study)
+        for key in study:
+            choose("key", key, STUDY)
+        schema.check_values(study, STUDY)
+        found = {
+            "recipe": overrides.recipe_name(study["recipe"]),
+            "study": name,
+            "settings": list(study["settings"].items()),
+            "grids": [[_axis_of_study(axis, values) for axis, values in grid.items()] for grid in study["grids"]],
+            "ranges": [],
+            "trials": None,
+            "seeds": study["seeds"],
+            "score": study["score"],
+        }
+        more = {"base": overrides.all_recipes()[found["recipe"]], "own": [], "seed": 0, "seeds": 1}
+        for _, _, settings, seed in points(found | more):
+            config(found | more, settings, seed)
+    return found
+
+
+def _axis_of_study(name, values):
+    return {"name": name, "values": list(values), "settings": list(values.values())}
 
 
 def _scale_note(asked, scale):

@@ -4,8 +4,11 @@ import contextlib
 import inspect
 import json
 import random
+import re
+import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,6 +21,7 @@ from recognizer.nn import copies, flip_classes, saved_net
 from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
 
+PLACE = len(" (models.py, line 1000)")
 TRAINING = ("train_step", "compute_loss", "fit")  # methods of keras.Model that people override to train differently
 
 
@@ -28,7 +32,7 @@ def build(
     joint_flips: Sequence[str] = (),
     arguments: dict | None = None,
 ) -> keras.Model:
-    """Returns architecture `name` as a built keras.Model.
+    """Returns architecture `name` as a built keras.Model. Its `calls_compile` says whether the function compiled it.
 
     seed: int, determines the initial weights; None: they are random.
     precision: the precision of the layers, a key of POLICIES. Weights and probabilities are always float32.
@@ -38,19 +42,59 @@ def build(
     Raises UserError if there is no such architecture or argument, or if the net cannot be built, saved or used.
     """
     name, arguments = _registered(name), arguments or {}
-    function = ARCHITECTURES[name]
     _check_arguments(name, arguments)
-    with _globals(seed, precision):
-        try:
-            model = _with_layers(name, function(**arguments))
-            _complete(model)
-            _check_saving(name, model)
-        except UserError:
+    with located(name):
+        with _globals(seed, precision):
+            with _refused(name, "be built"):
+                returned = ARCHITECTURES[name](**arguments)
+                model = _with_layers(name, returned)
+                _complete(model)
+            with _refused(name, "be saved and loaded"):
+                _check_saving(name, model)
+        _check_form(name, model)
+        if joint_flips:
+            model = flip_classes.with_classes(model, name, joint_flips, seed)
+        model.calls_compile = returned.compiled
+        return model
+
+
+@contextlib.contextmanager
+def located(name: str) -> Iterator[None]:
+    """Adds a line of models.py to the message of a UserError that is about architecture `name`.
+
+    It is the innermost line that led to the error, else the line of the architecture's function.
+    """
+    try:
+        yield
+    except UserError as error:
+        if f"architecture {name!r}" not in str(error) or re.search(r", line \d+\)$", str(error)):
             raise
-        except Exception as error:
-            raise UserError(_why(name, error)) from error
-    _check_form(name, model)
-    return flip_classes.with_classes(model, name, joint_flips, seed) if joint_flips else model
+        where = f" ({place(error.__cause__ or error, models.__file__) or _definition(ARCHITECTURES[name])})"
+        text = textwrap.shorten(str(error), LONGEST_LINE - len(where), placeholder=" ...")
+        raise UserError(text + where) from error
+
+
+def _definition(function):
+    """Returns "FILE, line N" for the `def` of a function, after its decorators."""
+    code = inspect.unwrap(function).__code__
+    try:
+        lines = inspect.getsourcelines(code)[0]
+    except OSError:  # as in a notebook
+        lines = []
+    after = next((i for i, line in enumerate(lines) if line.lstrip().startswith("def ")), 0)
+    return f"{Path(code.co_filename).name}, line {code.co_firstlineno + after}"
+
+
+@contextlib.contextmanager
+def _refused(name, what):
+    """Turns any exception in the block into a UserError, which says that architecture `name` cannot do `what`."""
+    told = f"architecture {name!r} cannot {what}: "
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(told + reason(error, max(100, LONGEST_LINE - len(told) - PLACE))) from error
 
 
 def all_arguments(name: str, arguments: dict, statistics: Callable[[], tuple[float, float]]) -> dict:
@@ -59,11 +103,14 @@ def all_arguments(name: str, arguments: dict, statistics: Callable[[], tuple[flo
     statistics: a function that returns the mean and standard deviation of the training pixels. It is called only if
         the architecture has the arguments `mean` and `std`.
     """
-    takes = inspect.signature(ARCHITECTURES[_registered(name)]).parameters
+    name = _registered(name)
+    _check_arguments(name, arguments)
+    takes = inspect.signature(ARCHITECTURES[name]).parameters
     defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
     if "mean" in takes and "std" in takes:
         defaults |= zip(("mean", "std"), statistics(), strict=True)
-    return {key: _recorded(name, key, value) for key, value in (defaults | arguments).items()}
+    with located(name):
+        return {key: _recorded(name, key, value) for key, value in (defaults | arguments).items()}
 
 
 def _recorded(name, key, value):
@@ -122,13 +169,6 @@ def _check_arguments(name, arguments):
             raise UserError(f"architecture {name!r} takes no argument {key!r}; it takes: {accepts}")
 
 
-def _why(name, error):
-    """Returns one line that says why an architecture cannot be built, and in which line of models.py."""
-    told, where = f"architecture {name!r} cannot be built: ", place(error, models.__file__, but=("build", "_complete"))
-    where = f" ({where})" * bool(where)
-    return told + reason(error, max(100, LONGEST_LINE - len(told + where))) + where
-
-
 def _with_layers(name, model):
     """Returns the model that an architecture returned. A subclass of keras.Model becomes the only layer of a model.
 
@@ -178,7 +218,7 @@ def _check_saving(name, model):
         copies.plain(model)
     except Exception as error:
         if lacking := lacking_arguments(model):
-            raise UserError(f"architecture {name!r} cannot be built: {lacking}") from error
+            raise UserError(f"architecture {name!r} cannot be saved and loaded: {lacking}") from error
         raise
 
 

@@ -88,8 +88,8 @@ def _changed(model, classes, policy, dtypes):
     """
     written = {tuple(_written(kind).values()): instead for kind, instead in classes.items()}
     whole = keras.saving.serialize_keras_object(model)
-    whole.pop("compile_config", None)  # the copy needs no optimizer
     for path, config in _layers(whole):
+        config.pop("compile_config", None)  # the copy needs no optimizer
         instead = written.get((config.get("module"), config.get("class_name")))
         if instead is not None:
             config |= _written(instead)

@@ -90,8 +90,7 @@ def _cannot_widen(name, model):
     last = type(model.outputs[0]._keras_history.operation).__name__
     return UserError(
         f"architecture {name!r} ends with {last}, and joint_flips needs a Dense or Conv2D layer of 10 classes there, "
-        "possibly with a softmax or a pooling after it: give the net such an end, or train without flips (--set "
-        "joint_flips=[])"
+        "possibly before a softmax or a pooling: change its end, or train without flips (--set joint_flips=[])"
     )
 
 

@@ -3,25 +3,21 @@
 from collections.abc import Iterator
 
 import recipes
+from augment import Augmentation
 from recognizer.base.errors import UserError
 from recognizer.config import members
 from recognizer.config.overrides import resolve
-from recognizer.nn import building
+from recognizer.nn import building, flip_classes
 
 
 def lines() -> Iterator[str]:
-    """Yields the lines of the list, each as soon as its net is built."""
+    """Yields the lines of the list, each as soon as its net is built. The line of a wrong recipe or net says why."""
     yield f"{'RECIPE':<24}{'nets':>5}{'epochs':>7}{'parameters':>12}  source; figure reported"
     for name in recipes.RECIPES:
-        config = resolve(name)
         try:
-            built = [building.build(kind["model"], arguments=kind["model_config"]) for kind in members.kinds(config)]
+            yield f"{name:<24}{_described(resolve(name))}"
         except UserError as error:
             yield f"{name:<24}{error}"
-            continue
-        numbers = f"{config['nets']:>5}{config['epochs']:>7}{built[0].count_params():>12,}"
-        figure = f"; {config['reported']}" if config["reported"] else ""
-        yield f"{name:<24}{numbers}  {config['source']}{figure}"
     yield "(how long a recipe takes here: python train.py RECIPE --check)\n"
     yield f"{'ARCHITECTURE':<24}{'parameters':>24}  (functions of models.py)"
     for name, function in building.ARCHITECTURES.items():
@@ -30,3 +26,15 @@ def lines() -> Iterator[str]:
             yield f"{name:<24}{building.build(name).count_params():>24,}  {first}"
         except UserError as error:
             yield f"{name:<24}{error}"
+
+
+def _described(config):
+    """Returns a recipe's part of its line. Raises UserError if its augmentation or one of its nets cannot be used."""
+    built = []
+    for kind in members.kinds(config):
+        Augmentation(**kind["augmentation"])
+        flip_classes.checked(kind)
+        built.append(building.build(kind["model"], arguments=kind["model_config"]))
+    numbers = f"{config['nets']:>5}{config['epochs']:>7}{built[0].count_params():>12,}"
+    figure = f"; {config['reported']}" if config["reported"] else ""
+    return f"{numbers}  {config['source']}{figure}"

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from recognizer.base.errors import UserError
+from recognizer.base.errors import UserError, about
 from recognizer.config import members
 from recognizer.data.arrays import Images
 from recognizer.reports import charts
@@ -29,7 +29,8 @@ def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
     kinds, forms = members.kinds(config), []
     for i in range(6):
         settings = kinds[i % len(kinds)]
-        augmentation = Augmentation(**settings["augmentation"])
+        with about(f"recipe {name!r}"):
+            augmentation = Augmentation(**settings["augmentation"])
         form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
         flips = flip_classes.checked(settings)
         views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # columns take them in turn

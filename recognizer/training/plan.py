@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recognizer.base import environment, gpu_advice, machine
-from recognizer.base.errors import LONGEST_LINE, UserError, enough_memory
-from recognizer.base.words import duration
+from recognizer.base.errors import LONGEST_LINE, UserError, about, enough_memory
+from recognizer.base.words import duration, hyphens
 from recognizer.config import checks, members, schema
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
@@ -23,6 +23,7 @@ from recognizer.runs import run_folder
 from recognizer.training.memory import smaller_batches
 
 if TYPE_CHECKING:
+    from augment import Augmentation
     from recognizer.training.trainer import Trainer
 
 
@@ -76,11 +77,10 @@ def for_rate_test(config: dict, seed: int, source: str) -> Trainer:
     digits = sources.load(source)
     print_data(digits)
     environment.import_keras()
-    from augment import Augmentation
     from recognizer.training import lr_finder
 
     config |= lr_finder.SETTINGS
-    if Augmentation(**config["augmentation"]).keras_only:
+    if augmentation(config).keras_only:
         config["augment_engine"] = "keras"
     chosen = config["precision"] != "auto"
     complete(config, digits)
@@ -105,7 +105,8 @@ def complete(config: dict, digits: Digits) -> None:
         print(f"        {config['precision']} is not native to this processor: float32 would be faster")
 
     def all_arguments(settings):
-        return building.all_arguments(settings["model"], settings["model_config"], digits.train.statistics)
+        with about(f"recipe {config['recipe']!r}"):
+            return building.all_arguments(settings["model"], settings["model_config"], digits.train.statistics)
 
     config["model_config"] = all_arguments(config)
     for i, own in enumerate(config["members"], 1):
@@ -116,19 +117,30 @@ def complete(config: dict, digits: Digits) -> None:
             own["model_config"] = all_arguments(settings)
 
 
+def augmentation(settings: dict) -> Augmentation:
+    """Returns a net's Augmentation. Raises UserError, which names the recipe, if it or `joint_flips` is not valid."""
+    import augment
+    from recognizer.nn import flip_classes
+
+    with about(f"recipe {settings['recipe']!r}"):
+        flip_classes.checked(settings)
+        return augment.Augmentation(**settings["augmentation"])
+
+
 def tried(config: dict, digits: Digits, chosen: bool) -> list[Trainer]:
     """Tries the first net of each kind; returns a list of their Trainers.
 
     chosen: bool, whether the user has given the precision. If not, a kind of net that cannot train in the processor's
     half precision gets float32 in the config.
     """
-    from augment import Augmentation
     from recognizer.base.backend import TENSORFLOW
+    from recognizer.nn import building
 
     trainers, net = [], 1
     for settings in members.kinds(config):
-        Augmentation(**settings["augmentation"]).engine(settings["augment_engine"])
-        trainers.append(_tried(settings, digits, net, chosen or "precision" in members.own(config, net)))
+        augmentation(settings).engine(settings["augment_engine"])
+        with building.located(hyphens(settings["model"])):
+            trainers.append(_tried(settings, digits, net, chosen or "precision" in members.own(config, net)))
         if trainers[-1].settings["precision"] != settings["precision"]:
             for number in range(net, net + settings["nets"]):
                 (members.own(config, number) if config["members"] else config)["precision"] = "float32"
@@ -142,6 +154,7 @@ def tried(config: dict, digits: Digits, chosen: bool) -> list[Trainer]:
 
 def _tried(settings, digits, net, chosen):
     """Tries net number `net`; returns its Trainer. settings: one of members.kinds. chosen: see `tried`."""
+    from recognizer.nn import building
     from recognizer.training import trial
     from recognizer.training.trainer import Trainer
 
@@ -153,7 +166,7 @@ def _tried(settings, digits, net, chosen):
     except UserError as error:
         if precision == "float32":
             raise
-        why = textwrap.shorten(str(error), LONGEST_LINE - 30, placeholder=" ...")
+        why = textwrap.shorten(str(error), LONGEST_LINE - building.PLACE - 30, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
     trial.try_net(trainer, net, *untrained)  # raises the error if the precision is not its cause
     if chosen:
@@ -168,15 +181,13 @@ def check(config: dict, digits: Digits, seen: dict[str, dict]) -> bool:
     seen: {architecture_key: edits.record} of the nets built so far. New nets are added, so that each is built once.
     Returns whether an epoch's validation is meaningless, since batch-norm statistics are recomputed only at the end.
     """
-    from augment import Augmentation
-    from recognizer.nn import batch_norm, edits, flip_classes
+    from recognizer.nn import batch_norm, edits
     from recognizer.training import trial
 
     config, late = copy.deepcopy(config), False
     complete(config, digits)
     for settings in members.kinds(config):
-        Augmentation(**settings["augmentation"]).engine(settings["augment_engine"])
-        flip_classes.checked(settings)
+        augmentation(settings).engine(settings["augment_engine"])
         if (key := architecture_key(settings)) not in seen:
             network = trial.own_net(settings)
             seen[key] = edits.record(network, trial.some_digits(digits.train, settings["joint_flips"]))

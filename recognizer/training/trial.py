@@ -41,9 +41,11 @@ def untrained(settings: dict, digits: Digits) -> tuple[keras.Model, np.ndarray, 
     """
     told, x = _told(settings), some_digits(digits.train, settings["joint_flips"])
     own = own_net(settings)
-    if own.compiled:
-        print(f"        {told} calls compile(), which has no effect: use --set optimizer=NAME and --set loss=NAME")
-    with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", hostile=False):
+    if own.calls_compile:
+        used = f"the recipe's optimizer {settings['optimizer']} and loss {settings['loss']} are used"
+        used += " (to change: --set optimizer=NAME --set loss=NAME)"
+        print(f"        {told} calls compile(), which has no effect: {used}")
+    with saved_net.whole_tracebacks(), refused(f"{told} cannot predict", False, building.PLACE):
         outputs = probabilities(own, x)
     check_outputs(outputs, told)
     return own, x, own.get_weights(), edits.record(own, x)
@@ -60,7 +62,7 @@ def try_net(
     settings = trainer.settings
     told, flips = _told(settings), settings["joint_flips"]
     trainer.architecture = architecture
-    with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", hostile=False):
+    with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", False, building.PLACE):
         trainer.begin(net)
     if global_state.get_global_attribute("global_seed_generator") is not None:
         do = "make a keras.random.SeedGenerator() in __init__, and give it as `seed`"
@@ -160,7 +162,7 @@ def check_saving(
     own: the net in float32 as its function made it. plain: the copy to save at `path`. dtypes: from
     copies.explicit_dtypes.
     """
-    with refused(f"{told} cannot be used once it is saved", hostile=False):
+    with refused(f"{told} cannot be used once it is saved", False, building.PLACE):
         plain.save(path)
         portable.make_portable(path)
         read = saved_net.read(path, plain.count_params())

@@ -108,10 +108,37 @@ def test_a_mistyped_setting_or_value_is_one_line_that_says_what_is_valid(overrid
     ],
 )
 def test_the_message_names_the_full_key_of_a_part_without_its_prefix(recipe, overrides, full):
-    part = list(overrides[0][1][0])[-1] if overrides[0][0] == "members" else overrides[0][0]
+    part, of_member = overrides[0][0], ""
+    if part == "members":
+        part, of_member = list(overrides[0][1][0])[-1], "member 1: "
     with pytest.raises(UserError) as error:
-        members.kinds(resolve(recipe, overrides))
-    assert str(error.value) == f"{part} is a part of a setting: write {full}"
+        resolve(recipe, overrides)
+    assert str(error.value) == f"{of_member}{part} is a part of a setting: write {full}"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "told"),
+    [
+        ("single", [("dropout", 0.3)], "As model_config.dropout, it is an argument of: vgg, "),
+        ("ensemble", [("dropout", 0.3)], "architecture 'residual' has no argument 'dropout'; it has: "),
+        ("linear", [("dropout", 0.3)], "architecture 'linear' has no argument 'dropout'; it has: "),
+        ("vgg", [("strides", True)], "As model_config.strides, it is an argument of: stages"),
+        ("deotte", [("kernels", [3])], "As model_config.kernels, it is an argument of: stages"),
+        ("vgg", [("dropout", 0.3), ("model", "residual")], "architecture 'residual' has no argument 'dropout'"),
+        ("single", [("members", [{"dropout": 0.3}])], "architecture 'residual' has no argument 'dropout'"),
+        (
+            "single",
+            [("members", [{"model": "linear", "dropout": 0.3}])],
+            "architecture 'linear' has no argument 'dropout'",
+        ),
+        ("grenholm", [("dense", 3), ("model", "mine")], "architecture 'mine' has no argument 'dense'; it has: none"),
+    ],
+)
+def test_an_argument_of_other_architectures_is_refused_with_the_arguments_of_this_one(recipe, overrides, told):
+    with pytest.raises(UserError) as error:
+        resolve(recipe, overrides)
+    assert told in str(error.value)
+    assert len(str(error.value)) <= 280
 
 
 @pytest.mark.parametrize("key", ["model.dropout", "optimizer.momentum", "loss.gamma"])

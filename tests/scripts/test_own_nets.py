@@ -172,20 +172,26 @@ WRONG = {
     "an assertion": ("assert 1 > 2", ["AssertionError"]),
     "no such key": ("return {}['filters']", ["KeyError: 'filters'"]),
     "no file": ("open('weights.npz')", ["No such file"]),
-    "a lambda layer": (sequential("keras.layers.Lambda(lambda x: x)", "Flatten()"), ["Lambda", "keras.ops"]),
+    "a lambda layer": (
+        sequential("keras.layers.Lambda(lambda x: x)", "Flatten()"),
+        ["cannot be saved and loaded: Lambda", "keras.ops"],
+    ),
     "a lambda": (
         sequential("Conv2D(8, 3, activation=lambda x: x)", "Flatten()"),
         ["Conv2D", "lambda", "register_keras"],
     ),
     "a function": (
         f"def thrice(x):\n    return x * 3\n{TOP}{sequential('Conv2D(8, 3, activation=thrice)', 'Flatten()')}",
-        ["thrice", "register_keras_serializable"],
+        ["cannot be saved and loaded: it contains builtins.thrice", "register_keras_serializable"],
     ),
     "a layer inside the function": (
         registered(CALL).replace(TOP, ""),
-        ["Mine", "inside a function", "top level"],
+        ["cannot be saved and loaded: Mine", "inside a function", "top level"],
     ),
-    "not registered": (registered(CALL, register=False), ["Mine", "register_keras_serializable"]),
+    "not registered": (
+        registered(CALL, register=False),
+        ["cannot be saved and loaded: Mine", "register_keras_serializable"],
+    ),
     "no super": (registered("def __init__(self):\n    self.n = 3", CALL), ["Mine", "super().__init__()"]),
     "no build": (registered("def call(self, x):\n    return x * self.scale"), ["mine", "'scale'"]),
     "no call": (registered("pass"), ["Mine", "`call`"]),
@@ -213,7 +219,7 @@ WRONG = {
     ),
     "a config that lacks an argument": (
         registered(INIT, CALL, config("{'m': self.n}"), use="Mine(3)"),
-        ["get_config() of Mine", "lacks 'n'", "every argument"],
+        ["cannot be saved and loaded: get_config() of Mine", "lacks 'n'", "every argument"],
     ),
     "a config that fails": (registered(CALL, config("{'n': self.n}")), ["Mine", "'n'"]),
     "a config with an object": (
@@ -235,7 +241,7 @@ WRONG = {
     ),
     "a layer in a config": (
         registered(INIT, "def call(self, x):\n    return self.n(x)", config("{'n': self.n}"), use="Mine(Dense(3))"),
-        ["cannot be built", "Dict' object is not callable", "from_config()"],
+        ["cannot be saved and loaded", "Dict' object is not callable", "from_config()"],
     ),
     "a matrix in a layer": (
         registered(
@@ -269,7 +275,7 @@ WRONG = {
     ),
     "an activation with weights": (
         sequential("Conv2D(8, 3, activation=keras.layers.PReLU())", "Flatten()"),
-        ["PReLU has weights", "add PReLU() as a layer after 'conv2d'"],
+        ["cannot be saved and loaded: PReLU has weights", "add PReLU() as a layer after 'conv2d'"],
     ),
     "a layer in call": (
         registered("def call(self, x):\n    return Dense(8)(x)"),
@@ -377,6 +383,16 @@ def train(scripts, *arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
+def lines_of(name):
+    """The numbers of the lines of net `name` in the copy of models.py, with what belongs to the top level."""
+    nets = {name: body for name, (body, _) in WRONG.items()} | RIGHT
+    before = dict(itertools.takewhile(lambda net: net[0] != name, nets.items()))
+    first, last = (
+        ((ROOT / "models.py").read_text() + added(text)).count("\n") for text in (before, before | {name: nets[name]})
+    )
+    return range(first, last + 1)
+
+
 @pytest.fixture(scope="module")
 def told(made_once):
     """(exit code, stdout, stderr) of `train.py --model NAME --check` by each net's name."""
@@ -403,6 +419,7 @@ def test_a_net_that_cannot_be_used_is_refused_in_a_line_that_says_why(name, told
     assert len(error) <= 301, error
     for part in WRONG[name][1]:
         assert part in error
+    assert int(re.search(r" \(models\.py, line (\d+)\)$", error.strip())[1]) in lines_of(name)
     for noise in ("Exception encountered", "Arguments received", "\x1b", ".py:", "site-packages", "0x", "{{"):
         assert noise not in line
 
@@ -505,3 +522,54 @@ def test_two_nets_of_one_name_are_refused():
         @parts.architecture
         def vgg_dropout():
             pass
+
+
+COMPILED = {
+    "compiled sequential": "net = keras.Sequential([images(), Flatten(), classes()])\nnet.compile('sgd')\nreturn net",
+    "compiled functional": functional("net = keras.Model(x, classes()(Flatten()(x)))", "net.compile()", "return net"),
+    "compiled subclass": f"{REGISTER}class Compiled(keras.Model):\n    def __init__(self, **kwargs):\n"
+    "        super().__init__(**kwargs)\n        self.flat, self.ends = Flatten(), classes()\n"
+    f"    def call(self, x):\n        return self.ends(self.flat(x))\n{TOP}"
+    "net = Compiled()\nnet.compile(optimizer=keras.optimizers.Adam(0.1))\nreturn net",
+    "not compiled": sequential("Flatten()"),
+}
+
+
+RECIPES = {  # recipe: (options, the optimizer and the loss that are used)
+    "linear": (["--set", "loss=mse"], "optimizer sgd and loss MeanSquaredError"),
+    "grenholm": (["--nets", "1"], "optimizer adam and loss CategoricalCrossentropy"),
+    "single": (["--set", "replicas=1", "--set", "optimizer=adamw"], "optimizer adamw and loss CategoricalCrossentropy"),
+}
+
+
+@pytest.fixture(scope="module")
+def told_of_compile(made_once):
+    """stdout of the trial of each of COMPILED by recipes with other optimizers and losses, by (net, recipe)."""
+
+    def check_all(folder):
+        scripts = copied(folder, added(COMPILED))
+        commands = {
+            f"{name}, {recipe}": ["train.py", recipe, "--model", identifier(name), *RECIPES[recipe][0], *check]
+            for check in [["--batch-size", "8", "--check", "--data", "digits"]]
+            for name in COMPILED
+            for recipe in RECIPES
+        }
+        answers = driver.told(scripts, commands.values(), folder)
+        (folder / "told.json").write_text(json.dumps(dict(zip(commands, answers, strict=True))))
+
+    return json.loads((made_once("compiled-nets", check_all) / "told.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),  # joint_flips, of `single`, takes no net whose classes are inside a layer
+    [case for case in itertools.product(COMPILED, RECIPES) if case != ("compiled subclass", "single")],
+)
+def test_a_net_that_is_compiled_is_told_what_is_used_instead(name, recipe, told_of_compile):
+    code, out, error = told_of_compile[f"{name}, {recipe}"]
+    assert (code, error) == (0, ""), error
+    lines = [line.strip() for line in out.splitlines() if "compile()" in line]
+    expected = (
+        f"architecture '{identifier(name).replace('_', '-')}' calls compile(), which has no effect: the recipe's "
+    )
+    assert len(lines) == (name != "not compiled")
+    assert all(line.startswith(f"{expected}{RECIPES[recipe][1]} are used (") for line in lines)

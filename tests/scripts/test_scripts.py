@@ -492,7 +492,7 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
     for arguments, told in (
         (["grenhol"], "did you mean 'grenholm'"),
         (["--set", "epocs=3"], "did you mean 'epochs'"),
-        (["--epochz", "3"], "--epochz; did you mean --epochs?"),
+        (["--epochz", "3"], "--epochz; did you mean --epochs 3?"),
         (["--set", "learning_rate=fast"], "schedule.learning_rate must be a number"),
         (["quick-1", "--resume"], "leave out recipe; give the run's name with --run"),
         (["--seed", "-1"], "--seed"),
@@ -509,9 +509,9 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         ("plot augmented grenholm", "grenholm", "--recipe grenholm"),
         ("plot samples .", ".", "--data ."),
         ("plot layers --model vgg", "--model", "--set model=vgg"),
-        ("plot layers --recipee vgg", "--recipee", "--recipe"),
-        ("plot confusion --run bag", "--run", "bag, without --run"),
-        ("report --run=bag", "--run=bag", "bag, without --run"),
+        ("plot layers --recipee vgg", "--recipee", "--recipe vgg"),
+        ("plot confusion --run bag", "--run", "bag without --run"),
+        ("report --run=bag", "--run=bag", "bag without --run"),
         ("sweep single --model X", "--model X", "--set model=X"),
         ("sweep single --batch-size=32", "--batch-size=32", "--set batch_size=32"),
         ("sweep --learning-rate 0.1", "--learning-rate", "--set learning_rate=0.1"),
@@ -519,20 +519,53 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         ("sweep --early-stopping 3", "--early-stopping", "--set early_stopping=3"),
         ("sweep --deterministic --seeds 2", "--deterministic", "--set deterministic=VALUE"),
         ("sweep --run mine", "--run", "--sweep mine"),
-        ("sweep --recipe single", "--recipe", "single, without --recipe"),
+        ("sweep --recipe single", "--recipe", "single without --recipe"),
         ("train --optimizer adamw", "--optimizer", "--set optimizer=adamw"),
-        ("train --recipe quick", "--recipe", "quick, without --recipe"),
+        ("train --recipe quick", "--recipe", "quick without --recipe"),
         ("train --batch_size 32", "--batch_size", "--batch-size 32"),
         ("train --early_stopping=3", "--early_stopping=3", "--early-stopping 3"),
         ("train --lr 0.1", "--lr", "--learning-rate 0.1"),
         ("train --bs=64", "--bs=64", "--batch-size 64"),
-        ("train --num-epochs 3", "--num-epochs", "--epochs"),
+        ("train --num-epochs 3", "--num-epochs", "--epochs 3"),
         ("sweep --lr 0.1", "--lr", "--set learning_rate=0.1"),
         ("sweep --validation_split .2", "--validation_split", "--validation-split .2"),
         ("train quick mnist", "mnist", "--data mnist"),
         ("train single ensemble", "ensemble", ""),
         ("predict --data mnist", "--data", "--test mnist"),
-        ("predict --run bag", "--run", "bag, without --run"),
+        ("predict --run bag", "--run", "bag without --run"),
+        ("predict --image P --run R", "--image --run R", "--images P, and R without --run"),
+        ("predict --run R --image P", "--run --image P", "R without --run, and --images P"),
+        ("predict R --image=P --data mnist", "--image=P --data mnist", "--images P, and --test mnist"),
+        (
+            "train single --epoch 3 --batchsize 64 --lr .1",
+            "--epoch 3 --batchsize 64 --lr .1",
+            "--epochs 3, --batch-size 64, and --learning-rate .1",
+        ),
+        ("train single --epoch=3 mnist", "--epoch=3 mnist", "--epochs 3, and --data mnist"),
+        ("train --optimiser adamw", "--optimiser", "--set optimizer=adamw"),
+        (
+            "train single --lerning-rate .1 --verbos",
+            "--lerning-rate .1 --verbos",
+            "--learning-rate .1, and --verbose VALUE",
+        ),
+        ("train --resum", "--resum", "--resume"),
+        (
+            "sweep single --nets 3 --batchsize 64 --count",
+            "--nets 3 --batchsize 64 --count",
+            "--set nets=3, and --set batch_size=64",
+        ),
+        ("plot digit 850", "850", "--row 850"),
+        ("plot digit --rows 850", "--rows 850", "--row 850"),
+        ("plot samples 3", "3", "--seed 3"),
+        ("plot augmented 3", "3", "--seed 3"),
+        ("plot augmented grenholm 3", "grenholm 3", "--recipe grenholm, and --seed 3"),
+        ("plot lr 3", "3", "--seed 3"),
+        ("draw single-1 8000", "8000", "--port 8000"),
+        ("train single 10", "10", "--nets 10 or --epochs 10 or --batch-size 10"),
+        ("train single 0.1", "0.1", "--validation-split 0.1 or --learning-rate 0.1 or --cpus 0.1"),
+        ("sweep grenholm 16", "16", "--seeds 16 or --trials 16 or --epochs 16"),
+        ("export single-1 --fromat keras --ot x", "--fromat keras --ot x", "--format keras, and --out x"),
+        ("report single-1 3", "3", ""),
     ],
 )
 def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unknown, meant, capsys):
@@ -550,8 +583,45 @@ def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unk
 
 
 @pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("train single --set epochs 3", "--set epochs=3"),
+        ("train --set epochs 3", "--set epochs=3"),
+        ("train --set epochs 3 single", "--set epochs=3"),
+        ("train --nets 2 --set epochs = 3 --seed 1", "--set epochs=3"),
+        ("train --set epochs= 3", "--set epochs=3"),
+        ("train --set epochs =3", "--set epochs=3"),
+        ("train --set label_smoothing .1 --set epochs 3", "--set label_smoothing=.1"),
+        ("train --set epochs=3 --set optimizer sgd", "--set optimizer=sgd"),
+        ("train --set augmentation.erasing_range=[3, 9]", "--set augmentation.erasing_range=[3,9]"),
+        ("train --set augmentation.cval -1", "--set augmentation.cval=-1"),
+        ("plot lr --set batch_size 64", "--set batch_size=64"),
+        ("plot augmented --set augmentation.shear_range 3", "--set augmentation.shear_range=3"),
+        ("plot layers --set model vgg", "--set model=vgg"),
+        ("sweep grenholm --set epochs 3 --seeds 2", "--set epochs=3"),
+        ("sweep grenholm --grid batch_size 16,32", "--grid batch_size=16,32"),
+        ("sweep --grid batch_size 16,32", "--grid batch_size=16,32"),
+        ("sweep --grid batch_size=16, 32, 64 --seeds 3", "--grid batch_size=16,32,64"),
+        ("sweep --range epochs 5..20 --trials 3", "--range epochs=5..20"),
+    ],
+)
+def test_a_key_and_its_value_that_are_written_with_blanks_are_refused_with_what_to_write(line, meant, capsys):
+    name, *arguments = line.split()
+    module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
+    with pytest.raises(SystemExit) as stop:
+        module.main(arguments)
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"error: {meant.split()[0]} takes KEY=" in told
+    assert f" without blanks; did you mean {meant}? (see " in told
+
+
+@pytest.mark.parametrize(
     ("line", "told"),
     [
+        ("train 10", "no recipe '10', but a number: write its option before it, for example --epochs 10"),
+        ("sweep 16", "no recipe '16', but a number: write its option before it, for example --epochs 16"),
         ("train mnist", "no recipe 'mnist', but data: write --data mnist"),
         ("train .", "no recipe '.', but data: write --data ."),
         ("sweep digits --seeds 2", "no recipe 'digits', but data: write --data digits"),
