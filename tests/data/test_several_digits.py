@@ -179,7 +179,8 @@ def test_what_is_read_and_what_is_not_is_printed_and_neither_is_an_error(
     for name, strokes in pictures.items():
         drawn(strokes, tmp_path / name)
     assert not predict.main(["bag", "--images", *pictures])
-    expected = [line.format("? stands for digits that touch or are unclear") for line in told]
+    expected = ["Learned from: scikit-learn's digits (1,437 of 1,797)"]
+    expected += [line.format("? stands for digits that touch or are unclear") for line in told]
     expected += [f"Found {found}, and predicted with bag; preview: submissions/bag-images-preview.png"]
     expected += ["Predictions: submissions/bag-images.csv"]
     if unread:
@@ -187,7 +188,8 @@ def test_what_is_read_and_what_is_not_is_printed_and_neither_is_an_error(
         expected += [f"Not read: {number}, marked ?, {files}: digits that touch or are unclear to this run"]
     printed = capsys.readouterr()
     assert printed.out.splitlines() == expected
-    assert printed.err == ""
+    (line,) = printed.err.splitlines()
+    assert "learned from digits of 8x8 pixels only" in line
     rows = (tmp_path / "submissions" / "bag-images.csv").read_text().splitlines()
     assert len(rows) == 1 + int(found.split()[0])
 

@@ -98,7 +98,7 @@ def test_nets_with_other_ends_train_with_joint_flips(end, digits, monkeypatch, t
     monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: _net(ENDS[end]))
     settings = [("model", "mine"), ("epochs", 1), ("min_steps_per_epoch", 2), ("max_rows_per_epoch", 128)]
     made = {"seed": 1, "precision": "float32", "augment_engine": "batch", "tensorboard": False}
-    trainer = Trainer(resolve("single", settings) | made, digits)
+    trainer = Trainer(resolve("single", [("joint_flips", ["horizontal"]), *settings]) | made, digits)
     trainer.fit(1, tmp_path, verbose=0)
     assert trainer.model.softmax is not None  # trained on logits
     read = saved_net.read_net(tmp_path / "net-01.keras", trainer.plain().count_params())
