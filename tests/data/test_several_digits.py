@@ -290,11 +290,12 @@ def test_pictures_in_folders_below_folders_and_in_zips_are_read_and_others_named
     process = script("predict.py", "bag", "--images", images, "--out", tmp_path / "out.csv", cwd=trained)
     assert process.returncode == 2
     told = process.stderr.splitlines()
-    assert len(told) == 2
+    assert len(told) == 3
     assert told[0].startswith("Skipped a file that is no image: ")
     assert told[0].endswith("notes.txt")
-    assert "cut.png is not an image" in told[1]
-    assert told[1].endswith(f"; all else is in {tmp_path / 'out.csv'}")
+    assert "learned from digits of 8x8 pixels only" in told[1]
+    assert "cut.png is not an image" in told[2]
+    assert told[2].endswith(f"; all else is in {tmp_path / 'out.csv'}")
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(kinds)
     for i in range(9):
         (below / f"cut{i}.png").write_bytes(b"no image")
