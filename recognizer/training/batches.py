@@ -25,7 +25,7 @@ if TENSORFLOW:
 
 def steps_per_epoch(settings: dict, n: int) -> int:
     """Returns the number of steps in an epoch over `n` training rows."""
-    steps, most = settings["steps_per_epoch"], min(n, settings["max_rows_per_epoch"] or n)
+    steps, most = settings["steps_per_epoch"], _most_rows(settings, n)
     if steps is None:
         steps = math.ceil(most / settings["batch_size"])
     elif steps == "full":
@@ -35,10 +35,14 @@ def steps_per_epoch(settings: dict, n: int) -> int:
 
 def images_per_epoch(settings: dict, n: int) -> int:
     """Returns the number of images in an epoch over `n` training rows; see the settings steps_per_epoch and others."""
-    steps, most = steps_per_epoch(settings, n), min(n, settings["max_rows_per_epoch"] or n)
+    steps, most = steps_per_epoch(settings, n), _most_rows(settings, n)
     if settings["steps_per_epoch"] is None and steps == math.ceil(most / settings["batch_size"]):
         return most
     return steps * settings["batch_size"]
+
+
+def _most_rows(settings, n):
+    return min(n, settings["max_rows_per_epoch"] or n)
 
 
 def epoch_plan(
