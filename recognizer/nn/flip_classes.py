@@ -60,7 +60,7 @@ def with_classes(model: keras.Model, name: str, flips: Sequence[str], seed: int 
     """
     wide = 10 * (1 + len(flips))
     outputs = model.outputs[0]
-    after = []
+    after: list[keras.Operation] = []
     while not (width := _width(last := outputs._keras_history.operation)):
         if len(last._inbound_nodes) != 1 or not isinstance(last.input, keras.KerasTensor):
             raise _cannot_widen(name, model)
