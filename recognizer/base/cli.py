@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
                 continue
             if word.startswith("-"):
                 found.append(self._option_instead(word, [after for after in given[i + 1 : i + 2] if after[:1] != "-"]))
-            elif before not in unknown or not before.startswith("-") or "=" in before:  # not an option's value
+            elif before not in unknown or not before.startswith("-") or "=" in before:  # not an unknown option's value
                 found.append(self._instead(word))
         return list(dict.fromkeys(filter(None, found)))
 

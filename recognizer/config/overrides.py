@@ -106,8 +106,8 @@ def resolve(name: str, overrides: Iterable[tuple[str, Any]] = (), recipe: dict |
     key.
     Names of recipes, architectures and schedules may have `_` for `-`.
     recipe: the recipe's entry in recipes.py at an earlier time, or None for its current entry.
-    Raises UserError for an invalid name, key or value, and lists the valid ones. If it is in the
-    recipe's own entry, the message names the recipe. Raises UserError if a key and a member's setting overlap only in
+    Raises UserError for an invalid name, key or value, and lists the valid ones. If the recipe's
+    entry is invalid, the message names the recipe. Raises UserError if a key and a member's setting overlap only in
     part, as "schedule" and "schedule.decay" do, unless `members` is overridden, too.
     """
     name = recipe_name(name) if recipe is None else name

@@ -67,8 +67,8 @@ SETTINGS = {
     # null: every training image once; "full": the same in full batches only; a number: that many steps, and the images
     # are reshuffled after each pass over them. min_steps_per_epoch is for small data sets, whose epochs would have only
     # a few steps. max_rows_per_epoch (null: no limit) is for large ones: an epoch takes at most that many images, and
-    # the next epoch goes on with the others, so training takes no longer than on a data set of that size. It has
-    # no effect if steps_per_epoch is a number.
+    # the next epoch goes on with the others, so training takes no longer than on a data set of that size.
+    # max_rows_per_epoch has no effect if steps_per_epoch is a number.
     "steps_per_epoch": Setting(None, COUNT | one_of("full") | NULL, by_net=True),
     "min_steps_per_epoch": Setting(1, COUNT, by_net=True),
     "max_rows_per_epoch": Setting(None, COUNT | NULL, by_net=True),
