@@ -110,7 +110,7 @@ def print_learned_from(configs: list[dict]) -> None:
     origins = dict.fromkeys(config["data"]["origin"] for config in configs)
     print(f"Learned from: {'; '.join(origins)}")
     if all(config["data"]["source"] == "digits" for config in configs):
-        remedy = "train on Kaggle's digits or MNIST for this (--data kaggle, --data mnist)"
+        remedy = "train on Kaggle's digits or MNIST to read pictures (--data kaggle, --data mnist)"
         print(f"predict.py: the nets learned from digits of 8x8 pixels only: {remedy}", file=sys.stderr)
 
 

@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         return found, unknown
 
     def _check_blanks(self, given):
-        """Refuses KEY=VALUE after an option, such as --set, that is written with blanks: KEY VALUE, KEY = VALUE."""
+        """Refuses an option's KEY=VALUE that is written with blanks, such as --set KEY VALUE or --set KEY = VALUE."""
         for i, option in enumerate(given):
             form = str(getattr(self._option_string_actions.get(option), "metavar", None))
             words = list(itertools.takewhile(lambda word: not word.startswith("--"), given[i + 1 :]))
@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
                 continue
             if word.startswith("-"):
                 found.append(self._option_instead(word, [after for after in given[i + 1 : i + 2] if after[:1] != "-"]))
-            elif before not in unknown or not before.startswith("-") or "=" in before:  # else the value of an option
+            elif before not in unknown or not before.startswith("-") or "=" in before:  # not an unknown option's value
                 found.append(self._instead(word))
         return list(dict.fromkeys(filter(None, found)))
 
@@ -97,7 +97,10 @@ class Parser(argparse.ArgumentParser):
         return f"{option} {word}" if option in self._option_string_actions else ""
 
     def _option_instead(self, unknown, after):
-        """Returns what to write instead of an option that this parser lacks, or "". after: the word after it, or []."""
+        """Returns what to write instead of an option that this parser lacks, or "".
+
+        after: [the word after the option], or [].
+        """
         options = self._option_string_actions
         option, _, value = unknown.partition("=")
         option, given = ELSEWHERE.get(option, option), [value] if value else after
@@ -115,7 +118,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
-            kind = "command" if chosen[1].startswith("[") else chosen[1]  # optional commands have a usage as metavar
+            kind = "command" if chosen[1].startswith("[") else chosen[1]  # "[diff RUN RUN]", a metavar
             try:
                 choose(kind, chosen[2], re.findall(r"[\w.-]+", chosen[3]))
             except UserError as error:

@@ -7,7 +7,7 @@ from recognizer.config import keras_classes, members, schedules, schema
 
 
 def check(config: dict) -> None:
-    """Raises UserError at the first invalid setting of `config`, or of one of its members, with nets or without."""
+    """Raises UserError at the first invalid setting of `config`, or of one of its members, even if no net uses it."""
     _check(config)
     for number in range(1, len(config["members"]) + 1):
         with about(f"member {number}"):
@@ -49,7 +49,7 @@ def _check_plain(key, value):
     try:
         json.dumps(value, allow_nan=False)
     except ValueError as error:
-        raise UserError(f"{key} must be a finite number, not infinite or nan ({error})") from error
+        raise UserError(f"{key}: each number must be finite, not infinite or nan ({error})") from error
     except TypeError as error:
         raise UserError(f"{key} must be plain data: numbers, strings, booleans, lists and dicts ({error})") from error
 

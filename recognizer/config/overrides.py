@@ -106,9 +106,9 @@ def resolve(name: str, overrides: Iterable[tuple[str, Any]] = (), recipe: dict |
     key.
     Names of recipes, architectures and schedules may have `_` for `-`.
     recipe: the recipe's entry in recipes.py at an earlier time, or None for its current entry.
-    Raises UserError for an invalid name, key or value, and lists the valid ones. If the recipe itself has it, the
-    message names the recipe. Raises UserError if a key and a member's setting overlap only in part, as "schedule" and
-    "schedule.decay" do, unless `members` is overridden, too.
+    Raises UserError for an invalid name, key or value, and lists the valid ones. If the recipe's
+    entry is invalid, the message names the recipe. Raises UserError if a key and a member's setting overlap only in
+    part, as "schedule" and "schedule.decay" do, unless `members` is overridden, too.
     """
     name = recipe_name(name) if recipe is None else name
     config, overrides = _filled(name, recipe), list(earlier.renamed(overrides))
@@ -119,7 +119,7 @@ def resolve(name: str, overrides: Iterable[tuple[str, Any]] = (), recipe: dict |
 
 
 def _completed(config, keys=()):
-    """Returns a config with the weights to keep, and the architectures' names as displayed. Checks the config.
+    """Checks a config. Returns it with `weights` set if other settings decide it, and with `-` in architectures' names.
 
     keys: the settings that are overridden.
     """
@@ -137,7 +137,7 @@ def _completed(config, keys=()):
 
 
 def _filled(name, recipe=None):
-    """Returns a recipe with every setting filled in, and Keras's names in a config's spelling.
+    """Returns a recipe with every setting filled in, and the names of Keras's classes as config.json spells them.
 
     Raises UserError, which names the recipe, if its entry in recipes.py is not valid.
     """

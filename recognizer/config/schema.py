@@ -67,8 +67,8 @@ SETTINGS = {
     # null: every training image once; "full": the same in full batches only; a number: that many steps, and the images
     # are reshuffled after each pass over them. min_steps_per_epoch is for small data sets, whose epochs would have only
     # a few steps. max_rows_per_epoch (null: no limit) is for large ones: an epoch takes at most that many images, and
-    # the next epoch goes on with the others, so training takes no longer than on a data set of that size. A number of
-    # steps is not limited.
+    # the next epoch goes on with the others, so training takes no longer than on a data set of that size.
+    # max_rows_per_epoch has no effect if steps_per_epoch is a number.
     "steps_per_epoch": Setting(None, COUNT | one_of("full") | NULL, by_net=True),
     "min_steps_per_epoch": Setting(1, COUNT, by_net=True),
     "max_rows_per_epoch": Setting(None, COUNT | NULL, by_net=True),
@@ -196,7 +196,7 @@ def _argument_of_others(model, part):
     if others := [hyphens(name) for name in arguments if part in arguments[name]]:
         own = ", ".join(arguments.get(str(model).replace("-", "_"), [])) or "none"
         told = f"architecture {model!r} has no argument {part!r}; it has: {own}"
-        told += f". As model_config.{part}, it is an argument of: {', '.join(others)}"
+        told += f". Architectures with model_config.{part}: {', '.join(others)}"
         raise UserError(textwrap.shorten(told, LONGEST_LINE, placeholder=" ..."))
 
 

@@ -60,9 +60,9 @@ def build(
 
 @contextlib.contextmanager
 def located(name: str) -> Iterator[None]:
-    """Adds a line of models.py to the message of a UserError that is about architecture `name`.
+    """Adds "(models.py, line N)" to the message of a UserError that is about architecture `name`.
 
-    It is the innermost line that led to the error, else the line of the architecture's function.
+    Line N is the innermost line of models.py that led to the error, or else the `def` of the architecture.
     """
     try:
         yield

@@ -89,8 +89,8 @@ def _width(layer):
 def _cannot_widen(name, model):
     last = type(model.outputs[0]._keras_history.operation).__name__
     return UserError(
-        f"architecture {name!r} ends with {last}, and joint_flips needs a Dense or Conv2D layer of 10 classes there, "
-        "possibly before a softmax or a pooling: change its end, or train without flips (--set joint_flips=[])"
+        f"architecture {name!r} ends with {last}, and joint_flips needs a Dense or Conv2D layer of 10 classes at the "
+        "end (a softmax or pooling may follow it): change the end, or train without flips (--set joint_flips=[])"
     )
 
 

@@ -29,7 +29,10 @@ def lines() -> Iterator[str]:
 
 
 def _described(config):
-    """Returns a recipe's part of its line. Raises UserError if its augmentation or one of its nets cannot be used."""
+    """Returns a recipe's line without its name.
+
+    Raises UserError if the recipe's augmentation or one of its nets cannot be used.
+    """
     built = []
     for kind in members.kinds(config):
         Augmentation(**kind["augmentation"])

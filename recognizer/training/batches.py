@@ -34,7 +34,10 @@ def steps_per_epoch(settings: dict, n: int) -> int:
 
 
 def images_per_epoch(settings: dict, n: int) -> int:
-    """Returns the number of images in an epoch over `n` training rows; see the settings steps_per_epoch and others."""
+    """Returns the number of images in an epoch over `n` training rows.
+
+    It depends on the settings batch_size, steps_per_epoch, min_steps_per_epoch and max_rows_per_epoch.
+    """
     steps, most = steps_per_epoch(settings, n), _most_rows(settings, n)
     if settings["steps_per_epoch"] is None and steps == math.ceil(most / settings["batch_size"]):
         return most

@@ -272,7 +272,7 @@ def run_keras(path: Path, x: np.ndarray) -> np.ndarray:
 
 # {format: function(path, x) that returns the file's probabilities}
 RUN = {"onnx": run_onnx, "litert": run_litert, "saved_model": run_saved_model, "keras": run_keras}
-# The same in a line of Python for the user: {format: (the import, statements whose last gives the probabilities of x)}
+# Code that does the same, to show to the user: {format: (import, statements that end with the probabilities of x)}
 USE = {
     "onnx": (
         "import onnxruntime",

@@ -384,7 +384,7 @@ def train(scripts, *arguments, cwd):
 
 
 def lines_of(name):
-    """The numbers of the lines of net `name` in the copy of models.py, with what belongs to the top level."""
+    """The line numbers of net `name` in the copy of models.py, with those of the classes and functions that it uses."""
     nets = {name: body for name, (body, _) in WRONG.items()} | RIGHT
     before = dict(itertools.takewhile(lambda net: net[0] != name, nets.items()))
     first, last = (
@@ -544,7 +544,7 @@ RECIPES = {  # recipe: (options, the optimizer and the loss that are used)
 
 @pytest.fixture(scope="module")
 def told_of_compile(made_once):
-    """stdout of the trial of each of COMPILED by recipes with other optimizers and losses, by (net, recipe)."""
+    """{"NET, RECIPE": [exit code, stdout, stderr]} of `train.py RECIPE --model NET --check`, for each of COMPILED."""
 
     def check_all(folder):
         scripts = copied(folder, added(COMPILED))
@@ -564,7 +564,7 @@ def told_of_compile(made_once):
     ("name", "recipe"),  # joint_flips, of `single`, takes no net whose classes are inside a layer
     [case for case in itertools.product(COMPILED, RECIPES) if case != ("compiled subclass", "single")],
 )
-def test_a_net_that_is_compiled_is_told_what_is_used_instead(name, recipe, told_of_compile):
+def test_a_line_says_what_is_used_in_place_of_the_arguments_of_compile(name, recipe, told_of_compile):
     code, out, error = told_of_compile[f"{name}, {recipe}"]
     assert (code, error) == (0, ""), error
     lines = [line.strip() for line in out.splitlines() if "compile()" in line]

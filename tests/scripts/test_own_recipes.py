@@ -78,7 +78,7 @@ def test_a_wrong_value_in_a_recipe_names_recipe_and_key(key, where, monkeypatch)
             continue
         wrong = {key: value} if where == "recipe" else {"members": [{key: value}]}
         monkeypatch.setitem(recipes.RECIPES, "mine", MINE | wrong)
-        if setting.rule.valid(value):  # of the parts of an object, training knows the valid ones
+        if setting.rule.valid(value):  # resolve does not check the parts of every object
             try:
                 resolve("mine")
                 continue
@@ -93,7 +93,7 @@ def test_a_wrong_value_in_a_recipe_names_recipe_and_key(key, where, monkeypatch)
 
 
 @pytest.mark.parametrize("recipe", [{}, {"epochs": 3}, {"model": None}, [], "vgg", None], ids=str)
-def test_a_recipe_without_a_model_is_told_by_its_name(recipe, monkeypatch):
+def test_a_recipe_without_a_model_is_refused_in_a_line_that_names_it(recipe, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "mine", recipe)
     line = refused("mine")
     assert re.match(r"recipe 'mine' in recipes.py: it (has no model: add model=|must be an object)", line)
@@ -133,7 +133,7 @@ STUDY = dict(recipe="linear", settings={}, grids=[{"rate": {1: {"schedule.learni
     ],
     ids=str,
 )
-def test_a_wrong_study_is_refused_by_its_name(wrong, key, meant, monkeypatch):
+def test_a_wrong_study_is_refused_in_a_line_that_names_it(wrong, key, meant, monkeypatch):
     monkeypatch.setitem(recipes.STUDIES, "my_study", STUDY | wrong)
     with pytest.raises(UserError) as error:
         sweep.main(["my-study", "--data", "nowhere.csv"])
@@ -145,7 +145,7 @@ def test_a_wrong_study_is_refused_by_its_name(wrong, key, meant, monkeypatch):
 
 
 @pytest.mark.parametrize("key", STUDY)
-def test_a_study_that_lacks_a_key_is_refused_by_its_name(key, monkeypatch):
+def test_a_study_that_lacks_a_key_is_refused_in_a_line_that_names_both(key, monkeypatch):
     monkeypatch.setitem(recipes.STUDIES, "mine", {inner: STUDY[inner] for inner in STUDY if inner != key})
     with pytest.raises(UserError, match=f"study 'mine' in recipes.py: {key} is missing"):
         sweep.main(["mine", "--data", "nowhere.csv"])
@@ -166,7 +166,7 @@ LATE = {
 }
 
 
-def test_wrong_recipes_are_told_by_the_list_and_before_training(tmp_path):
+def test_list_shows_what_is_wrong_with_recipes_and_training_refuses_them(tmp_path):
     scripts = copied(tmp_path)
     with open(scripts / "recipes.py", "a") as file:
         file.write("\n\nLINEAR = RECIPES['linear']\nRECIPES.clear()\nRECIPES['linear'] = LINEAR\n")
