@@ -538,7 +538,7 @@ COMPILED = {
 RECIPES = {  # recipe: (options, the optimizer and the loss that are used)
     "linear": (["--set", "loss=mse"], "optimizer sgd and loss MeanSquaredError"),
     "grenholm": (["--nets", "1"], "optimizer adam and loss CategoricalCrossentropy"),
-    "single": (["--set", "replicas=1", "--set", "optimizer=adamw"], "optimizer adamw and loss CategoricalCrossentropy"),
+    "mirrored": (["--set", "optimizer=adamw"], "optimizer adamw and loss CategoricalCrossentropy"),
 }
 
 
@@ -561,8 +561,8 @@ def told_of_compile(made_once):
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe"),  # joint_flips, of `single`, takes no net whose classes are inside a layer
-    [case for case in itertools.product(COMPILED, RECIPES) if case != ("compiled subclass", "single")],
+    ("name", "recipe"),  # joint_flips, of `mirrored`, takes no net whose classes are inside a layer
+    [case for case in itertools.product(COMPILED, RECIPES) if case != ("compiled subclass", "mirrored")],
 )
 def test_a_line_says_what_is_used_in_place_of_the_arguments_of_compile(name, recipe, told_of_compile):
     code, out, error = told_of_compile[f"{name}, {recipe}"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recognizer.commands import plot
-from recognizer.config.overrides import resolve
+from recognizer.config.overrides import configured
 from recognizer.reports import charts
 from recognizer.training import callbacks, lr_finder, plan
 
@@ -17,7 +17,7 @@ from recognizer.training import callbacks, lr_finder, plan
     ("recipe", "known"), [("linear", 0.03), pytest.param("codeastar", 0.001, marks=pytest.mark.slow)]
 )
 def test_the_loss_falls_from_the_untrained_nets_and_rises_about_a_rate_that_trains_well(recipe, known):
-    trainer = plan.for_rate_test(resolve(recipe), 0, "digits")
+    trainer = plan.for_rate_test(configured(recipe, []), 0, "digits")
     rates, losses = lr_finder.losses_by_rate(trainer)
     smoothed, found = lr_finder.smooth(losses), lr_finder.suggestions(rates, losses)
     assert known / 3 < found["start with"] < 3 * known
@@ -26,7 +26,7 @@ def test_the_loss_falls_from_the_untrained_nets_and_rises_about_a_rate_that_trai
     assert smoothed[-1] > smoothed[0]
     assert rates[0] == pytest.approx(1e-6)
     assert rates[-1] < 10  # it has stopped
-    for tested in (trainer, plan.for_rate_test(resolve(recipe), 0, "digits")):
+    for tested in (trainer, plan.for_rate_test(configured(recipe, []), 0, "digits")):
         np.testing.assert_array_equal(lr_finder.losses_by_rate(tested), (rates, losses))
     trainer.begin(1)
     trainer.batches.set_epoch(0)
@@ -38,7 +38,7 @@ def test_the_loss_falls_from_the_untrained_nets_and_rises_about_a_rate_that_trai
 
 def test_the_first_net_of_an_ensemble_is_tested_as_its_member_has_it():
     changes = [("model", "linear"), ("augmentation.brightness_range", [0.5, 1.5])]
-    trainer = plan.for_rate_test(resolve("ensemble", changes), 3, "digits")
+    trainer = plan.for_rate_test(configured("ensemble", changes), 3, "digits")
     expected = {"joint_flips": ["horizontal"], "batch_size": 128, "seed": 3, "augment_engine": "keras"}
     assert {key: trainer.settings[key] for key in expected} == expected
     assert trainer.batches.steps == lr_finder.SETTINGS["steps_per_epoch"]
