@@ -38,8 +38,6 @@ def recipe_name(name: str, studies: Collection[str] = ()) -> str:
             raise UserError(f"{told} an architecture: python train.py --model {name}")
         if cli.is_data(name):
             raise UserError(f"{told} data: write --data {name}")
-        if name.isdigit():
-            raise UserError(f"{told} a number: write its option before it, for example --epochs {name}")
     return choose_name("recipe or study" if studies else "recipe", name, valid)
 
 
