@@ -198,7 +198,7 @@ def _tried(settings, digits, net, chosen):
     except UserError as error:
         if precision == "float32":
             raise
-        why = textwrap.shorten(str(error), LONGEST_LINE - building.PLACE - 30, placeholder=" ...")
+        why = textwrap.shorten(str(error), LONGEST_LINE - building.PLACE - 40, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
     trial.try_net(trainer, net, *untrained)  # raises the error if the precision is not its cause
     if chosen:
