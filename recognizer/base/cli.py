@@ -59,6 +59,8 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         args = sys.argv[1:] if args is None else list(args)
+        if empty := [word for word in args if re.fullmatch(r"(--[\w-]+=)?", word)]:
+            self.error(f"argument {empty[0]!r} is empty: give it a value, or leave it out")
         self._check_blanks(args)
         found, unknown = super().parse_known_args(args, namespace)
         if not any(word.startswith("-") for word in unknown):

@@ -665,6 +665,26 @@ def test_a_key_and_its_value_that_are_written_with_blanks_are_refused_with_what_
 
 
 @pytest.mark.parametrize(
+    ("arguments", "empty"),
+    [
+        (["train", ""], ""),
+        (["train", "--data="], "--data="),
+        (["train", "--set", "epochs=3", ""], ""),
+        (["runs", ""], ""),
+    ],
+)
+def test_an_empty_argument_is_refused(arguments, empty, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = arguments
+    module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
+    with pytest.raises(SystemExit) as stop:
+        module.main(arguments)
+    assert stop.value.code == 2
+    assert f"error: argument '{empty}' is empty: give it a value, or leave it out (see " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (["--set", "epochs=3", "=4"], "no recipe '=4'"),
