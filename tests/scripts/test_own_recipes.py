@@ -127,6 +127,7 @@ STUDY = dict(recipe="linear", settings={}, grids=[{"rate": {1: {"schedule.learni
         ({"settings": {"members": [{"epoch": 4}]}}, "member 1: no setting 'epoch'", "did you mean 'epochs'?"),
         ({"grids": [{"size": {1: {"batchsize": 1}}}]}, "no setting 'batchsize'", "did you mean 'batch_size'?"),
         ({"grids": [{"size": {1: {}, 2: {"batch_size": -1}}}]}, "batch_size", "must be a whole number"),
+        ({"grids": []}, "grids", "must be a list of grids {AXIS:"),
         ({"grids": {"size": {1: {}}}}, "grids", "must be a list of grids {AXIS:"),
         ({"grids": [{"size": [1, 2]}]}, "grids", "must be a list of grids {AXIS:"),
         ({"grids": [{"size": {1: 16}}]}, "grids", "must be a list of grids {AXIS:"),
