@@ -29,7 +29,7 @@ ENGINES = ("batch", "keras")
 SOURCES = ("auto", "kaggle", "mnist", "digits")  # what --data takes besides paths
 OTHER_NAMES = {"--data": "--test", "--run": "--sweep"}  # options that predict.py and sweep have under other names
 ELSEWHERE = {"--lr": "--learning-rate", "--bs": "--batch-size"}  # names of options in other people's scripts
-NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?")
+NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e-?\d+)?")
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
 
@@ -59,18 +59,33 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         args = sys.argv[1:] if args is None else list(args)
+        if empty := [word for word in args if re.fullmatch(r"(--[\w-]+=)?", word)]:
+            self.error(f"argument {empty[0]!r} is empty: give it a value, or leave it out")
         self._check_blanks(args)
         found, unknown = super().parse_known_args(args, namespace)
+        if not any(word.startswith("-") for word in unknown):
+            self._check_names(found)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(self._all_instead(unknown, args))}")
+            usage = "" if all(word.startswith("--") for word in unknown) else self._usage()
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(self._all_instead(unknown, args)) or usage}")
         return found, unknown
+
+    def _check_names(self, found):
+        """Refuses a word that was read as a name, such as a run's, but is meant for an option: `draw 8000`."""
+        for action in self._get_positional_actions():
+            if completer := getattr(action, "completer", None):
+                given = getattr(found, action.dest) or []
+                for name in given if isinstance(given, list) else [given]:
+                    if (meant := self._value_instead(name)) and name not in completer():
+                        self.error(f"no {action.metavar} {name!r}{_hint([meant])}")
 
     def _check_blanks(self, given):
         """Refuses an option's KEY=VALUE that is written with blanks, such as --set KEY VALUE or --set KEY = VALUE."""
         for i, option in enumerate(given):
             form = str(getattr(self._option_string_actions.get(option), "metavar", None))
-            words = list(itertools.takewhile(lambda word: not word.startswith("--"), given[i + 1 :]))
-            if form.startswith("KEY=") and words and (meant := _without_blanks(words)) != words[0]:
+            words = list(itertools.takewhile(_is_value, given[i + 1 :]))
+            meant = _without_blanks(words)
+            if form.startswith("KEY=") and meant != "".join(words[:1]) and re.match(r"[\w.]+=[^=]", meant):
                 self.error(f"{option} takes {form} without blanks{_hint([f'{option} {meant}'])}")
 
     def _all_instead(self, unknown, given):
@@ -87,14 +102,23 @@ class Parser(argparse.ArgumentParser):
 
     def _instead(self, word):
         """Returns what to write instead of a word without its option, or ""."""
-        if NUMBER.fullmatch(word):
-            kind = int if word.isdigit() else float
-            options = [
-                action.option_strings[0] for action in self._actions if action.type is kind and not action.choices
-            ]
-            return " or ".join(f"{option} {word}" for option in options[:3])
+        if (meant := self._value_instead(word)) or NUMBER.fullmatch(word):
+            return meant
         option = "--data" if is_data(word) else "--recipe"
         return f"{option} {word}" if option in self._option_string_actions else ""
+
+    def _value_instead(self, word):
+        """Returns what to write instead of an option's value without the option, or of a flag without `--`, or ""."""
+        options = self._option_string_actions
+        if (option := options.get(f"--{word}")) and option.nargs == 0:
+            return f"--{word}"
+        kind = None if not NUMBER.fullmatch(word) else int if word.isdigit() else float
+        fitting = [
+            action.option_strings[0]
+            for action in self._actions
+            if action.option_strings and (word in action.choices if action.choices else kind and action.type is kind)
+        ]
+        return " or ".join(f"{option} {word}" for option in fitting[:3])
 
     def _option_instead(self, unknown, after):
         """Returns what to write instead of an option that this parser lacks, or "".
@@ -109,20 +133,30 @@ class Parser(argparse.ArgumentParser):
         settings = [f"--{name}" for name in getattr(options.get("--set"), "settings", ())]
         if any(key == action.dest for action in self._get_positional_actions()):
             return f"{value} without {option}"
-        if (other := OTHER_NAMES.get(option)) in options:
+        if (other := OTHER_NAMES.get(option)) in options and not self._subparsers:
             return f"{other} {value}"
         meant = closest(option, [*settings, *options])
         if meant not in options:
             return f"--set {meant.removeprefix('--')}={value}" if meant else ""
         return meant if options[meant].nargs == 0 else f"{meant} {value}"
 
+    def _usage(self):
+        """Returns the end of an error message: the words that this parser takes besides options."""
+        forms = {None: "{}", "?": "[{}]", "*": "[{} ...]"}
+        names = [
+            forms.get(action.nargs, "{}").format(action.metavar or "|".join(action.choices))
+            for action in self._get_positional_actions()
+        ]
+        return f"; usage: {' '.join([self.prog, *names, '[OPTIONS]'])}"
+
     def error(self, message: str) -> NoReturn:
         if chosen := re.match(r"argument (.*): invalid choice: '([^']*)' \(choose from (.*)\)", message):
-            kind = "command" if chosen[1].startswith("[") else chosen[1]  # "[diff RUN RUN]", a metavar
+            optional = chosen[1].startswith("[")  # "[diff RUN RUN]", a metavar
             try:
-                choose(kind, chosen[2], re.findall(r"[\w.-]+", chosen[3]))
+                choose("command" if optional else chosen[1], chosen[2], re.findall(r"[\w.-]+", chosen[3]))
             except UserError as error:
-                message = f"{error}{_hint([self._instead(chosen[2])])}"
+                instead = "" if chosen[1].startswith("-") else _hint([self._instead(chosen[2])])
+                message = f"{error}{instead or self._usage() * optional}"
         elif wrong := re.search("invalid float value: '(.*)'", message):
             told = decimal_comma(wrong[1])
             message += f": {told}" * bool(told)
@@ -134,15 +168,20 @@ def _hint(meant):
     return f"; did you mean {listed(meant)}?" if any(meant) else ""
 
 
+def _is_value(word):
+    return not word.startswith("-") or NUMBER.fullmatch(word[1:])
+
+
 def _without_blanks(words):
     """Returns "KEY=VALUE" for "KEY VALUE", "KEY = VALUE" or "KEY=V1, V2"; the first word if it is complete."""
-    text = words[0]
-    for word in words[1:]:
-        if "=" not in text and not word.startswith("="):
-            text += "="
-        elif text[-1] not in "=," and word[0] not in "=,":
+    text = ""
+    for word in words:
+        if text and "=" not in text:
+            text += word if word.startswith("=") else f"={word}"
+        elif not text or text.endswith(("=", ",")) or word.startswith(","):
+            text += word
+        else:
             break
-        text += word
     return text
 
 

@@ -23,7 +23,7 @@ from recognizer.base import cli, environment, rules
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.words import hyphens
 from recognizer.config import members, schedules, schema
-from recognizer.config.overrides import add_set_argument, parse_override, resolve
+from recognizer.config.overrides import add_set_argument, configured, parse_override, recipe_name
 from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import run_folder
 
@@ -151,7 +151,7 @@ def _of_digits(arguments):
 
 
 def _lr(arguments):
-    name, config = _recipe(arguments, [("model_config", {}), ("model", arguments.model)] if arguments.model else [])
+    name, config = _recipe(arguments, [("model", arguments.model)] if arguments.model else [])
     schema.SEED.check("--seed", arguments.seed)
     from recognizer.training import plan
 
@@ -173,5 +173,5 @@ def _lr(arguments):
 
 def _recipe(arguments, overrides=()):
     """Returns the recipe's name and its settings, with `overrides` before those of --set."""
-    name = arguments.recipe or "single"
-    return name, {"recipe": name} | resolve(name, [*overrides, *map(parse_override, arguments.set or [])])
+    name = recipe_name(arguments.recipe or "single")
+    return name, configured(name, [*overrides, *map(parse_override, arguments.set or [])])

@@ -38,8 +38,6 @@ def recipe_name(name: str, studies: Collection[str] = ()) -> str:
             raise UserError(f"{told} an architecture: python train.py --model {name}")
         if cli.is_data(name):
             raise UserError(f"{told} data: write --data {name}")
-        if name.isdigit():
-            raise UserError(f"{told} a number: write its option before it, for example --epochs {name}")
     return choose_name("recipe or study" if studies else "recipe", name, valid)
 
 
@@ -83,7 +81,8 @@ def configured(
     given: the `overrides` of `resolve`. recipe: see `resolve`. rate: the learning rate, or None for the recipe's.
     """
     overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # clears it in `members`, too
-    if dict(given).get("steps_per_epoch") and "min_steps_per_epoch" not in dict(given):
+    steps = dict(given).get("steps_per_epoch") or dict(given).get("max_rows_per_epoch")
+    if steps and "min_steps_per_epoch" not in dict(given):
         overrides.append(("min_steps_per_epoch", 1))  # so that the recipe's minimum does not raise it
     return {"recipe": name} | _with_learning_rate(name, overrides, rate, recipe)
 

@@ -193,10 +193,10 @@ def _full_keys(config, part):
 def _argument_of_others(model, part):
     """Raises UserError if some architectures have an argument `part`. model: the one in use, which lacks it."""
     arguments = signatures.architectures()
-    if others := [hyphens(name) for name in arguments if part in arguments[name]]:
-        own = ", ".join(arguments.get(str(model).replace("-", "_"), [])) or "none"
-        told = f"architecture {model!r} has no argument {part!r}; it has: {own}"
-        told += f". Architectures with model_config.{part}: {', '.join(others)}"
+    own, others = arguments.get(str(model).replace("-", "_")), [name for name in arguments if part in arguments[name]]
+    if own is not None and others:
+        told = f"architecture {model!r} has no argument {part!r}; it has: {', '.join(own) or 'none'}"
+        told += f". Architectures with model_config.{part}: {', '.join(map(hyphens, others))}"
         raise UserError(textwrap.shorten(told, LONGEST_LINE, placeholder=" ..."))
 
 

@@ -14,21 +14,25 @@ import re
 from collections.abc import Iterator, Sequence
 
 from recognizer.base.errors import UserError, about
-from recognizer.base.rules import NUMBER, OBJECT, TEXT, Rule, list_of, one_of
+from recognizer.base.rules import NUMBER, OBJECT, TEXT, Rule, one_of
 from recognizer.base.words import choose
 from recognizer.config import overrides, schema
 
 DRAWN = 20  # random values of a range to check before training
 FEWEST = 3  # at least this many values of an axis, and runs of a cell, remain after scaling
-GRID = Rule("a grid", lambda grid: _is_grid(grid))
+GRIDS = Rule("a list of grids {AXIS: {VALUE: SETTINGS, ...}, ...}", lambda grids: _are_grids(grids))
 # The keys of a study in recipes.py.
 STUDY = {
     "recipe": schema.Setting(None, TEXT),
     "settings": schema.Setting(None, OBJECT),
-    "grids": schema.Setting(None, list_of(GRID, "a list of grids {AXIS: {VALUE: SETTINGS, ...}, ...}")),
+    "grids": schema.Setting(None, GRIDS),
     "seeds": schema.Setting(None, schema.COUNT),
     "score": schema.Setting(None, one_of("test", "validation")),
 }
+
+
+def _are_grids(value):
+    return isinstance(value, list) and bool(value) and all(map(_is_grid, value))
 
 
 def _is_grid(value):

@@ -69,20 +69,22 @@ def located(name: str) -> Iterator[None]:
     except UserError as error:
         if f"architecture {name!r}" not in str(error) or re.search(r", line \d+\)$", str(error)):
             raise
-        where = f" ({place(error.__cause__ or error, models.__file__) or _definition(ARCHITECTURES[name])})"
+        found = place(error.__cause__ or error, models.__file__) or _definition(ARCHITECTURES[name])
+        where = f" ({found})" * bool(found)
         text = textwrap.shorten(str(error), LONGEST_LINE - len(where), placeholder=" ...")
         raise UserError(text + where) from error
 
 
 def _definition(function):
-    """Returns "FILE, line N" for the `def` of a function, after its decorators."""
-    code = inspect.unwrap(function).__code__
+    """Returns "FILE, line N" for the `def` or `class` of an architecture, after its decorators; "" without a file."""
+    function = inspect.unwrap(function)
     try:
-        lines = inspect.getsourcelines(code)[0]
-    except OSError:  # as in a notebook
-        lines = []
-    after = next((i for i, line in enumerate(lines) if line.lstrip().startswith("def ")), 0)
-    return f"{Path(code.co_filename).name}, line {code.co_firstlineno + after}"
+        lines, first = inspect.getsourcelines(function)
+        file = Path(inspect.getfile(function))
+    except (OSError, TypeError):  # as in a notebook
+        return ""
+    after = next((i for i, line in enumerate(lines) if re.match("\\s*(def|class) ", line)), 0)
+    return f"{file.name}, line {first + after}"
 
 
 @contextlib.contextmanager

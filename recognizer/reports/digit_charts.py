@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from recognizer.base.errors import UserError, about
+from recognizer.base.errors import UserError
 from recognizer.config import members
 from recognizer.data.arrays import Images
 from recognizer.reports import charts
@@ -18,9 +18,8 @@ def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
     name, config: the recipe's name and settings. images: the labelled Images.
     Raises UserError if one of the five classes has no digit.
     """
-    from augment import Augmentation
     from recognizer.nn import flip_classes
-    from recognizer.training import batches
+    from recognizer.training import batches, plan
 
     of_class = {label: np.flatnonzero(images.y == label) for label in (0, 2, 4, 7, 9)}
     if not all(map(len, of_class.values())):
@@ -29,11 +28,9 @@ def augmented(name: str, config: dict, images: Images, seed: int) -> Figure:
     kinds, forms = members.kinds(config), []
     for i in range(6):
         settings = kinds[i % len(kinds)]
-        with about(f"recipe {name!r}"):
-            augmentation = Augmentation(**settings["augmentation"])
+        augmentation = plan.augmentation(settings)
         form = batches.augmented_images(augmentation, images.x[firsts], seed, i, "preview", mixed=True)
-        flips = flip_classes.checked(settings)
-        views = [(), *(flip_classes.FLIPS[flip] for flip in flips)]  # columns take them in turn
+        views = [(), *(flip_classes.FLIPS[flip] for flip in settings["joint_flips"])]  # columns take them in turn
         forms.append(np.flip(form, views[i % len(views)]))
     x = np.stack([images.x[firsts], *forms], axis=1).reshape(-1, 28, 28)
     captions = [f"{label}, original" if i == 0 else "" for label in of_class for i in range(7)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import datetime
 import json
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from recognizer.base import environment, gpu_advice, machine
 from recognizer.base.errors import LONGEST_LINE, UserError, about, enough_memory
 from recognizer.base.words import duration, hyphens
 from recognizer.config import checks, members, schema
+from recognizer.config.overrides import all_recipes, resolve
 from recognizer.data import sources, streams
 from recognizer.data.arrays import Digits
 from recognizer.runs import run_folder
@@ -105,25 +108,54 @@ def complete(config: dict, digits: Digits) -> None:
         print(f"        {config['precision']} is not native to this processor: float32 would be faster")
 
     def all_arguments(settings):
-        with about(f"recipe {config['recipe']!r}"):
+        with _about(settings, "model", "model_config"):
             return building.all_arguments(settings["model"], settings["model_config"], digits.train.statistics)
 
-    config["model_config"] = all_arguments(config)
     for i, own in enumerate(config["members"], 1):
         if {"model", "model_config"} & own.keys():
             settings = members.member(config | {"nets": len(config["members"])}, i)
             for key in [key for key in own if key.startswith("model_config.")]:
                 del own[key]
             own["model_config"] = all_arguments(settings)
+    config["model_config"] = all_arguments(config)
+
+
+@contextlib.contextmanager
+def _about(settings: dict, *keys: str) -> Iterator[None]:
+    """Puts before the message of a UserError in the block what set a net's settings `keys`; see `_origin`."""
+    try:
+        yield
+    except UserError:
+        with about(_origin(settings, keys)):
+            raise
+
+
+def _origin(settings, keys):
+    """Returns what set the first of `keys` whose value is not one of the recipe's; if there is none, the recipe."""
+    name = settings["recipe"]
+    if name in all_recipes():
+        recipe = resolve(name)
+        own = members.kinds(recipe | {"nets": max(1, len(recipe["members"]))})
+        for key in keys:
+            if settings[key] not in [kind[key] for kind in own]:
+                if "sweep" in settings:
+                    return f"sweep {settings['sweep']!r}"
+                key = "members" if any(key in member for member in settings["members"]) else key
+                return "--model" if key == "model" else f"--set {key}"
+    return f"recipe {name!r}"
 
 
 def augmentation(settings: dict) -> Augmentation:
-    """Returns a net's Augmentation. Raises UserError, which names the recipe, if it or `joint_flips` is not valid."""
+    """Returns a net's Augmentation.
+
+    Raises UserError, which names the recipe or the option, if it or `joint_flips` is not valid.
+    """
     import augment
     from recognizer.nn import flip_classes
 
-    with about(f"recipe {settings['recipe']!r}"):
+    with _about(settings, "joint_flips", "augmentation"):
         flip_classes.checked(settings)
+    with _about(settings, "augmentation"):
         return augment.Augmentation(**settings["augmentation"])
 
 
@@ -166,7 +198,7 @@ def _tried(settings, digits, net, chosen):
     except UserError as error:
         if precision == "float32":
             raise
-        why = textwrap.shorten(str(error), LONGEST_LINE - building.PLACE - 30, placeholder=" ...")
+        why = textwrap.shorten(str(error), LONGEST_LINE - building.PLACE - 40, placeholder=" ...")
     trainer = Trainer(settings | {"precision": "float32"}, digits)
     trial.try_net(trainer, net, *untrained)  # raises the error if the precision is not its cause
     if chosen:

@@ -131,7 +131,7 @@ def test_the_message_names_the_full_key_of_a_part_without_its_prefix(recipe, ove
             [("members", [{"model": "linear", "dropout": 0.3}])],
             "architecture 'linear' has no argument 'dropout'",
         ),
-        ("grenholm", [("dense", 3), ("model", "mine")], "architecture 'mine' has no argument 'dense'; it has: none"),
+        ("grenholm", [("dense", 3), ("model", "mine")], "no setting 'dense'. There are: "),  # a mistyped model
     ],
 )
 def test_an_argument_of_other_architectures_is_refused_with_the_arguments_of_this_one(recipe, overrides, told):
@@ -355,6 +355,7 @@ def test_as_many_steps_as_are_set_are_made():
     steps = ["single", "--set", "steps_per_epoch=5"]
     assert given(*steps)[0]["min_steps_per_epoch"] == 1
     assert given(*steps, "--set", "min_steps_per_epoch=7")[0]["min_steps_per_epoch"] == 7
+    assert given("single", "--set", "max_rows_per_epoch=1000")[0]["min_steps_per_epoch"] == 1
     assert given("single")[0]["min_steps_per_epoch"] == 30
 
 

@@ -2,6 +2,7 @@
 
 import random
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -50,6 +51,17 @@ def test_an_architecture_of_the_wrong_form_or_with_a_wrong_argument_is_refused()
             building.build("wrong")
     finally:
         del building.ARCHITECTURES["wrong"]
+
+
+class Unregistered(keras.Model):
+    """A class that `@architecture` registers in place of a function."""
+
+
+def test_a_class_that_cannot_be_used_as_an_architecture_is_refused_with_its_line(monkeypatch):
+    monkeypatch.setitem(building.ARCHITECTURES, "unregistered", Unregistered)
+    line = 1 + Path(__file__).read_text().splitlines().index("class Unregistered(keras.Model):")
+    with pytest.raises(UserError, match=rf"is not registered: .* \(test_building.py, line {line}\)$"):
+        building.build("unregistered")
 
 
 def test_a_function_without_its_decorator_is_told(monkeypatch):

@@ -88,3 +88,17 @@ def test_a_precision_that_the_processor_has_and_a_net_has_not(half, capsys):
         assert len(str(error.value)) < 300
     with pytest.raises(UserError, match="precision must be 'float32' or 'bfloat16'"):
         config("auto", members=[{"precision": "half"}])
+
+
+def test_a_long_reason_leaves_room_for_the_precision_to_choose(half, monkeypatch, digits):
+    def try_net(trainer, net, *untrained):
+        if trainer.settings["precision"] != "float32":
+            raise UserError("architecture 'linear' cannot" + 150 * " x")
+
+    monkeypatch.setattr(trial, "untrained", lambda *_: ())
+    monkeypatch.setattr(trial, "try_net", try_net)
+    settings = config("bfloat16")
+    plan.complete(settings, digits)
+    with pytest.raises(UserError, match=r" x \.\.\.: use --precision float32 \(models\.py, line \d+\)$") as error:
+        plan.tried(settings, digits, chosen=True)
+    assert len(str(error.value)) <= 280

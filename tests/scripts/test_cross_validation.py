@@ -26,6 +26,18 @@ def cross_validation(monkeypatch, tmp_path):
     return cross_validation
 
 
+def test_a_gpu_that_nvidia_smi_cannot_read_has_no_name(cross_validation, monkeypatch, tmp_path):
+    import shared
+
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho Failed to initialize NVML: Driver/library version mismatch\nexit 18\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert shared.gpu_name() is None
+    program.write_text("#!/bin/sh\necho Tesla T4\n")
+    assert shared.gpu_name() == "Tesla T4"
+
+
 @pytest.fixture
 def accuracy(cross_validation, monkeypatch, tmp_path):
     """The module of the commands, with an empty folder of submissions."""

@@ -8,7 +8,7 @@ from driver import copied, told
 import recipes
 import train
 from recognizer.base.errors import UserError
-from recognizer.commands import sweep
+from recognizer.commands import plot, sweep
 from recognizer.config import schema
 from recognizer.config.overrides import resolve
 
@@ -127,6 +127,7 @@ STUDY = dict(recipe="linear", settings={}, grids=[{"rate": {1: {"schedule.learni
         ({"settings": {"members": [{"epoch": 4}]}}, "member 1: no setting 'epoch'", "did you mean 'epochs'?"),
         ({"grids": [{"size": {1: {"batchsize": 1}}}]}, "no setting 'batchsize'", "did you mean 'batch_size'?"),
         ({"grids": [{"size": {1: {}, 2: {"batch_size": -1}}}]}, "batch_size", "must be a whole number"),
+        ({"grids": []}, "grids", "must be a list of grids {AXIS:"),
         ({"grids": {"size": {1: {}}}}, "grids", "must be a list of grids {AXIS:"),
         ({"grids": [{"size": [1, 2]}]}, "grids", "must be a list of grids {AXIS:"),
         ({"grids": [{"size": {1: 16}}]}, "grids", "must be a list of grids {AXIS:"),
@@ -149,6 +150,40 @@ def test_a_study_that_lacks_a_key_is_refused_in_a_line_that_names_both(key, monk
     monkeypatch.setitem(recipes.STUDIES, "mine", {inner: STUDY[inner] for inner in STUDY if inner != key})
     with pytest.raises(UserError, match=f"study 'mine' in recipes.py: {key} is missing"):
         sweep.main(["mine", "--data", "nowhere.csv"])
+
+
+@pytest.mark.parametrize(
+    ("line", "start"),
+    [
+        ("train --model vggg", "--model: no architecture 'vggg'; did you mean 'vgg'?"),
+        ("train --set model=vggg", "--model: no architecture 'vggg'; did you mean 'vgg'?"),
+        (
+            "train ensemble --set model_config.dropuot=1",
+            "--set model_config: architecture 'residual' takes no argument",
+        ),
+        ("train --set augmentation.rotation=1", "--set augmentation: no augmentation setting 'rotation'; did you mean"),
+        ("train ensemble --set augmentation.zoom_range=x", "--set augmentation: augmentation.zoom_range must be"),
+        ('train --set joint_flips=["up"]', "--set joint_flips: no flip in joint_flips 'up'."),
+        ('train --set members=[{"model":"vggg"}]', "--set members: no architecture 'vggg'; did you mean 'vgg'?"),
+        ("plot lr --model vggg", "--model: no architecture 'vggg'; did you mean 'vgg'?"),
+        ("plot augmented --set augmentation.rotation=1", "--set augmentation: no augmentation setting 'rotation'"),
+        ("sweep --grid model=vgg,vggg", "sweep 'single-sweep-1': no architecture 'vggg'; did you mean 'vgg'?"),
+        ("train mine --epochs 1", "recipe 'mine': no architecture 'vggg'; did you mean 'vgg'?"),
+        ("plot augmented --recipe mine", "recipe 'mine': no flip in joint_flips 'up'."),
+        ("plot augmented --recipe mine --set joint_flips=[]", "recipe 'mine': no augmentation setting 'zoom'"),
+    ],
+)
+def test_a_value_that_an_option_gives_is_refused_by_the_option_and_a_recipe_s_own_by_the_recipe(
+    line, start, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(recipes.RECIPES, "mine", {"model": "vggg", "augmentation": {"zoom": 1}, "joint_flips": ["up"]})
+    name, *arguments = line.split()
+    with pytest.raises(UserError) as error:
+        {"train": train, "plot": plot, "sweep": sweep}[name].main([*arguments, "--data", "digits"])
+    assert str(error.value).startswith(start)
+    assert len(str(error.value)) <= 280
+    assert not (tmp_path / "runs").exists()
 
 
 LATE = {

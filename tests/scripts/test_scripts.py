@@ -19,7 +19,7 @@ import predict
 import recipes
 from recognizer.base import cli
 from recognizer.base.errors import UserError
-from recognizer.commands import runs
+from recognizer.commands import draw, export, runs
 from recognizer.config import members
 from recognizer.config.overrides import resolve
 from recognizer.data import sources
@@ -530,7 +530,6 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         ("sweep --lr 0.1", "--lr", "--set learning_rate=0.1"),
         ("sweep --validation_split .2", "--validation_split", "--validation-split .2"),
         ("train quick mnist", "mnist", "--data mnist"),
-        ("train single ensemble", "ensemble", ""),
         ("predict --data mnist", "--data", "--test mnist"),
         ("predict --run bag", "--run", "bag without --run"),
         ("predict --image P --run R", "--image --run R", "--images P, and R without --run"),
@@ -565,7 +564,11 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         ("train single 0.1", "0.1", "--validation-split 0.1 or --learning-rate 0.1 or --cpus 0.1"),
         ("sweep grenholm 16", "16", "--seeds 16 or --trials 16 or --epochs 16"),
         ("export single-1 --fromat keras --ot x", "--fromat keras --ot x", "--format keras, and --out x"),
-        ("report single-1 3", "3", ""),
+        ("train quick float32", "float32", "--precision float32"),
+        ("export single-1 --out x keras", "keras", "--format keras"),
+        ("predict R --image P probabilities", "--image P probabilities", "--images P, and --probabilities"),
+        ("plot confusion R percent", "percent", "--percent"),
+        ("runs --run=mine", "--run=mine", ""),
     ],
 )
 def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unknown, meant, capsys):
@@ -580,6 +583,50 @@ def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unk
     hint = f"; did you mean {meant}?" * bool(meant)
     told = f"{program}: error: unrecognized arguments: {unknown}{hint} (see {program} --help)\n"
     assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train single ensemble", "unrecognized arguments: ensemble; usage: train.py [RECIPE] [OPTIONS]"),
+        ("report R 3", "unrecognized arguments: 3; usage: python -m recognizer report [RUN] [OPTIONS]"),
+        ("data fetch x", "unrecognized arguments: x; usage: python -m recognizer data [fetch] [OPTIONS]"),
+        ("plot lr 1e-3", "unrecognized arguments: 1e-3; usage: python -m recognizer plot lr [OPTIONS]"),
+        ("plot digit -3", "unrecognized arguments: -3; usage: python -m recognizer plot digit [OPTIONS]"),
+        ("sweep a b", "unrecognized arguments: b; usage: python -m recognizer sweep [RECIPE|STUDY] [OPTIONS]"),
+        ("runs diff R S T", "unrecognized arguments: T; usage: python -m recognizer runs diff RUN RUN [OPTIONS]"),
+        (
+            "runs R",
+            "no command 'R'. There are: diff; usage: python -m recognizer runs [diff RUN RUN] [OPTIONS]",
+        ),
+        ("draw 8000", "no RUN '8000'; did you mean --port 8000?"),
+        ("draw 8000 R", "no RUN '8000'; did you mean --port 8000?"),
+        ("export R onnx", "no RUN 'onnx'; did you mean --format onnx?"),
+        ("train 10", "no RECIPE '10'; did you mean --nets 10 or --epochs 10 or --batch-size 10?"),
+        ("train list", "no RECIPE 'list'; did you mean --list?"),
+        ("sweep 16", "no RECIPE|STUDY '16'; did you mean --seeds 16 or --trials 16 or --epochs 16?"),
+        ("train --augment-engine 3", "no --augment-engine '3'. There are: batch, keras"),
+        ("train --precision mnist", "no --precision 'mnist'. There are: auto, bfloat16, float16, float32"),
+    ],
+)
+def test_a_surplus_or_misplaced_word_is_answered_with_what_the_command_takes(line, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = line.split()
+    module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
+    with pytest.raises(SystemExit) as stop:
+        module.main(arguments)
+    assert stop.value.code == 2
+    assert f": error: {told} (see " in capsys.readouterr().err
+
+
+def test_a_name_that_could_also_be_the_value_of_an_option_is_taken_if_it_exists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("8000", "onnx"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text("{}")
+    for module, name in ((draw, "8000"), (export, "onnx")):
+        with pytest.raises(UserError, match=f"run '{name}' is not finished"):
+            module.main([name])
 
 
 @pytest.mark.parametrize(
@@ -618,10 +665,44 @@ def test_a_key_and_its_value_that_are_written_with_blanks_are_refused_with_what_
 
 
 @pytest.mark.parametrize(
+    ("arguments", "empty"),
+    [
+        (["train", ""], ""),
+        (["train", "--data="], "--data="),
+        (["train", "--set", "epochs=3", ""], ""),
+        (["runs", ""], ""),
+    ],
+)
+def test_an_empty_argument_is_refused(arguments, empty, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = arguments
+    module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
+    with pytest.raises(SystemExit) as stop:
+        module.main(arguments)
+    assert stop.value.code == 2
+    assert f"error: argument '{empty}' is empty: give it a value, or leave it out (see " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--set", "epochs=3", "=4"], "no recipe '=4'"),
+        (["--set", "=", "quick"], "--set takes KEY=VALUE, not '='"),
+        (["--set", "epochs,", "quick"], "--set takes KEY=VALUE, not 'epochs,'"),
+    ],
+)
+def test_what_is_no_key_and_value_even_without_blanks_gets_no_such_hint(arguments, told):
+    import train
+
+    with pytest.raises(UserError) as error:
+        train.main(arguments)
+    assert str(error.value).startswith(told)
+
+
+@pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("train 10", "no recipe '10', but a number: write its option before it, for example --epochs 10"),
-        ("sweep 16", "no recipe '16', but a number: write its option before it, for example --epochs 16"),
         ("train mnist", "no recipe 'mnist', but data: write --data mnist"),
         ("train .", "no recipe '.', but data: write --data ."),
         ("sweep digits --seeds 2", "no recipe 'digits', but data: write --data digits"),
