@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import gc
 import itertools
+import math
 import os
 import re
 import signal
@@ -63,12 +64,20 @@ class Parser(argparse.ArgumentParser):
             self.error(f"argument {empty[0]!r} is empty: give it a value, or leave it out")
         self._check_blanks(args)
         found, unknown = super().parse_known_args(args, namespace)
+        self._check_finite(found)
         if not any(word.startswith("-") for word in unknown):
             self._check_names(found)
         if unknown:
             usage = "" if all(word.startswith("--") for word in unknown) else self._usage()
             self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(self._all_instead(unknown, args)) or usage}")
         return found, unknown
+
+    def _check_finite(self, found):
+        """Refuses nan and inf, which float() takes for numbers."""
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            if action.type is float and value is not None and not math.isfinite(value):
+                self.error(f"argument {action.option_strings[0]}: {value} is not a finite number")
 
     def _check_names(self, found):
         """Refuses a word that was read as a name, such as a run's, but is meant for an option: `draw 8000`."""

@@ -214,7 +214,8 @@ def monitored(schedule: dict) -> str | None:
 
 def peak(schedule: dict) -> float:
     """Returns the highest learning rate that a config's schedule names."""
-    rates = [schedule.get("learning_rate", 0), schedule.get("warmup_target") or 0, *schedule.get("values", [])]
+    rates = [schedule.get(key) or 0 for key in ("learning_rate", "end_learning_rate", "warmup_target")]
+    rates += schedule.get("values", [])
     return max(*rates, *(rate for _, rate in schedule.get("learning_rates", [])))
 
 
@@ -266,6 +267,8 @@ def check(schedule: dict, epochs: int) -> None:
         if not boundaries or boundaries != sorted(set(boundaries)) or len(values) != len(boundaries) + 1:
             told = "schedule.values must have one more entry than schedule.boundaries"
             raise UserError(f"schedule.boundaries must rise, and {told}")
+    if not peak(schedule):
+        raise UserError("the highest learning rate of the schedule is 0, so no net would learn: make it larger")
 
 
 def _check_warm_up(schedule, epochs):

@@ -184,7 +184,6 @@ def test_cosine_with_a_learning_rate_alone_falls_from_it_to_nothing_over_the_tra
             0.3,
         ),
         ("linear", [("schedule", {"name": "PiecewiseConstantDecay", "boundaries": [2], "values": [0.01, 0.2]})], 0.2),
-        ("linear", [("schedule.learning_rate", 0)], 0),
     ],
 )
 def test_the_peak_of_a_schedule_is_the_highest_rate_of_its_steps(name, changes, peak):
@@ -266,6 +265,10 @@ def test_a_schedule_chosen_by_its_name_keeps_the_settings_that_it_has_too():
         ({"name": "phases", "learning_rates": [[1, -1]]}, "a list of [epochs, rate], each 0 or more"),
         ({"name": "phases", "learning_rates": [[1]]}, "a list of [epochs, rate]"),
         ({"name": "phases", "learning_rates": []}, "at least one [epochs, rate]"),
+        ({"name": "constant", "learning_rate": 0}, "the highest learning rate of the schedule is 0"),
+        ({"name": "one_cycle", "learning_rate": 0.0}, "the highest learning rate of the schedule is 0"),
+        ({"name": "phases", "learning_rates": [[1, 0], [2, 0]]}, "the highest learning rate of the schedule is 0"),
+        ({"name": "PiecewiseConstantDecay", "boundaries": [1], "values": [0, 0]}, "the highest learning rate"),
     ],
 )
 def test_a_schedule_that_is_not_valid_is_one_line(schedule, told):

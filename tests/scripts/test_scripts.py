@@ -664,6 +664,15 @@ def test_a_key_and_its_value_that_are_written_with_blanks_are_refused_with_what_
     assert f" without blanks; did you mean {meant}? (see " in told
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("option", ["--learning-rate", "--validation-split", "--cpus", "--gpus"])
+def test_an_option_that_is_not_a_finite_number_is_refused(option, value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module("train").main([f"{option}={value}"])
+    assert stop.value.code == 2
+    assert f"error: argument {option}: {float(value)} is not a finite number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "empty"),
     [
