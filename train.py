@@ -157,7 +157,8 @@ def main(argv: list[str] | None = None) -> None:
         print(line)
     print(f"Pictures: {folder}/: {', '.join(path.name for path in pictures)}")
     if (mistakes := folder / "mistakes.csv").is_file():
-        print(f"Mistakes: {mistakes} (rows count from 1; python -m recognizer plot digit [--test] --row N draws one)")
+        draw = f"python -m recognizer plot digit {folder.name} [--test] --row N"
+        print(f"Mistakes: {mistakes} (rows count from 1; {draw} draws one)")
     print(f"Report: {page}")
     print(f"Next: python predict.py {folder.name}{' --test FILE' * (digits.test is None)}")
     if arguments.repeat:

@@ -9,7 +9,7 @@
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
     python -m recognizer plot lr --recipe quick               suggests a learning rate: the loss while the rate rises
     python -m recognizer plot lr --model mine                 the same for your own function in models.py
-    python -m recognizer plot digit --row 7                   a digit as a line of numbers, and as an image
+    python -m recognizer plot digit single-1 --row 7          row 7 of a run's data as a line of numbers and as an image
     python -m recognizer plot samples                         eight digits of each class
     python -m recognizer plot centres                         the digits' positions, sizes and slants
 
@@ -69,7 +69,8 @@ def parser() -> cli.Parser:
         add(name, what, _of_digits)
     for name in (*OF_DIGITS, "lr"):
         which = "the digits, as in train.py (default: auto)"
-        pictures.choices[name].add_argument("--data", default="auto", metavar="SOURCE", help=which)
+        pictures.choices[name].add_argument("--data", metavar="SOURCE", help=which)
+    run_folder.add_run_argument(pictures.choices["digit"], default="none: the digits are those of --data")
     which = "which labelled row, from 1, as in mistakes.csv (default: 1)"
     pictures.choices["digit"].add_argument("--row", type=int, default=1, metavar="N", help=which)
     pictures.choices["digit"].add_argument("--test", action="store_true", help="a row of the test set instead")
@@ -132,10 +133,9 @@ def _of_digits(arguments):
     seed = getattr(arguments, "seed", 0)
     rules.whole().check("--seed", seed)
     recipe = _recipe(arguments) if arguments.picture == "augmented" else None
-    from recognizer.data import sources
     from recognizer.reports import digit_charts
 
-    digits = sources.load(arguments.data)
+    digits, folder = _digits(arguments)
     images = digits.test if getattr(arguments, "test", False) else digits.train
     if images is None:
         raise UserError(f"--test: {digits.train.origin} has no test set")
@@ -147,7 +147,19 @@ def _of_digits(arguments):
         "centres": lambda: digit_charts.centres(images),
         "augmented": lambda: digit_charts.augmented(*recipe, images, seed),
     }
-    return draw[arguments.picture](), Path(f"{arguments.picture}.png")
+    return draw[arguments.picture](), folder / f"{arguments.picture}.png"
+
+
+def _digits(arguments):
+    """Returns the digits, and the folder of the picture."""
+    from recognizer.data import sources
+
+    if not getattr(arguments, "run", None):
+        return sources.load(arguments.data or "auto"), Path()
+    if arguments.data:
+        raise UserError("digit shows a run's data or those of --data: leave out RUN or --data")
+    folder = run_folder.find(arguments.run)
+    return run_folder.load_data(folder, run_folder.read_config(folder)), folder
 
 
 def _lr(arguments):
@@ -156,7 +168,7 @@ def _lr(arguments):
     from recognizer.training import plan
 
     with enough_memory("close other programs that use this machine's memory or its GPU's, or --set a lower batch_size"):
-        trainer = plan.for_rate_test(config, arguments.seed, arguments.data)
+        trainer = plan.for_rate_test(config, arguments.seed, arguments.data or "auto")
         from recognizer.reports import charts
         from recognizer.training import lr_finder
 

@@ -290,6 +290,19 @@ def test_a_row_of_mistakes_csv_can_be_looked_at(options, origin, digits, monkeyp
     assert origin in images.origin
 
 
+@pytest.mark.parametrize("options", [[], ["--test"]])
+def test_a_row_of_a_runs_own_data_is_drawn(options, trained, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copied(trained, tmp_path, "bag")
+    drawn = []
+    monkeypatch.setattr(digit_charts, "digit", lambda images, row: drawn.append(images.x[row - 1]))
+    monkeypatch.setattr(charts, "save", lambda figure, path: path)
+    plot.main(["digit", "bag", "--row", "7", *options])
+    np.testing.assert_array_equal(drawn[0], (digits.test if options else digits.train).x[6])
+    with pytest.raises(UserError, match="leave out RUN or --data"):
+        plot.main(["digit", "bag", "--data", "digits"])
+
+
 def test_every_picture_of_a_run_is_one_command_and_as_training_drew_it(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (folder,) = copied(trained, tmp_path, "bag")

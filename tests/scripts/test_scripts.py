@@ -592,7 +592,7 @@ def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unk
         ("report R 3", "unrecognized arguments: 3; usage: python -m recognizer report [RUN] [OPTIONS]"),
         ("data fetch x", "unrecognized arguments: x; usage: python -m recognizer data [fetch] [OPTIONS]"),
         ("plot lr 1e-3", "unrecognized arguments: 1e-3; usage: python -m recognizer plot lr [OPTIONS]"),
-        ("plot digit -3", "unrecognized arguments: -3; usage: python -m recognizer plot digit [OPTIONS]"),
+        ("plot digit -3", "unrecognized arguments: -3; usage: python -m recognizer plot digit [RUN] [OPTIONS]"),
         ("sweep a b", "unrecognized arguments: b; usage: python -m recognizer sweep [RECIPE|STUDY] [OPTIONS]"),
         ("runs diff R S T", "unrecognized arguments: T; usage: python -m recognizer runs diff RUN RUN [OPTIONS]"),
         (
