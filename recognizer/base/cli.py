@@ -117,7 +117,7 @@ class Parser(argparse.ArgumentParser):
         return f"{option} {word}" if option in self._option_string_actions else ""
 
     def _value_instead(self, word):
-        """Returns what to write instead of an option's value without the option, or of a flag without `--`, or ""."""
+        """Returns what to write if a word is an option's value without the option, or a flag without `--`; else ""."""
         options = self._option_string_actions
         if (option := options.get(f"--{word}")) and option.nargs == 0:
             return f"--{word}"

@@ -32,5 +32,5 @@ def accuracy_lines(result: dict) -> list[str]:
         part = result["ensemble_test"]
         several = ", all nets" * (result["nets"] > 1)
         lines.append(f"Test accuracy:       {part['accuracy']:.2%} on {part['rows']:,} rows{several}")
-    why = "no labelled rows were held back (--validation-split 0.1 would), and there is no labelled test set"
+    why = "no labelled rows were held back (--validation-split 0.1 holds back 10 %), and there is no labelled test set"
     return lines or [f"Accuracy: not measured, since {why}"]

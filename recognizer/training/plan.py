@@ -122,7 +122,10 @@ def complete(config: dict, digits: Digits) -> None:
 
 @contextlib.contextmanager
 def _about(settings: dict, *keys: str) -> Iterator[None]:
-    """Puts before the message of a UserError in the block what set a net's settings `keys`; see `_origin`."""
+    """Puts the origin of a net's wrong settings before the message of a UserError that is raised in the block.
+
+    keys: the settings that the block checks. See `_origin`.
+    """
     try:
         yield
     except UserError:
@@ -131,7 +134,10 @@ def _about(settings: dict, *keys: str) -> Iterator[None]:
 
 
 def _origin(settings, keys):
-    """Returns what set the first of `keys` whose value is not one of the recipe's; if there is none, the recipe."""
+    """Returns the option or the sweep that changed one of the settings `keys`, or the recipe if none is changed.
+
+    Looks for the first of `keys` whose value no net of the recipe has.
+    """
     name = settings["recipe"]
     if name in all_recipes():
         recipe = resolve(name)
@@ -148,7 +154,8 @@ def _origin(settings, keys):
 def augmentation(settings: dict) -> Augmentation:
     """Returns a net's Augmentation.
 
-    Raises UserError, which names the recipe or the option, if it or `joint_flips` is not valid.
+    Raises UserError if the setting `augmentation` or `joint_flips` is not valid. The message names the recipe, option
+    or sweep that the setting comes from.
     """
     import augment
     from recognizer.nn import flip_classes

@@ -173,7 +173,7 @@ def test_a_study_that_lacks_a_key_is_refused_in_a_line_that_names_both(key, monk
         ("plot augmented --recipe mine --set joint_flips=[]", "recipe 'mine': no augmentation setting 'zoom'"),
     ],
 )
-def test_a_value_that_an_option_gives_is_refused_by_the_option_and_a_recipe_s_own_by_the_recipe(
+def test_the_message_on_a_wrong_value_begins_with_the_option_recipe_or_sweep_that_gives_it(
     line, start, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -701,7 +701,7 @@ def test_an_empty_argument_is_refused(arguments, empty, tmp_path, monkeypatch, c
         (["--set", "epochs,", "quick"], "--set takes KEY=VALUE, not 'epochs,'"),
     ],
 )
-def test_what_is_no_key_and_value_even_without_blanks_gets_no_such_hint(arguments, told):
+def test_words_that_make_no_key_and_value_get_no_hint_to_leave_out_the_blanks(arguments, told):
     import train
 
     with pytest.raises(UserError) as error:
