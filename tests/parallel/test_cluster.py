@@ -154,6 +154,7 @@ def ray_cluster(tmp_path_factory):
 
 
 @by_ray
+@pytest.mark.by_hand
 def test_a_run_that_is_stopped_resumes_on_another_cluster(by_processes, ray_cluster, tmp_path):
     options = ["--ray", "local", "--cpus", 1]
     code, told = interrupted(tmp_path, "ray", signal.SIGINT, 1, *OPTIONS, *options)
