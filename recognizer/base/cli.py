@@ -60,8 +60,7 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         args = sys.argv[1:] if args is None else list(args)
-        if empty := [word for word in args if re.fullmatch(r"(--[\w-]+=)?", word)]:
-            self.error(f"argument {empty[0]!r} is empty: give it a value, or leave it out")
+        self._check_empty(args)
         self._check_blanks(args)
         found, unknown = super().parse_known_args(args, namespace)
         self._check_finite(found)
@@ -71,6 +70,14 @@ class Parser(argparse.ArgumentParser):
             usage = "" if all(word.startswith("--") for word in unknown) else self._usage()
             self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(self._all_instead(unknown, args)) or usage}")
         return found, unknown
+
+    def _check_empty(self, given):
+        """Refuses an empty argument, for example of a variable that is not set: --data "$DATA", --data=$DATA."""
+        for before, word in itertools.pairwise(["", *given]):
+            if not word and not before.startswith("-"):
+                self.error("an argument is empty: leave it out")
+            if option := re.fullmatch(r"(--[\w-]+)=", word or f"{before}="):
+                self.error(f"the value of {option[1]} is empty: give one, or leave out {option[1]}")
 
     def _check_finite(self, found):
         """Refuses nan and inf, which float() takes for numbers."""

@@ -116,7 +116,7 @@ def test_a_net_that_fails_ends_the_run_in_a_line(tmp_path):
     assert_one_line_error(process, "--learning-rate")
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5", ""])
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
 def test_a_number_of_jobs_that_cannot_be_is_refused(jobs, tmp_path):
     assert_one_line_error(script("train.py", "--jobs", jobs, cwd=tmp_path), "--jobs", "auto")
 

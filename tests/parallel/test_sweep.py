@@ -278,7 +278,7 @@ def test_a_study_needs_a_labelled_test_set(alone, kaggle_folder):
         command.main(["deotte-100", "--data", str(kaggle_folder)])
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "two", ""])
+@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
 def test_a_number_of_jobs_that_cannot_be_is_refused(jobs, tmp_path):
     assert_one_line_error(script("sweep", "--seeds", 2, "--jobs", jobs, cwd=tmp_path), "--jobs", "auto")
 

@@ -674,22 +674,24 @@ def test_an_option_that_is_not_a_finite_number_is_refused(option, value, capsys)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "empty"),
+    ("arguments", "told"),
     [
-        (["train", ""], ""),
-        (["train", "--data="], "--data="),
-        (["train", "--set", "epochs=3", ""], ""),
-        (["runs", ""], ""),
+        (["train", ""], "an argument is empty: leave it out"),
+        (["train", "--data="], "the value of --data is empty: give one, or leave out --data"),
+        (["train", "--data", "", "--epochs", "1"], "the value of --data is empty: give one, or leave out --data"),
+        (["train", "--set", "epochs=3", ""], "an argument is empty: leave it out"),
+        (["runs", ""], "an argument is empty: leave it out"),
+        (["sweep", "--jobs", ""], "the value of --jobs is empty: give one, or leave out --jobs"),
     ],
 )
-def test_an_empty_argument_is_refused(arguments, empty, tmp_path, monkeypatch, capsys):
+def test_an_empty_argument_is_refused(arguments, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     name, *arguments = arguments
     module = importlib.import_module(f"recognizer.commands.{name}" if name in COMMANDS else name)
     with pytest.raises(SystemExit) as stop:
         module.main(arguments)
     assert stop.value.code == 2
-    assert f"error: argument '{empty}' is empty: give it a value, or leave it out (see " in capsys.readouterr().err
+    assert f"error: {told} (see " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
