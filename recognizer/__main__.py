@@ -19,6 +19,7 @@ import argparse
 import importlib
 
 from recognizer.base import cli
+from recognizer.base.errors import UserError
 from recognizer.base.words import choose
 
 COMMANDS = ("data", "runs", "plot", "report", "export", "draw", "sweep")
@@ -35,9 +36,20 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.command is None:
         return parser().print_help()
+    if arguments.command not in COMMANDS and (meant := _meant(arguments.command)):
+        raise UserError(f"write {' '.join([meant, *arguments.arguments])}")
     choose("command", arguments.command, COMMANDS)
     # Only the command that runs is imported, so that --help answers at once.
     return importlib.import_module(f"recognizer.commands.{arguments.command}").main(arguments.arguments)
+
+
+def _meant(word):
+    """Returns the command of which a word is the script or the picture, or ""."""
+    if word.removesuffix(".py") in ("train", "predict"):
+        return f"python {word.removesuffix('.py')}.py"
+    from recognizer.commands import plot
+
+    return f"python -m recognizer plot {word}" if word in plot.picture_names() else ""
 
 
 if __name__ == "__main__":

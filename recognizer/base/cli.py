@@ -29,7 +29,6 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 ENGINES = ("batch", "keras")
 SOURCES = ("auto", "kaggle", "mnist", "digits")  # what --data takes besides paths
 OTHER_NAMES = {"--data": "--test", "--run": "--sweep"}  # options that predict.py and sweep have under other names
-ELSEWHERE = {"--lr": "--learning-rate", "--bs": "--batch-size"}  # names of options in other people's scripts
 NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(e-?\d+)?")
 ROOT = Path(__file__).parents[2]
 LACK_OF_MEMORY = "close other programs, or set CUDA_VISIBLE_DEVICES=-1 to compute without a GPU"
@@ -120,8 +119,10 @@ class Parser(argparse.ArgumentParser):
         """Returns what to write instead of a word without its option, or ""."""
         if (meant := self._value_instead(word)) or NUMBER.fullmatch(word):
             return meant
-        option = "--data" if is_data(word) else "--recipe"
-        return f"{option} {word}" if option in self._option_string_actions else ""
+        options = self._option_string_actions
+        models = getattr(options.get("--model"), "completer", tuple)()
+        option = "--data" if is_data(word) else "--model" if word in models else "--recipe"
+        return f"{option} {word}" if option in options else ""
 
     def _value_instead(self, word):
         """Returns what to write if a word is an option's value without the option, or a flag without `--`; else ""."""
@@ -143,8 +144,7 @@ class Parser(argparse.ArgumentParser):
         """
         options = self._option_string_actions
         option, _, value = unknown.partition("=")
-        option, given = ELSEWHERE.get(option, option), [value] if value else after
-        value = given[0] if given else "VALUE"
+        value = value or "".join(after) or "VALUE"
         key = option.lstrip("-").replace("-", "_")
         settings = [f"--{name}" for name in getattr(options.get("--set"), "settings", ())]
         if any(key == action.dest for action in self._get_positional_actions()):
@@ -153,7 +153,7 @@ class Parser(argparse.ArgumentParser):
             return f"{other} {value}"
         meant = closest(option, [*settings, *options])
         if meant not in options:
-            return f"--set {meant.removeprefix('--')}={value}" if meant else ""
+            return f"--set {meant.removeprefix('--')}={value}" if meant else self._value_instead(option.lstrip("-"))
         return meant if options[meant].nargs == 0 else f"{meant} {value}"
 
     def _usage(self):

@@ -73,6 +73,10 @@ ADVICE = [
     (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
     (r"name '([A-Z]\w*[a-z]\w*)' is not defined", r"if \1 is a layer of Keras, add it to the import above"),
     (r"singleton tf\.Variables", "make its layers and weights in __init__ or build(), not in call()"),
+    (r"[Oo]nly input tensors may be passed", "was a layer not called? Write Layer(arguments)(x)"),
+    (r"Layer.__init__\(\) takes 1 positional argument but 2", "write keras.Model(inputs, outputs)"),
+    (r"^(\w+)\(\) takes 0 positional arguments but 1", r"write \1()(x)"),
+    (r"too many positional arguments", "a layer that merges tensors takes a list of them: Add()([x, y])"),
     (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
 ]
 

@@ -7,6 +7,8 @@ from collections.abc import Collection
 
 from recognizer.base.errors import LONGEST_LINE, UserError
 
+SHORT = {"lr": "learning_rate", "bs": "batch_size"}  # names in other people's scripts
+
 
 def choose(kind: str, name: object, valid: Collection[str]) -> str:
     """Returns `name` if it is in `valid`.
@@ -27,6 +29,7 @@ def choose(kind: str, name: object, valid: Collection[str]) -> str:
 
 def closest(name: object, valid: Collection[str], cutoff: float = 0.6) -> str:
     """Returns the valid name that is most similar to `name`; "" if none has a similarity of `cutoff` or more."""
+    name = SHORT.get(letters(name), name)
     same = {letters(key): key for key in valid}
     close = difflib.get_close_matches(letters(name)[:60], list(same), n=1, cutoff=cutoff)
     return same[close[0]] if close else ""

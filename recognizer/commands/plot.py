@@ -22,7 +22,7 @@ import recipes
 from recognizer.base import cli, environment, rules
 from recognizer.base.errors import UserError, enough_memory
 from recognizer.base.words import hyphens
-from recognizer.config import members, schedules, schema
+from recognizer.config import members, schedules, schema, signatures
 from recognizer.config.overrides import add_set_argument, configured, parse_override, recipe_name
 from recognizer.reports.captions import CAPTIONS, QUIZ
 from recognizer.runs import run_folder
@@ -33,6 +33,11 @@ OF_DIGITS = {
     "centres": "the digits' positions, sizes and slants, and the ranges that cover most digits",
     "augmented": "digits as a recipe augments them",
 }
+
+
+def picture_names() -> list[str]:
+    """Returns the names of all pictures."""
+    return [*CAPTIONS, *QUIZ, *OF_DIGITS, "lr"]
 
 
 def parser() -> cli.Parser:
@@ -63,7 +68,8 @@ def parser() -> cli.Parser:
     told = "the training loss while the learning rate rises, and suggests a learning rate to start with"
     rates = add("lr", told, _lr)
     add_recipe(rates)
-    rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
+    model = rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")
+    model.completer = lambda **_: signatures.architectures()
     rates.add_argument("--seed", type=int, default=0, metavar="S", help="as in train.py (default: 0)")
     for name, what in OF_DIGITS.items():
         add(name, what, _of_digits)

@@ -35,7 +35,7 @@ def recipe_name(name: str, studies: Collection[str] = ()) -> str:
     if hyphens(name) not in map(hyphens, valid):
         told = f"no recipe {name!r}, but"
         if hyphens(name) in map(hyphens, signatures.architectures()):
-            raise UserError(f"{told} an architecture: python train.py --model {name}")
+            raise UserError(f"{told} an architecture: write --model {name}, or --set model={name}")
         if cli.is_data(name):
             raise UserError(f"{told} data: write --data {name}")
     return choose_name("recipe or study" if studies else "recipe", name, valid)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.rules import FLAG, NULL, OBJECT, TEXT, Rule, list_of, number, one_of, whole
-from recognizer.base.words import choose, hyphens
+from recognizer.base.words import SHORT, choose, hyphens
 from recognizer.config import keras_classes, schedules, signatures
 
 
@@ -154,7 +154,7 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
     if key == "schedule" and isinstance(value, str):
         inner = "name"
     if outer not in valid:
-        if full := _full_keys(config, key):
+        if full := _full_keys(config, SHORT.get(key, key)):
             raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}")
         _argument_of_others(config["model"], key)
     choose("setting", outer, valid)

@@ -292,6 +292,8 @@ def is_run(path: Path) -> bool:
 def find(name: str) -> Path:
     """Returns the folder of an existing run. Raises UserError if there is no run of this name."""
     path, folder = Path(name), RUNS / name
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg") and not path.exists() and not is_run(folder):
+        raise UserError(f"there is no run and no file {name!r}; predict.py takes pictures by --images")
     if path.exists() and not is_run(path) and not is_run(folder):
         raise UserError(f"{name} is no run: predict.py takes pictures by --images, a test set by --test")
     folder = named(name)

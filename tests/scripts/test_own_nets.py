@@ -103,6 +103,19 @@ WRONG = {
         "a, b = images(), images()\nreturn keras.Model(a, classes()(Flatten()(b)))",
         ["is not connected to `inputs`"],
     ),
+    "layer not called": (
+        "x = images()\nreturn keras.Model(x, classes()(Flatten()(BatchNormalization()(Conv2D(8, 3)))))",
+        ["a layer not called", "Layer(arguments)(x)"],
+    ),
+    "model without inputs": (
+        "return keras.Model(classes()(Flatten()(images())))",
+        ["write keras.Model(inputs, outputs)"],
+    ),
+    "classes of x": ("x = images()\nreturn keras.Model(x, classes(Flatten()(x)))", ["write classes()(x)"]),
+    "two tensors to add": (
+        "x = images()\nreturn keras.Model(x, classes()(Flatten()(Add()(x, x))))",
+        ["takes a list", "Add()([x, y])"],
+    ),
     "eleven classes": ("return keras.Sequential([images(), Flatten(), Dense(11)])", ["(None, 11)", "classes()"]),
     "conv on a row": (sequential("Flatten()", "Conv2D(8, 3)"), ["conv2d", "min_ndim=4", "(None, 784)"]),
     "lstm on an image": (sequential("keras.layers.LSTM(8)"), ["lstm", "ndim=3", "(None, 28, 28, 1)"]),

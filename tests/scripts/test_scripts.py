@@ -255,7 +255,8 @@ def test_an_architecture_in_the_place_of_a_recipe_is_told_from_a_mistyped_one(na
         command = [sys.executable, str(scripts / "train.py"), name]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
-    assert_one_line_error(refused(name), f"no recipe '{name}', but an architecture: python train.py --model {name}")
+    told = f"no recipe '{name}', but an architecture: write --model {name}, or --set model={name}"
+    assert_one_line_error(refused(name), told)
     assert_one_line_error(refused("helper"), "no recipe 'helper'. There are: ")
 
 
@@ -593,6 +594,9 @@ def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unk
         ("plot lr 1e-3", "unrecognized arguments: 1e-3; usage: python -m recognizer plot lr [OPTIONS]"),
         ("plot samples -3", "unrecognized arguments: -3; usage: python -m recognizer plot samples [OPTIONS]"),
         ("plot digit 850", "no RUN '850'; did you mean --row 850?"),
+        ("plot lr vgg-dropout", "unrecognized arguments: vgg-dropout; did you mean --recipe vgg-dropout?"),
+        ("plot lr residual", "unrecognized arguments: residual; did you mean --model residual?"),
+        ("export R --keras", "unrecognized arguments: --keras; did you mean --format keras?"),
         ("sweep a b", "unrecognized arguments: b; usage: python -m recognizer sweep [RECIPE|STUDY] [OPTIONS]"),
         ("runs diff R S T", "unrecognized arguments: T; usage: python -m recognizer runs diff RUN RUN [OPTIONS]"),
         (
