@@ -153,7 +153,7 @@ class Parser(argparse.ArgumentParser):
             return f"{other} {value}"
         meant = closest(option, [*settings, *options])
         if meant not in options:
-            return f"--set {meant.removeprefix('--')}={value}" if meant else self._value_instead(option.lstrip("-"))
+            return f"--set {meant.removeprefix('--')}={value}" if meant else self._value_instead(option.removeprefix("--"))
         return meant if options[meant].nargs == 0 else f"{meant} {value}"
 
     def _usage(self):
