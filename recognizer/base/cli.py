@@ -152,8 +152,10 @@ class Parser(argparse.ArgumentParser):
         if (other := OTHER_NAMES.get(option)) in options and not self._subparsers:
             return f"{other} {value}"
         meant = closest(option, [*settings, *options])
+        if not meant:
+            return self._value_instead(option.removeprefix("--"))
         if meant not in options:
-            return f"--set {meant.removeprefix('--')}={value}" if meant else self._value_instead(option.removeprefix("--"))
+            return f"--set {meant.removeprefix('--')}={value}"
         return meant if options[meant].nargs == 0 else f"{meant} {value}"
 
     def _usage(self):
