@@ -176,8 +176,9 @@ def started(arguments: argparse.Namespace) -> tuple[dict, Path, Digits, FitNets]
         source, name = arguments.data or source, f"{run_folder.named(arguments.repeat).name}-repeat"
     else:
         config, source, name = config_from_arguments(arguments)
-    if arguments.run and run_folder.named(arguments.run).exists():
-        raise UserError(f"run {arguments.run!r} exists: go on with it by --resume, or choose another name")
+    if arguments.run and (folder := run_folder.named(arguments.run)).exists():
+        go_on = "it is finished:" if run_folder.is_finished(folder) else "go on with it by --resume, or"
+        raise UserError(f"run {arguments.run!r} exists: {go_on} choose another name")
     prepared = plan.prepared(config, source)
     fit_nets = how_to_fit(arguments, config, prepared.digits, config["nets"], prepared.trainers)
     return config, plan.create(prepared, arguments.run, name), prepared.digits, fit_nets

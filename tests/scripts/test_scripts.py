@@ -668,6 +668,16 @@ def test_a_key_and_its_value_that_are_written_with_blanks_are_refused_with_what_
     assert f" without blanks; did you mean {meant}? (see " in told
 
 
+@pytest.mark.parametrize(("finished", "told"), [(True, "it is finished:"), (False, "go on with it by --resume, or")])
+def test_the_name_of_a_run_that_exists_is_refused(finished, told, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folder,) = copied(trained, tmp_path, "bag")
+    if not finished:
+        (folder / "result.json").unlink()
+    with pytest.raises(UserError, match=f"run 'bag' exists: {told} choose another name"):
+        importlib.import_module("train").main(["quick", "--run", "bag", "--data", "digits"])
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 @pytest.mark.parametrize("option", ["--learning-rate", "--validation-split", "--cpus", "--gpus"])
 def test_an_option_that_is_not_a_finite_number_is_refused(option, value, capsys):
