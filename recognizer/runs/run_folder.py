@@ -45,7 +45,7 @@ from recognizer.base.reasons import reason
 from recognizer.base.rules import TEXT
 from recognizer.base.words import choose
 from recognizer.config import checks, earlier, keras_classes, schedules, schema
-from recognizer.data import sources
+from recognizer.data import image_files, sources
 from recognizer.data.arrays import Digits, Images
 
 RUNS = Path("runs")
@@ -292,9 +292,8 @@ def is_run(path: Path) -> bool:
 def find(name: str) -> Path:
     """Returns the folder of an existing run. Raises UserError if there is no run of this name."""
     path, folder = Path(name), RUNS / name
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg") and not path.exists() and not is_run(folder):
-        raise UserError(f"there is no run and no file {name!r}; predict.py takes pictures by --images")
-    if path.exists() and not is_run(path) and not is_run(folder):
+    given = path.exists() or path.suffix.lower() in image_files.SUFFIXES  # a file, though its name may be mistyped
+    if given and not is_run(path) and not is_run(folder):
         raise UserError(f"{name} is no run: predict.py takes pictures by --images, a test set by --test")
     folder = named(name)
     if not is_run(folder):

@@ -735,6 +735,7 @@ def test_words_that_make_no_key_and_value_get_no_hint_to_leave_out_the_blanks(ar
         ("plot layers vgg_dropout", "no run 'vgg_dropout', but a recipe: write --recipe vgg_dropout"),
         ("predict test.csv", "test.csv is no run: predict.py takes pictures by --images, a test set by --test"),
         ("predict scans/1.png", "scans/1.png is no run: predict.py takes pictures by --images, a test set by --test"),
+        ("predict no.JPG", "no.JPG is no run: predict.py takes pictures by --images, a test set by --test"),
         ("plot confusion scans", "scans is no run: predict.py takes pictures by --images, a test set by --test"),
     ],
 )
