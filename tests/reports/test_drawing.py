@@ -80,7 +80,8 @@ def drawn(page, strokes):
             page.mouse.move(*point)
         page.mouse.up()
         page.wait_for_selector("#probabilities .output-class")
-    page.wait_for_timeout(700 * len(strokes))  # for the answer to the last stroke
+    page.wait_for_timeout(700 * len(strokes))  # until the page knows of the last stroke
+    page.wait_for_function("!window.changed && !window.asked")  # it is answered
     return int(page.locator("#probabilities .output-class").first.inner_text())
 
 
@@ -178,7 +179,9 @@ def test_digits_drawn_in_a_browser_are_read(reader):
             page.goto(address)
             read = [drawn(page, strokes) for _, strokes in STROKES]
             number = [[(x + by, y) for x, y in stroke] for i, by in ((9, -0.5), (4, 0.5)) for stroke in STROKES[i][1]]
-            assert drawn(page, number) == 42
+            drawn(page, number)
+            answer = page.locator("#probabilities .output-class").first
+            playwright.expect(answer).to_have_text("42", timeout=60_000)  # a slow machine may first answer 4
             # A drawing that is still on its way when the canvas is cleared is not answered afterwards.
             page.evaluate("window.slow = true")
             page.mouse.down()
