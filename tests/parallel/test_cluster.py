@@ -274,10 +274,11 @@ def test_what_fails_on_a_node_is_told_as_what_it_is(ray_cluster, tmp_path):
 
 
 @by_ray
+@pytest.mark.by_hand
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param(["--grid", "batch_size=16,32", "--grid", "learning_rate=.01,.02"], marks=pytest.mark.by_hand),
+        ["--grid", "batch_size=16,32", "--grid", "learning_rate=.01,.02"],
         ["--range", "batch_size=8..32", "--trials", 4],
     ],
 )

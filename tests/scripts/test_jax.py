@@ -60,6 +60,7 @@ def test_train_and_predict_run_without_tensorflow(tmp_path, no_tensorflow, digit
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_the_one_cycle_schedule_learns_and_resumes_under_jax(tmp_path, no_tensorflow):
     # A call executes several steps if they are small, and their number changes XLA's rounding. A run measures how

@@ -56,11 +56,11 @@ def assert_same_run(first, second):
     assert {path.name for path in first.iterdir()} == {path.name for path in second.iterdir()}
 
 
-SLOW, BY_HAND = [pytest.mark.slow], [pytest.mark.slow, pytest.mark.by_hand]
-MARKS = {"bagged": SLOW, "plateau": BY_HAND, "averaged": BY_HAND, "best": BY_HAND}  # the others are faster
+LONG = {"bagged", "plateau", "averaged", "best"}
+BY_HAND = {True: [pytest.mark.slow, pytest.mark.by_hand], False: []}
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=MARKS.get(kind, ())) for kind in RUNS])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=BY_HAND[kind in LONG]) for kind in RUNS])
 def test_a_run_that_dies_at_any_write_goes_on_and_ends_as_if_it_had_not(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = [*RUNS[kind], *SHORT]

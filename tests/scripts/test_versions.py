@@ -59,6 +59,7 @@ LOAD = "import keras, sys; [keras.saving.load_model(path, safe_mode=True) for pa
 
 
 @pytest.mark.slow
+@pytest.mark.by_hand
 def test_nets_pass_between_kaggles_versions_and_these(kaggle, tmp_path):
     train = [ROOT / "train.py", "ensemble", "--nets", 4, *TINY, "--data", "digits", "--run"]
     process = script(*train, "here", cwd=tmp_path)
