@@ -1,6 +1,6 @@
 """Augmentation of digits: the settings, the random parameters of each image, and the transforms.
 
-    python -m recognizer plot augmented --recipe grenholm                      # 30 digits as that recipe trains on them
+    python -m recognizer plot augmented --recipe grenholm                      # five digits, each augmented six times
     python -m recognizer plot augmented --set augmentation.rotation_range=30   # the same with another setting
 
 From top to bottom:

@@ -160,7 +160,7 @@ def training(recipe):
     """Returns the part that trains the net of a recipe."""
 
     def part(arguments):
-        """Rotation 10°, zoom .1, shifts .1 included in every way."""
+        """Each way includes a rotation of 10°, a zoom of .1 and shifts of .1."""
         return [training_table(recipe, batch_size, arguments) for batch_size in NETS[recipe]]
 
     return part
@@ -518,7 +518,7 @@ def report(results):
     lines = [
         "# Speed, side by side",
         "",
-        "Written by `make bench`. Each table is from one run, which timed the ways alternately.",
+        "Written by `make bench`. Each table is from one run, which timed the methods in the column `way` alternately.",
         "",
     ]
     for part in filter(results.get, PARTS):

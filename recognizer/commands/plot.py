@@ -5,7 +5,7 @@
     python -m recognizer plot mistakes --out mistakes.png     of the newest finished run
     python -m recognizer plot spread single-1 deotte-1        the accuracies of the nets of several runs: spread.png
     python -m recognizer plot layers --recipe deotte          a recipe's layers and parameters; a run's: plot layers RUN
-    python -m recognizer plot augmented --recipe grenholm     30 digits as a recipe augments them
+    python -m recognizer plot augmented --recipe grenholm     five digits, each augmented six times by a recipe
     python -m recognizer plot augmented --set augmentation.elastic_alpha=34 --out elastic.png
     python -m recognizer plot lr --recipe quick               suggests a learning rate: the loss while the rate rises
     python -m recognizer plot lr --model mine                 the same for your own function in models.py
@@ -65,7 +65,7 @@ def parser() -> cli.Parser:
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="the recipe that --recipe names")
     add_recipe(layers)
-    told = "the training loss while the learning rate rises, and suggests a learning rate to start with"
+    told = "the training loss while the learning rate rises, with a suggested learning rate to start with"
     rates = add("lr", told, _lr)
     add_recipe(rates)
     model = rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")

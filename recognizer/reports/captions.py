@@ -11,5 +11,5 @@ CAPTIONS = {  # in the order of the report
 }
 QUIZ = {
     "hardest": "the digits whose true label gets the lowest probability, as a quiz",
-    "hardest-answers": "the same digits with their labels",
+    "hardest-answers": "the hardest digits, with their labels",
 }
