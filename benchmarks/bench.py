@@ -160,7 +160,7 @@ def training(recipe):
     """Returns the part that trains the net of a recipe."""
 
     def part(arguments):
-        """Each way includes a rotation of 10°, a zoom of .1 and shifts of .1."""
+        """Each way includes augmentation: rotation 10°, zoom .1, shifts .1."""
         return [training_table(recipe, batch_size, arguments) for batch_size in NETS[recipe]]
 
     return part

@@ -65,7 +65,7 @@ def parser() -> cli.Parser:
     layers = add("layers", "the layers and parameters of a recipe or of a run", _layers)
     run_folder.add_run_argument(layers, default="the recipe that --recipe names")
     add_recipe(layers)
-    told = "the training loss while the learning rate rises, with a suggested learning rate to start with"
+    told = "the training loss while the learning rate rises, and the suggested learning rate"
     rates = add("lr", told, _lr)
     add_recipe(rates)
     model = rates.add_argument("--model", metavar="NAME", help="an architecture of models.py instead of the recipe's")

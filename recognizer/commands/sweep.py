@@ -9,8 +9,8 @@
     python -m recognizer sweep --resume              go on with the newest unfinished sweep, or the one of --sweep NAME
 
 Each trial is a run in runs/, usable by every command. sweeps/NAME/ has the table (CSV, HTML) and pictures.
-Trials are compared on validation rows. A study repeats a notebook's experiment; if the notebook compared accuracies on
-the test set, the study's trials are compared on it, too.
+Trials are compared on validation rows. A study repeats a notebook's experiment; its trials are compared on
+validation or test rows, as in the notebook.
 Studies: {studies}.
 """
 
