@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     submission.check_outputs(out, arguments.probabilities)
 
     what = plural(len(test.x), "image")
-    if pictures is not None:  # their probabilities decide which of the possible digits are digits
+    if pictures is not None:  # the probabilities decide which possible digits are digits
         what = f"{plural(len(test.x), 'possible digit')} in {plural(len(pictures[0]), 'picture')}"
     mean = predicting.mean_probabilities(folders, configs, test, what)
     temperature = predicting.temperature(folders, configs)

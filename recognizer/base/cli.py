@@ -233,7 +233,7 @@ def check_where(arguments: argparse.Namespace) -> None:
         )
     for key in ("cpus", "gpus"):
         if getattr(arguments, key) is not None and not arguments.ray:
-            raise UserError(f"--{key} is for --ray: add --ray ADDRESS, or give --jobs N")
+            raise UserError(f"--{key} is for --ray: add --ray ADDRESS, or leave out --{key}")
 
 
 def where_text(arguments: argparse.Namespace) -> str:

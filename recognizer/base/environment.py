@@ -76,9 +76,9 @@ def recorded_threads(config: dict, jobs: int = 1) -> int:
 def backend() -> str:
     """Returns the name of Keras's backend, or of the one that import_keras will choose.
 
-    That is KERAS_BACKEND or, if it is not set, the one in ~/.keras/keras.json, by default TensorFlow. Without
-    KERAS_BACKEND, if that is TensorFlow but only JAX is installed, it is JAX: Keras itself creates the file with
-    TensorFlow in it.
+    The choice is KERAS_BACKEND, else the backend in ~/.keras/keras.json, else TensorFlow. If KERAS_BACKEND is not set
+    and only JAX is installed, JAX is chosen instead of TensorFlow, because Keras itself writes TensorFlow into a new
+    keras.json.
     """
     if "keras" in sys.modules:
         return sys.modules["keras"].backend.backend()

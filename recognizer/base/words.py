@@ -51,7 +51,7 @@ def hyphens(name: object) -> str:
 
 
 def letters(name: object) -> str:
-    """Returns a Keras class's name in lower case, without `-` and `_`, to compare the spellings that users write."""
+    """Returns a name in lower case, without `-` and `_`, to compare the spellings that users write."""
     return str(name).lower().replace("-", "").replace("_", "")
 
 

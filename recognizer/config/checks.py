@@ -7,7 +7,7 @@ from recognizer.config import keras_classes, members, schedules, schema
 
 
 def check(config: dict) -> None:
-    """Raises UserError at the first invalid setting of `config`, or of one of its members, even if no net uses it."""
+    """Raises UserError at the first invalid setting of `config` or of a member, even if no net uses that member."""
     _check(config)
     for number in range(1, len(config["members"]) + 1):
         with about(f"member {number}"):

@@ -205,8 +205,10 @@ def _line(key, old, new, lost):
 
 def _rate(schedule):
     rate = schedule.get("learning_rate")
-    stays = f"rates stay those of schedule {schedule['name']}" if rate is None else f"rate stays {rate}"
-    return f"the learning {stays} (to change: --learning-rate)"
+    if rate is None:
+        change = "--set schedule=NAME --learning-rate R"
+        return f"the learning rates stay those of schedule {schedule['name']} (to change: {change})"
+    return f"the learning rate stays {rate} (to change: --learning-rate)"
 
 
 def parse_override(text: str) -> tuple[str, Any]:

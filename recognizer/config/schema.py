@@ -1,7 +1,7 @@
 """Every setting: its default, its valid values and its meaning. A recipe lists only the settings that differ.
 
-SETTINGS are the keys that a recipe in recipes.py can have, besides their parts, such as "schedule.decay". The names of
-the settings are also the keys of a run's config.json.
+SETTINGS are the keys that a recipe in recipes.py can have. A recipe can also set a part of a setting: "schedule.decay".
+The names of the settings are also the keys of a run's config.json.
 """
 
 import textwrap
@@ -172,7 +172,7 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
 
 
 def _full_keys(config, part):
-    """Returns the full keys of the parts of this name: ["model_config.dropout"] for "dropout".
+    """Returns the full keys of the parts with the name `part`: ["model_config.dropout"] for "dropout".
 
     These are parts of the config's architecture, augmentation, schedule, optimizer and loss. If none of these has such
     a part, those of all other schedules, optimizers and losses are returned.
@@ -201,10 +201,10 @@ def _argument_of_others(model, part):
 
 
 def override_all(config: dict, pairs: Iterable[tuple[str, Any]], valid: Collection[str]) -> None:
-    """Applies `override` to (key, value) `pairs`, in an order that does not depend on theirs.
+    """Applies `override` to (key, value) `pairs`. If a key occurs twice, its last value counts.
 
-    Whole settings are set before their parts, and before unknown keys, whose message depends on them. Names, which may
-    drop other settings, are set first in each group.
+    Whole settings are set before their parts. A new model, optimizer, loss or schedule.name may drop other settings, so
+    it is set before them. An unknown key comes after the whole settings, since its error message depends on them.
     """
     for key, value in sorted(pairs, key=lambda pair: (pair[0] not in valid, pair[0] not in NAMES)):
         override(config, key, value, valid)

@@ -310,6 +310,15 @@ def test_what_another_optimizer_loss_or_schedule_drops_is_said(arguments, config
         assert ("learning rate" in "".join(lines)) == ("0.006" in " ".join(told))
 
 
+def test_the_advice_to_change_the_rates_of_a_schedule_without_learning_rate_works(capsys):
+    given("linear-phases", "--set", "optimizer=adam")
+    advice = "(to change: --set schedule=NAME --learning-rate R)"
+    assert f"the learning rates stay those of schedule phases {advice}" in capsys.readouterr().out
+    rate = ["--learning-rate", "0.1"]
+    config = given("linear-phases", "--set", "optimizer=adam", "--set", "schedule=constant", *rate)[0]
+    assert config["schedule"] == {"name": "constant", "learning_rate": 0.1}
+
+
 def test_what_another_model_drops_is_said(monkeypatch, capsys):
     monkeypatch.setitem(recipes.RECIPES, "deep", recipes.OURS | dict(model_config={"depth": 3}))
     for arguments in (["--model", "mine"], ["--set", "model=mine"]):
