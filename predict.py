@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recognizer.base import cli
+from recognizer.base import cli, program
 from recognizer.base.errors import UserError
 from recognizer.base.words import plural
 from recognizer.data import image_files, segments
@@ -160,4 +160,4 @@ def refuse_leaks(arguments: argparse.Namespace, name: str, test: Images, leaked:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

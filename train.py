@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recognizer.base import cli
+from recognizer.base import cli, program
 from recognizer.base.errors import UserError
 from recognizer.base.words import plural
 from recognizer.config.overrides import add_set_argument, all_recipes, config_from_arguments
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
     precisions = dict.fromkeys(settings["precision"] for settings in members.kinds(config))
     print(f"Run:    {folder}, {machine.where()}, {', '.join(precisions)}")
     go_on = f"stopped; go on with: python train.py --run {folder.name} --resume{cli.where_text(arguments)}"
-    with cli.stopping(go_on), run_folder.locked(folder):
+    with program.stopping(go_on), run_folder.locked(folder):
         run_folder.record_changes(folder, config)
         for result in fit_nets(config, folder, digits, verbose=arguments.verbose):
             print(summary.net_line(result, config["nets"]), flush=True)
@@ -251,4 +251,4 @@ def list_all() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

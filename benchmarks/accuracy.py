@@ -35,7 +35,7 @@ import pandas as pd
 from cross_validation import compared, cross_validate, fitted_loss, unread
 from shared import HERE, machine, script, table, without_folders
 
-from recognizer.base import cli
+from recognizer.base import program
 from recognizer.base.errors import UserError
 from recognizer.base.files import read_json, write_json
 from recognizer.base.words import duration
@@ -430,4 +430,4 @@ def draw_names(figure, axes, recipes):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from shared import HERE, ROOT, gpu_name, machine, script, table, without_folders
 
-from recognizer.base import cli
+from recognizer.base import program
 from recognizer.base.files import read_json, write_bytes, write_json
 from recognizer.config.overrides import resolve
 from recognizer.data import containers, sources, tables
@@ -534,4 +534,4 @@ def report(results):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

@@ -18,7 +18,7 @@ Run it in the folder of train.py.
 import argparse
 import importlib
 
-from recognizer.base import cli
+from recognizer.base import cli, program
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose
 
@@ -53,4 +53,4 @@ def _meant(word):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    program.run(main)

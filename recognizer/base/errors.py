@@ -11,7 +11,7 @@ LONGEST_LINE = 280  # characters of an error's line, without the script's name
 
 
 class UserError(Exception):
-    """An error that the user can fix. cli.run prints it as one line and exits with code 2."""
+    """An error that the user can fix. program.run prints it as one line and exits with code 2."""
 
 
 class Terminated(BaseException):

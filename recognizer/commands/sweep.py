@@ -14,7 +14,7 @@ validation or test rows, as in the notebook.
 Studies: {studies}.
 """
 
-from recognizer.base import cli
+from recognizer.base import cli, program
 from recognizer.base.errors import UserError
 from recognizer.base.words import duration
 from recognizer.config import overrides, schema, sweep_settings
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Sweep:  {folder}, {sweep.left} of {sweep.number} trials to train, {at_once}{note}")
     where = cli.where_text(arguments)
     go_on = f"stopped; go on with: python -m recognizer sweep --sweep {folder.name} --resume{where}"
-    with cli.stopping(go_on), run_folder.locked(folder, "sweep"):
+    with program.stopping(go_on), run_folder.locked(folder, "sweep"):
         for trial, left in sweeps.train(sweep):
             print(sweeps.line(sweep, trial, left), flush=True)
             sweep_report.write_table(folder, sweep.asked, sweep.trials)

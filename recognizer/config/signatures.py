@@ -2,7 +2,7 @@
 
 import ast
 
-from recognizer.base import cli
+from recognizer.base import program
 
 
 def architectures() -> dict[str, list[str]]:
@@ -23,5 +23,5 @@ def augmentation() -> list[str]:
 
 
 def _top_level(file):
-    path = cli.ROOT / file
+    path = program.ROOT / file
     return ast.parse(path.read_text("utf-8"), str(path)).body

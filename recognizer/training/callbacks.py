@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from recognizer.base import cli
+from recognizer.base import program
 from recognizer.config import schedules
 from recognizer.data import streams
 from recognizer.training.batches import TrainingBatches
@@ -53,7 +53,7 @@ class Epochs(keras.callbacks.Callback):
         seed_dropout(self.model, self.batches.settings["seed"], self.batches.net, epoch)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        cli.stop_if_asked()
+        program.stop_if_asked()
 
 
 def seed_dropout(model: keras.Model, seed: int, net: int, epoch: int) -> None:

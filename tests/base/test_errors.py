@@ -102,9 +102,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(act):
 
 OTHER = """
 import sys; sys.path.insert(0, sys.argv[1])
-from recognizer.base import cli
+from recognizer.base import program
 sys.argv = ["predict.py"]
-cli.run(lambda: bytearray(10**15))
+program.run(lambda: bytearray(10**15))
 """
 
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 SCRIPT = """
 import sys; sys.path.insert(0, sys.argv[1])
 import hashlib, os, time
-from recognizer.base import cli, environment
+from recognizer.base import environment, program
 
 
 class Deleted:
@@ -38,12 +38,12 @@ def main():
     print("begun")  # not flushed
     sys.stderr.write("begun")
     sys.stderr.flush()
-    with cli.stopping("stopped; go on"):
+    with program.stopping("stopped; go on"):
         globals()[sys.argv[2]]()
     print("went on")
 
 what, sys.argv[0] = sys.argv[0], "train.py"
-cli.run(main)
+program.run(main)
 """
 
 

@@ -57,7 +57,7 @@ def main(scripts):
 
 
 def answer(name, *arguments):
-    from recognizer.base import cli
+    from recognizer.base import program
 
     out, error = io.StringIO(), io.StringIO()
     code = 0
@@ -67,9 +67,9 @@ def answer(name, *arguments):
                 look(*arguments)
             elif name == "interrupted":
                 with interruption():
-                    cli.run(command(*arguments))
+                    program.run(command(*arguments))
             else:
-                cli.run(command(name, *arguments))
+                program.run(command(name, *arguments))
         except SystemExit as exit:
             code = exit.code
         except Exception:

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, TINY, assert_one_line_error, copied, load, script, write_csv
 
 import train
-from recognizer.base import cli, files
+from recognizer.base import files, program
 from recognizer.base.errors import Terminated, UserError
 from recognizer.base.files import _sync, read_json, write_json
 from recognizer.data.arrays import Images
@@ -215,10 +215,10 @@ def test_images_that_stand_twice_are_told_of(digits, capsys):
 
 def test_a_signal_whose_exception_a_library_swallowed_stops_the_training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_received", [])
+    monkeypatch.setattr(program, "_received", [])
     for number, raised in ((signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)):
         with pytest.raises(raised):
-            cli._stop(number, None)
+            program._stop(number, None)
         with pytest.raises(raised, match=r"go on with: python train\.py --run linear"):
             train.main(["linear", *TINY, "--data", "digits"])
 
