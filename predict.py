@@ -72,8 +72,11 @@ def main(argv: list[str] | None = None) -> None:
         what = f"{plural(len(test.x), 'possible digit')} in {plural(len(pictures[0]), 'picture')}"
     mean = predicting.mean_probabilities(folders, configs, test, what)
     temperature = predicting.temperature(folders, configs)
+    if arguments.images or arguments.test not in (None, "digits"):
+        warn_of_small_digits(configs)
     if pictures is not None:
-        print_learned_from(configs)
+        origins = dict.fromkeys(config["data"]["origin"] for config in configs)
+        print(f"Learned from: {'; '.join(origins)}")
         return finish_pictures(out, *pictures, mean, temperature, name, arguments.probabilities)
     probabilities = metrics.sharpened(mean, temperature)
     predicted = probabilities.argmax(1)
@@ -105,12 +108,10 @@ def images_to_predict(arguments: argparse.Namespace, configs: list[dict]) -> tup
     return (pictures, faults), Images(segments.images(pictures), None, "image files")
 
 
-def print_learned_from(configs: list[dict]) -> None:
-    """Prints the digits that the nets learned from, and a warning on stderr if all are scikit-learn's small ones."""
-    origins = dict.fromkeys(config["data"]["origin"] for config in configs)
-    print(f"Learned from: {'; '.join(origins)}")
+def warn_of_small_digits(configs: list[dict]) -> None:
+    """Prints a warning on stderr if the nets learned from scikit-learn's small digits only."""
     if all(config["data"]["source"] == "digits" for config in configs):
-        remedy = "train on Kaggle's digits or MNIST to read pictures (--data kaggle, --data mnist)"
+        remedy = "train on Kaggle's digits or MNIST to predict others (--data kaggle, --data mnist)"
         print(f"predict.py: the nets learned from digits of 8x8 pixels only: {remedy}", file=sys.stderr)
 
 

@@ -17,6 +17,11 @@ Run it in the folder of train.py.
 
 import argparse
 import importlib
+import sys
+from pathlib import Path
+
+if not __package__:  # `python recognizer`, without -m
+    sys.path[0] = str(Path(__file__).parents[1])
 
 from recognizer.base import cli, program
 from recognizer.base.errors import UserError
@@ -38,6 +43,9 @@ def main(argv: list[str] | None = None) -> None:
         return parser().print_help()
     if arguments.command not in COMMANDS and (meant := _meant(arguments.command)):
         raise UserError(f"write {' '.join([meant, *arguments.arguments])}")
+    if arguments.command not in COMMANDS and arguments.arguments and (command := arguments.arguments[0]) in COMMANDS:
+        rest = [*arguments.arguments[1:], arguments.command]
+        raise UserError(f"write the command first: python -m recognizer {command} {' '.join(rest)}")
     choose("command", arguments.command, COMMANDS)
     # Only the command that runs is imported, so that --help answers at once.
     return importlib.import_module(f"recognizer.commands.{arguments.command}").main(arguments.arguments)

@@ -49,13 +49,15 @@ class Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else list(args)
         self._check_empty(args)
         self._check_blanks(args)
+        self._check_order(args)
         found, unknown = super().parse_known_args(args, namespace)
         self._check_finite(found)
         if not any(word.startswith("-") for word in unknown):
             self._check_names(found)
         if unknown:
             usage = "" if all(word.startswith("--") for word in unknown) else self._usage()
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(self._all_instead(unknown, args)) or usage}")
+            instead = self._without_first(found, unknown) or self._all_instead(unknown, args)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(instead) or usage}")
         return found, unknown
 
     def _check_empty(self, given):
@@ -90,6 +92,21 @@ class Parser(argparse.ArgumentParser):
             meant = _without_blanks(words)
             if form.startswith("KEY=") and meant != "".join(words[:1]) and re.match(r"[\w.]+=[^=]", meant):
                 self.error(f"{option} takes {form} without blanks{_hint([f'{option} {meant}'])}")
+
+    def _check_order(self, given):
+        """Refuses a command's argument that is written before the command, such as `plot RUN confusion`."""
+        names = [name for action in self._get_positional_actions() for name in action.choices or ()]
+        first, second = [*given, "", ""][:2]
+        if second in names and first not in names and not first.startswith("-"):
+            self.error(f"{first!r} stands before {second!r}{_hint([f'{self.prog} {second} {first}'])}")
+
+    def _without_first(self, found, unknown):
+        """Returns what to write instead if a surplus word stands before a name, such as `train.py train quick`."""
+        for action in self._get_positional_actions() if len(unknown) == 1 else ():
+            names = getattr(action, "completer", tuple)()
+            if isinstance(given := getattr(found, action.dest), str) and given not in names and unknown[0] in names:
+                return [f"{self.prog} {unknown[0]}"]
+        return []
 
     def _all_instead(self, unknown, given):
         """Returns what to write instead of each argument that this parser lacks, as far as it is known."""

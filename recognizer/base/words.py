@@ -28,11 +28,15 @@ def choose(kind: str, name: object, valid: Collection[str]) -> str:
 
 
 def closest(name: object, valid: Collection[str], cutoff: float = 0.6) -> str:
-    """Returns the valid name that is most similar to `name`; "" if none has a similarity of `cutoff` or more."""
+    """Returns the valid name that is most similar to `name`.
+
+    If none has a similarity of `cutoff` or more, it is the only one that begins with `name`; otherwise "".
+    """
     name = SHORT.get(letters(name), name)
     same = {letters(key): key for key in valid}
     close = difflib.get_close_matches(letters(name)[:60], list(same), n=1, cutoff=cutoff)
-    return same[close[0]] if close else ""
+    begun = [key for key in same if key.startswith(letters(name)) and len(letters(name)) > 2]
+    return same[close[0]] if close else same[begun[0]] if len(begun) == 1 else ""
 
 
 def choose_name(kind: str, name: object, valid: Collection[str]) -> str:

@@ -5,6 +5,7 @@ import ast
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -219,7 +220,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}")
+        colon = re.fullmatch(r"([\w.]+):(\S+)", text)
+        meant = f"; did you mean --set {colon[1]}={colon[2]}?" if colon else ""
+        raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}{meant}")
     return full_key(key), parse_value(value)
 
 

@@ -161,6 +161,14 @@ def test_pictures_in_a_folder_named_like_a_run_are_read(trained, digits, tmp_pat
     assert "the nets learned from digits of 8x8 pixels only: train on Kaggle's digits or MNIST" in said.err
 
 
+def test_nets_of_the_small_digits_are_told_of_where_they_predict_others(trained, digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(trained)
+    write_csv(tmp_path / "own.csv", digits.test.x[:20])
+    for test, warned in (("digits", False), (str(tmp_path / "own.csv"), True)):
+        predict.main(["bag", "--test", test, "--out", str(tmp_path / "out.csv"), "--allow-leak"])
+        assert ("the nets learned from digits of 8x8 pixels only" in capsys.readouterr().err) == warned
+
+
 def test_a_submission_is_handed_in_to_kaggle(trained, digits, monkeypatch, capsys):
     from recognizer.data import arrays, competition
     from recognizer.training import predicting
@@ -569,6 +577,8 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         ("predict R --image P probabilities", "--image P probabilities", "--images P, and --probabilities"),
         ("plot confusion R percent", "percent", "--percent"),
         ("runs --run=mine", "--run=mine", ""),
+        ("train quick --steps 10", "--steps 10", "--set steps_per_epoch=10"),
+        ("train train quick", "quick", "train.py quick"),
     ],
 )
 def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unknown, meant, capsys):
@@ -596,6 +606,8 @@ def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unk
         ("plot digit 850", "no RUN '850'; did you mean --row 850?"),
         ("plot lr vgg-dropout", "unrecognized arguments: vgg-dropout; did you mean --recipe vgg-dropout?"),
         ("plot lr residual", "unrecognized arguments: residual; did you mean --model residual?"),
+        ("plot R confusion", "'R' stands before 'confusion'; did you mean python -m recognizer plot confusion R?"),
+        ("runs R diff", "'R' stands before 'diff'; did you mean python -m recognizer runs diff R?"),
         ("export R --keras", "unrecognized arguments: --keras; did you mean --format keras?"),
         ("sweep a b", "unrecognized arguments: b; usage: python -m recognizer sweep [RECIPE|STUDY] [OPTIONS]"),
         ("runs diff R S T", "unrecognized arguments: T; usage: python -m recognizer runs diff RUN RUN [OPTIONS]"),
@@ -715,6 +727,7 @@ def test_an_empty_argument_is_refused(arguments, told, tmp_path, monkeypatch, ca
         (["--set", "epochs=3", "=4"], "no recipe '=4'"),
         (["--set", "=", "quick"], "--set takes KEY=VALUE, not '='"),
         (["--set", "epochs,", "quick"], "--set takes KEY=VALUE, not 'epochs,'"),
+        (["--set", "{}:2", "quick"], "--set takes KEY=VALUE, not '{}:2'"),
     ],
 )
 def test_words_that_make_no_key_and_value_get_no_hint_to_leave_out_the_blanks(arguments, told):
@@ -723,6 +736,30 @@ def test_words_that_make_no_key_and_value_get_no_hint_to_leave_out_the_blanks(ar
     with pytest.raises(UserError) as error:
         train.main(arguments)
     assert str(error.value).startswith(told)
+    assert "did you mean" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["epochs", "schedule.decay"])
+def test_a_colon_between_key_and_value_is_refused_with_what_to_write(key):
+    import train
+
+    with pytest.raises(UserError) as error:
+        train.main(["quick", "--set", f"{key}:2"])
+    assert str(error.value) == f"--set takes KEY=VALUE, not '{key}:2'; did you mean --set {key}=2?"
+
+
+def test_a_run_before_the_command_is_refused_with_what_to_write():
+    from recognizer.__main__ import main
+
+    with pytest.raises(UserError, match=r"^write the command first: python -m recognizer plot confusion quick-1$"):
+        main(["quick-1", "plot", "confusion"])
+
+
+def test_the_commands_run_without_m_too(tmp_path):
+    command = [sys.executable, str(ROOT / "recognizer"), "runs"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert process.stderr.startswith("recognizer: there are no runs in runs/")
 
 
 @pytest.mark.parametrize(
