@@ -6,8 +6,8 @@
     python -m recognizer runs --sweep NAME              the trials of a sweep, which are left out otherwise
     python -m recognizer runs diff single-1 single-2    the settings and predictions that differ; McNemar's test
 
-`seconds` is the training time, summed over a run's nets, also if they were trained at once. A damaged run is skipped
-with a warning on stderr.
+`seconds` is the training time, summed over a run's nets, even if they were trained in parallel. A damaged run is
+skipped with a warning on stderr.
 """
 
 import collections

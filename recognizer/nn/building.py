@@ -35,7 +35,8 @@ def build(
     """Returns architecture `name` as a built keras.Model. Its `calls_compile` says whether the function compiled it.
 
     seed: int, determines the initial weights; None: they are random.
-    precision: the precision of the layers, a key of POLICIES. Weights and probabilities are always float32.
+    precision: the precision of the layers, a key of POLICIES. Layers with a dtype of their own keep it; `classes()`
+        always computes in float32.
     joint_flips: a list of flip_classes.FLIPS. With k flips the net has 10 * (1 + k) classes, see flip_classes.
     arguments: dict, the keyword arguments of the architecture's function.
 

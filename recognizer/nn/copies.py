@@ -126,7 +126,7 @@ def _layers(config, path=()):
             inner.keys() & {"trainable", "layers"} or config.get("class_name") == "InputLayer"
         )
         if layer and "name" in inner:
-            # Paths begin inside the model, and inside the net that flip_classes.aggregated wraps.
+            # A path omits the model's own name. In a model of flip_classes.aggregated it begins inside the wrapped net.
             path = (flip_classes.CORE,) if inner["name"] == flip_classes.CORE else (*path, inner["name"])
             yield "/".join(path[1:]), config
         yield from _layers(list(config.values()), path)

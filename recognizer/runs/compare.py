@@ -34,7 +34,7 @@ def table(runs: Iterable[tuple[Path, dict]]) -> pd.DataFrame:
 
     If a run has several kinds of nets, `model` names all architectures, `parameters` is the largest net's, and `epochs`
     is the recipe's. COLUMNS are followed by a text column for each other setting in which the runs differ; it is "" for
-    a run without the setting. A damaged run is skipped with a warning on stderr. runs: of run_folder.readable.
+    a run without the setting. A damaged run is skipped with a warning on stderr. runs: from run_folder.readable.
     """
     rows, settings = [], []
     for folder, config in runs:

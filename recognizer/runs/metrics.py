@@ -32,9 +32,9 @@ def calibration(
 
 
 def sharpened(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Returns p ** (1 / temperature), normalised, float64 (n, 10), for probabilities p (n, 10). Keeps the labels.
+    """Returns p ** (1 / temperature), normalised, float64 (n, 10), for probabilities p (n, 10).
 
-    For a temperature of 1 it returns the probabilities unchanged.
+    The predicted labels do not change. For a temperature of 1 it returns the probabilities unchanged.
     """
     probabilities = np.asarray(probabilities)
     if temperature == 1:

@@ -123,7 +123,7 @@ def out_of_bag(predictions: dict[str, np.ndarray], n: int, nets: Iterable[int]) 
 
 
 def labelled_predictions(folder: Path, config: dict, digits: Digits, result: dict) -> list[Labelled]:
-    """Returns a run's predictions for its validation rows and for its test set, those of them that are labelled.
+    """Returns a run's predictions for its validation rows and for its test set. Skips a part that has no labels.
 
     A validation row is predicted by the nets that did not train on it, a test row by all nets. If the run has a
     temperature, the probabilities are sharpened; those of validation rows by metrics.cross_fitted, since the

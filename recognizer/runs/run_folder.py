@@ -210,7 +210,7 @@ def read_seen(folder: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"{path} is missing: python train.py --repeat {folder.name} trains the run again")
     with refused(f"{path} cannot be read"):
-        seen = np.load(path, allow_pickle=False, mmap_mode="r")  # limits memory to the file's size
+        seen = np.load(path, allow_pickle=False, mmap_mode="r")  # else NumPy allocates what the header claims
         if seen.dtype != np.uint64 or seen.ndim != 1:
             raise ValueError(f"it is {seen.dtype} {seen.shape}, where uint64 (n,) is needed")
         return seen
@@ -292,7 +292,7 @@ def is_run(path: Path) -> bool:
 def find(name: str) -> Path:
     """Returns the folder of an existing run. Raises UserError if there is no run of this name."""
     path, folder = Path(name), RUNS / name
-    given = path.exists() or path.suffix.lower() in image_files.SUFFIXES  # a file, though its name may be mistyped
+    given = path.exists() or path.suffix.lower() in image_files.SUFFIXES  # a path, perhaps mistyped, not a name
     if given and not is_run(path) and not is_run(folder):
         raise UserError(f"{name} is no run: predict.py takes pictures by --images, a test set by --test")
     folder = named(name)

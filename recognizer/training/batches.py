@@ -51,7 +51,7 @@ def _most_rows(settings, n):
 def epoch_plan(
     settings: dict, net: int, epoch: int, rows: np.ndarray, augmentation: Augmentation
 ) -> tuple[np.ndarray, dict]:
-    """Draws the row order and the transform parameters of an epoch, for either engine.
+    """Draws the row order and the transform parameters of an epoch. Both values of augment_engine use them.
 
     The rows are an endless sequence of permutations, and an epoch takes the next part of it. So no row is seen a second
     time before every row was seen once, and so on, whatever the number of steps in an epoch.

@@ -13,7 +13,7 @@ from recognizer.training.batches import evaluation_batches
 
 
 class Predictor:
-    """Predicts with nets of one architecture, in batches of one size, so that the net is compiled once.
+    """Predicts with nets of one architecture. Each call uses one batch size. The net is compiled once for each size.
 
     Arguments:
         plain: a keras.Model from float32 (n, 28, 28, 1) in 0..1 to probabilities (n, 10), from copies.plain.
@@ -24,7 +24,8 @@ class Predictor:
         self.kind = _architecture(plain), precision, dtypes
         self.model = copies.fast(plain, precision, dtypes)
         self.most = sizes.images_at_once(self.model)
-        # {batch size: compiled function}. A single function for all batch sizes would round differently.
+        # {batch size: compiled function}. One function for several sizes would be compiled for an unknown size, and its
+        # results would differ by rounding.
         self.compiled: dict[int, Callable | None] = {}
 
     def predict(self, x: np.ndarray, test_shift: int = 0) -> np.ndarray:

@@ -79,7 +79,7 @@ def has_diverged(losses: np.ndarray, skips: bool) -> bool:
 def smooth(losses: np.ndarray) -> np.ndarray:
     """Returns losses smoothed without a lag, float64 (n,).
 
-    A median filter comes first, so that the last loss, which may be ten times the others, affects no others.
+    A median filter comes first, so that a single outlier has little effect, unless it is the first or the last loss.
     """
     from scipy import ndimage
 

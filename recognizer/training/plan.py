@@ -136,7 +136,7 @@ def _about(settings: dict, *keys: str) -> Iterator[None]:
 def _origin(settings, keys):
     """Returns the option or the sweep that changed one of the settings `keys`, or the recipe if none is changed.
 
-    Looks for the first of `keys` whose value no net of the recipe has.
+    A setting counts as changed if no net of the recipe has its value. Uses the first changed setting of `keys`.
     """
     name = settings["recipe"]
     if name in all_recipes():
@@ -245,8 +245,8 @@ def create(
 ) -> Path:
     """Records data, versions and command in a run's config, and makes its folder; returns the folder.
 
-    name: the run's name; None: `numbered` with a number. command: list, the command line to record; None: train.py's.
-    commit: the git commit to record; None: that of the repository.
+    name: the run's name; None: `numbered` and the next free number, such as single-1. command: list, the command line
+    to record; None: train.py's. commit: the git commit to record; None: that of the repository.
     """
     digits = plan.digits
     plan.config |= {

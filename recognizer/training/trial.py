@@ -127,7 +127,7 @@ def description(trainer: Trainer) -> list[str]:
         _summary(network),
         f"{name}: {total:,} parameters ({trainable:,} trainable, {total - trainable:,} not)",
         f"{name}: {milliseconds:,.1f} ms a step of {settings['batch_size']} images in {settings['precision']}",
-        f"{name} is fit to train: it took some steps, and predicts the same once saved and loaded",
+        f"{name} can be trained: it took some steps, and predicts the same once saved and loaded",
     ]
 
 

@@ -441,7 +441,7 @@ def test_a_net_that_cannot_be_used_is_refused_in_a_line_that_says_why(name, told
 def test_a_net_that_can_be_used_passes(name, told):
     code, out, error = told[identifier(name)]
     assert (code, error) == (0, ""), error
-    assert f"{identifier(name).replace('_', '-')} is fit to train" in out
+    assert f"{identifier(name).replace('_', '-')} can be trained" in out
     assert ("calls compile(), which has no effect" in out) == (name == "compiled")
     assert " ms a step of 8 images" in out
     assert "Total params" in out
@@ -519,7 +519,7 @@ def test_hyphens_and_underscores_are_the_same_in_names(tmp_path):
     assert json.loads((tmp_path / "runs" / "of_mine-1" / "config.json").read_text())["model"] == "net-right-one"
     for option in (["--model", "net_right-one"], ["--set", "model=net_right_one"]):
         process = train(scripts, "linear_augmented", *option, "--check", "--data", "digits", cwd=tmp_path)
-        assert "net-right-one is fit to train" in process.stdout, process.stderr
+        assert "net-right-one can be trained" in process.stdout, process.stderr
     assert resolve("vgg_bn-dropout") == resolve("vgg-bn-dropout")
     members = [("members", [{"model": "vgg_dropout"}])]
     assert resolve("linear", members)["members"] == [{"model": "vgg-dropout"}]
