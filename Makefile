@@ -2,7 +2,7 @@
 #   make submission [RECIPE=single] [DATA=auto]    environment, data, train, predict: a CSV for Kaggle
 #   make test                                      environment, the tests; make slow-test: those of a minute and more
 #   make bench                                     environment, PyTorch, every benchmark: benchmarks/RESULTS.md
-#   make lint                                      the linters; make floors: draws the imports in CONTRIBUTING.md anew
+#   make lint                                      the linters; make floors: redraws the picture in CONTRIBUTING.md
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
 # GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 where there is an NVIDIA driver.
 

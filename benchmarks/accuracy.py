@@ -383,7 +383,7 @@ def plot():
     axes.yaxis.set_major_formatter(lambda error, _: f"{1 - error:.1%}")
     axes.xaxis.set_major_formatter(lambda s, _: duration(s).removesuffix(" 0 s").removesuffix(" 0 min"))
     axes.minorticks_off()
-    axes.set_title("filled: MNIST's test set; open: validation rows of Kaggle's form; squares: reported", fontsize=9)
+    axes.set_title("filled: MNIST's test set; open: validation rows in Kaggle's format; squares: reported", fontsize=9)
     draw_names(figure, axes, recipes)
     return charts.save(figure, HERE / "accuracy.png")
 

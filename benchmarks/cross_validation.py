@@ -138,8 +138,8 @@ def unread(names, data):
 def read_all(names):
     """Returns ([(mean probabilities, number of nets)] by name, the labels (m,), the rows that all have predicted (m,)).
 
-    Raises UserError if the recipes predicted different rows. The rows predicted are a bool mask: a fold may be left to
-    train.
+    Raises UserError if the recipes predicted different rows. The rows that all have predicted are a bool mask. It is
+    False in the folds that a recipe has not yet trained.
     """
     found = [committee(name) for name in names]
     labels = found[0][2]

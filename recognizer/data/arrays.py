@@ -139,7 +139,9 @@ def pixels(values: np.ndarray, name: str) -> tuple[np.ndarray, str]:
     elif values.dtype != np.uint8:
         x = np.concatenate([part.astype(np.uint8) for part in _parts(values)])
         if (different := np.flatnonzero((x != values).any((1, 2)))).size:
-            raise UserError(f"{name}: image {different[0] + 1} has pixel values above 1 that are not whole numbers")
+            raise UserError(
+                f"{name}: image {different[0] + 1} has pixel values with fractions: all values must then be from 0 to 1"
+            )
     some = x[:: max(1, len(x) // 1000)]
     # The corners must be light, too, since light clothes in Fashion-MNIST can fill an image.
     if some.mean() > 127 and some[:, ::27, ::27].mean() > 127:

@@ -91,8 +91,8 @@ def parse(
     from 0 for the first column after the ids.
     Raises UserError, with row and column, for an invalid cell.
     Blocks of lines are parsed as arrays of bytes on all cores, faster than with a CSV reader. If a block has anything
-    but digits, commas and line ends, other usual ways to write numbers are converted first. If only fractions below 1
-    remain, pandas reads the CSV. Any other cell is an error.
+    but digits, commas and line ends, other usual ways to write numbers are converted first. If the only cells that
+    still cannot be parsed are fractions below 1, pandas reads the CSV. Any other cell is an error.
     """
     import joblib
 

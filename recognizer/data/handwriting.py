@@ -330,7 +330,7 @@ def _within_frame(image):
         if any(2 * (part.stop - part.start) < size for part, size in zip(box, image.shape, strict=True)):
             continue  # too small for a frame
         inside = ndimage.binary_fill_holes(labels[box] == i) & (labels[box] != i)
-        if inside.mean() < 0.7:  # less is a 0, more is a box
+        if inside.mean() < 0.7:  # the ink is a digit 0, not a box
             continue
         holes, _ = ndimage.label(inside)
         if 2 * np.bincount(holes.ravel())[1:].max() < inside.sum():

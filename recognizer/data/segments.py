@@ -25,7 +25,7 @@ WIDE = 1.1  # width / height: a wider shape may be several digits
 WIDEST = 1.5  # width / height: a wider shape is surely several digits
 SEAM = 0.9  # factor of a digit's prior for each end that was cut from its neighbour
 ALONE = 1.5  # factor: a picture that may show one digit is more likely to show one than two close ones
-DOUBT = 0.9  # a digit is not read if several touching digits are at least this times as likely as the digit
+DOUBT = 0.9  # a digit is not read if several digits in its place have more than this share of its likelihood
 SURE = 0.5  # a digit among several is not read if its probability is below this
 SURE_CUT = 0.88  # the same for a digit that was cut from its neighbour
 # The average number of strokes that a row crosses, for the digits 0 to 9: mean and standard deviation in MNIST (the
@@ -165,7 +165,7 @@ def picture_of(gray: np.ndarray, size: tuple[int, int], name: str = "", room: in
     usual = ruled_lines.usual_height(bodies)
     shapes = [_shape(ink, bodies, group, gaps, corner, factor, usual) for group in groups]
     whole = None
-    if main[bodies > 0].all():  # all parts are as close together as those of one digit may be
+    if main[bodies > 0].all():  # all parts are close enough to each other to be one digit
         whole = _candidate(ink, main, corner, factor, prior=_prior_of_all(bodies))
         if bodies.max() == 1 and whole.ratio <= WIDE:
             return Picture(name, gray, size, [[Shape([whole], (0, 1), (0, 1))]])

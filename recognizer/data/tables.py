@@ -99,7 +99,7 @@ def _closest_scheme(pixels):
 
 def _counted(columns, named, ids, labels):
     """Returns a text that says which columns a table has and which it needs."""
-    needed = "784 columns of pixels are needed, with or without one of labels before or after them"
+    needed = "784 columns of pixels are needed, with or without a column of labels before or after them"
     pixels = [column.lower() for i, column in enumerate(columns[ids:]) if i not in labels]
     if not named:
         return f"{len(columns)} columns without a header, where {needed}"

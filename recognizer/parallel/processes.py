@@ -121,7 +121,8 @@ def _started(task, number, *arguments):
 def visible_gpu(number: int) -> dict[str, str]:
     """Returns the environment variables that show one GPU to process `number`; {} without a GPU.
 
-    CUDA shows a process only the first of several MIG instances, so all names in CUDA_VISIBLE_DEVICES count as GPUs.
+    CUDA shows a process only the first of several MIG instances. If CUDA_VISIBLE_DEVICES names such instances, each of
+    them counts as a GPU.
     """
     count = len(machine.gpus())
     if not count:

@@ -28,7 +28,7 @@ class Search:
     """Asks Optuna for the settings of trials, and tells it their results.
 
     Arguments:
-        asked: dict, the content of sweep.json, with ranges. Values of the grid's axes are chosen, too.
+        asked: dict, the content of sweep.json, with ranges. Optuna also chooses among the values of the grid.
         trials: list of the ended trials, (point {axis: value}, state, accuracy or None, {epoch: validation accuracy}).
         drawn: int, the number of trials proposed before.
     """

@@ -164,7 +164,7 @@ def _checked(asked, configs, source):
         raise UserError(f"a sweep compares validation accuracies, and {told} no validation rows: --validation-split .1")
     digits = _data(source)
     if asked["score"] == "test" and (digits.test is None or digits.test.y is None):
-        told = f"study {asked['study']!r} is scored on a labelled test set, like the notebook's experiment"
+        told = f"study {asked['study']!r} is scored on a labelled test set, like the original experiment"
         raise UserError(f"{told}; {digits.train.origin} has none: give --data mnist")
     from recognizer.training import plan
 

@@ -79,7 +79,8 @@ def curves(
         accuracy.plot(*zip(*finals, strict=True), "D", color=BLUE, markersize=6, label=label, clip_on=False)
     loss.set(ylabel="loss (log scale)", yscale="log")
     plain_numbers(loss)
-    # The axis leaves out the first epochs, and validation that is not the saved net's: they would flatten the rest.
+    # The first epochs may be below the axis, and so may validation before batch-norm statistics are recomputed or
+    # weights are averaged: they would flatten the rest.
     keys = ["accuracy", *["val_accuracy"] * (validation == "validation")]
     errors = [1 - row[key] for log in logs for row in log for key in keys if key in row]
     errors += [1 - share for _, share in finals]

@@ -124,7 +124,7 @@ def write(folder: Path, asked: dict, trials: Sequence[Trial]) -> list[Path]:
 
 
 def _about(asked):
-    where = "the labelled test set, as in the notebook" if asked["score"] == "test" else "validation rows"
+    where = "the labelled test set, as in the original experiment" if asked["score"] == "test" else "validation rows"
     settings = told(dict(map(tuple, [*asked["settings"], *asked["own"]])))
     lines = [f"{asked['study'] or asked['recipe']} on {asked['data']['origin']}; accuracies are measured on {where}."]
     lines += [f"In all trials: {settings}."] * bool(settings)
@@ -156,7 +156,7 @@ def _seen(others, best):
     if not others:
         return []
     if any(cell.error is None for cell in [*others, best]):
-        return ["        one run of each setting cannot separate a difference from chance: add --seeds 3 or more"]
+        return ["        a setting with a single run cannot be compared with others: add --seeds 3 or more"]
     alike = sum(UNSEEN in compared(cell, best) for cell in others)
     told = f"{alike} of the other {len(others)} settings may be as good: at most two standard errors lower"
     return [f"        {told}" if alike else "        all other settings are more than two standard errors lower"]

@@ -140,7 +140,7 @@ REFUSED = {
     "labels in the middle": (
         lambda x, y, small: table(text(small.train, PIXELS).replace(b"label,pixel0", b"pixel0,label")),
         "785 columns (1 of labels, 784 others), where 784 columns of pixels are needed, "
-        "with or without one of labels before",
+        "with or without a column of labels before",
     ),
     "numbers first, no header": (
         lambda x, y, small: table(b"".join(b"%d," % i + row for i, row in enumerate(rows(small)))),

@@ -28,7 +28,7 @@ def test_mnist_npz_with_a_wrong_label_or_shape_is_refused(digits, tmp_path):
         ({"y_train": bad_label}, "the labels, row 4: label 10"),
         ({"x_test": digits.test.x[:, :20]}, "'x_test' is uint8 (360, 20, 28)"),
         ({"x_train": digits.train.x - 0.5}, "values from -0.5 to 254.5"),
-        ({"x_train": digits.train.x / 2}, "has pixel values above 1"),
+        ({"x_train": digits.train.x / 2}, "has pixel values with fractions"),
         ({"x_train": np.array([{}], object)}, "cannot be read"),
     ):
         np.savez(tmp_path / "mnist.npz", **good | change)
