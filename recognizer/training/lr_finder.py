@@ -77,13 +77,11 @@ def has_diverged(losses: np.ndarray, skips: bool) -> bool:
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
-    """Returns losses smoothed without a lag, float64 (n,).
-
-    A median filter comes first, so that a single outlier has little effect, unless it is the first or the last loss.
-    """
+    """Returns losses smoothed without a lag, float64 (n,). A median filter comes first, against single outliers."""
     from scipy import ndimage
 
-    medians = ndimage.median_filter(losses.astype(np.float64), 5, mode="nearest")
+    # "nearest" would repeat the first and the last loss, and an outlier there would pass the filter.
+    medians = ndimage.median_filter(losses.astype(np.float64), 5, mode="mirror")
     return ndimage.gaussian_filter1d(medians, WIDTH, mode="nearest")
 
 

@@ -88,7 +88,7 @@ FLAT = [2.0] * 20
         ([np.nan], True, False),  # float16's first scale is too large
         ([*FLAT, np.inf], False, True),
         ([*FLAT, np.nan], True, False),
-        ([*FLAT, 9.0], False, False),  # a spike
+        ([*FLAT, 90.0], False, False),  # a spike
         ([*FLAT, *[9.0] * 10], False, True),
         ([*FLAT, *[7.0] * 20], False, False),
         ([np.nan, *FLAT, *[9.0] * 10], True, True),
