@@ -139,16 +139,17 @@ def _origin(settings, keys):
     A setting counts as changed if no net of the recipe has its value. Uses the first changed setting of `keys`.
     """
     name = settings["recipe"]
-    if name in all_recipes():
-        recipe = resolve(name)
-        own = members.kinds(recipe | {"nets": max(1, len(recipe["members"]))})
-        for key in keys:
-            if settings[key] not in [kind[key] for kind in own]:
-                if "sweep" in settings:
-                    return f"sweep {settings['sweep']!r}"
-                key = "members" if any(key in member for member in settings["members"]) else key
-                return "--model" if key == "model" else f"--set {key}"
-    return f"recipe {name!r}"
+    if name not in all_recipes():  # it was when the run began
+        return f"recipe {name!r}"
+    recipe = resolve(name)
+    own = members.kinds(recipe | {"nets": max(1, len(recipe["members"]))})
+    for key in keys:
+        if settings[key] not in [kind[key] for kind in own]:
+            if "sweep" in settings:
+                return f"sweep {settings['sweep']!r}"
+            key = "members" if any(key in member for member in settings["members"]) else key
+            return "--model" if key == "model" else f"--set {key}"
+    return f"recipe {name!r} in recipes.py"
 
 
 def augmentation(settings: dict) -> Augmentation:

@@ -168,9 +168,12 @@ def test_a_study_that_lacks_a_key_is_refused_in_a_line_that_names_both(key, monk
         ("plot lr --model vggg", "--model: no architecture 'vggg'; did you mean 'vgg'?"),
         ("plot augmented --set augmentation.rotation=1", "--set augmentation: no augmentation setting 'rotation'"),
         ("sweep --grid model=vgg,vggg", "sweep 'single-sweep-1': no architecture 'vggg'; did you mean 'vgg'?"),
-        ("train mine --epochs 1", "recipe 'mine': no architecture 'vggg'; did you mean 'vgg'?"),
-        ("plot augmented --recipe mine", "recipe 'mine': no flip in joint_flips 'up'."),
-        ("plot augmented --recipe mine --set joint_flips=[]", "recipe 'mine': no augmentation setting 'zoom'"),
+        ("train mine --epochs 1", "recipe 'mine' in recipes.py: no architecture 'vggg'; did you mean 'vgg'?"),
+        ("plot augmented --recipe mine", "recipe 'mine' in recipes.py: no flip in joint_flips 'up'."),
+        (
+            "plot augmented --recipe mine --set joint_flips=[]",
+            "recipe 'mine' in recipes.py: no augmentation setting 'zoom'",
+        ),
     ],
 )
 def test_the_message_on_a_wrong_value_begins_with_the_option_recipe_or_sweep_that_gives_it(
