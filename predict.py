@@ -44,7 +44,10 @@ def parser() -> cli.Parser:
     group.add_argument("--allow-leak", action="store_true", help=leak)
     group = p.add_argument_group("output")
     group.add_argument(
-        "--out", type=Path, metavar="CSV", help="the file (default: submissions/RUN.csv, or RUN-SOURCE.csv for --test)"
+        "--out",
+        type=Path,
+        metavar="CSV",
+        help="the file (default: submissions/RUN.csv; RUN-SOURCE.csv for --test, RUN-images.csv for --images)",
     )
     group.add_argument("--probabilities", action="store_true", help="also write NAME-probabilities.csv, ten columns")
     group.add_argument("--submit", metavar="MESSAGE", help="upload the CSV by Kaggle's own client (pip install kaggle)")

@@ -132,8 +132,8 @@ def _limit(variable, most):
 def import_keras(deterministic: bool = False) -> None:
     """Imports Keras and its backend. Hides the log lines that TensorFlow's C++ code writes to stderr.
 
-    For the backend see `backend`. Other settings in ~/.keras/keras.json have no effect: nets here are float32, with the
-    channel last. GPU memory is allocated as needed, so that programs can share a card.
+    For the backend see `backend`. In ~/.keras/keras.json, floatx, epsilon and image_data_format have no effect: nets
+    here are float32, with the channel last. GPU memory is allocated as needed, so that programs can share a card.
 
     deterministic: whether a GPU must compute the same bits in every run, with slower kernels.
     Raises UserError if Keras or its backend is not installed, if Keras is too old, or if the backend is not supported.

@@ -30,7 +30,8 @@ def choose(kind: str, name: object, valid: Collection[str]) -> str:
 def closest(name: object, valid: Collection[str], cutoff: float = 0.6) -> str:
     """Returns the valid name that is most similar to `name`.
 
-    If none has a similarity of `cutoff` or more, it is the only one that begins with `name`; otherwise "".
+    If none has a similarity of `cutoff` or more, returns the valid name that begins with `name`. Returns "" if there
+    are several such names or none, or if `name` has fewer than three letters.
     """
     name = SHORT.get(letters(name), name)
     same = {letters(key): key for key in valid}

@@ -43,7 +43,7 @@ def recipe_name(name: str, studies: Collection[str] = ()) -> str:
 
 
 def add_set_argument(group: "argparse._ActionsContainer", told: str, more: Collection[str] = ()) -> None:
-    """Adds --set to a parser, or to a group of one. told: its help text.
+    """Adds --set to a parser or to an argument group. told: its help text.
 
     more: the settings that it takes besides those of recipes. If an unknown option has the name of one of all these
     settings, such as --batch-size, the error message suggests --set.

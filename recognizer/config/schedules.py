@@ -182,7 +182,7 @@ def _keras_schedule(name, settings, epochs, steps):
 def _keras_rates(schedule, steps):
     """Returns a Keras schedule's learning rates for the first `steps` steps, float32 (steps,).
 
-    One vectorized call computes all of them; a call for each step would take a millisecond.
+    One vectorized call computes all of them; separate calls would take a millisecond for each step.
     """
     import keras
 

@@ -229,7 +229,7 @@ def _range(text):
 
 
 def _check_keys(found):
-    """Raises UserError if a setting is given twice or does not exist."""
+    """Raises UserError if a setting is given twice, or if `seed` is given as a setting."""
     ranges = [entry["key"] for entry in found["ranges"]]
     for grid in found["grids"]:
         varied = [key for axis in grid for key in _varied(axis["settings"])] + ranges

@@ -33,8 +33,9 @@ def table(runs: Iterable[tuple[Path, dict]]) -> pd.DataFrame:
     """Returns a DataFrame with a row for each run, best validation accuracy first. Accuracies and seconds are numbers.
 
     If a run has several kinds of nets, `model` names all architectures, `parameters` is the largest net's, and `epochs`
-    is the recipe's. COLUMNS are followed by a text column for each other setting in which the runs differ; it is "" for
-    a run without the setting. A damaged run is skipped with a warning on stderr. runs: from run_folder.readable.
+    is the run's setting, not a member's. COLUMNS are followed by a text column for each other setting in which the runs
+    differ; it is "" for a run without the setting. A damaged run is skipped with a warning on stderr.
+    runs: from run_folder.readable.
     """
     rows, settings = [], []
     for folder, config in runs:

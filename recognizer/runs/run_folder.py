@@ -349,7 +349,11 @@ def newest(finished: bool) -> Path:
     if not found:
         what = "finished" if finished else "unfinished"
         if trials:
-            do = "name one of `python -m recognizer runs`" if finished else "python -m recognizer sweep --resume"
+            do = (
+                "give a trial's name (python -m recognizer runs --sweep NAME lists them)"
+                if finished
+                else "python -m recognizer sweep --resume"
+            )
             raise UserError(f"in {RUNS}/ only trials of sweeps are {what}: {do}")
         raise UserError(f"there is no {what} run in {RUNS}/: python train.py makes one")
     return max(found, key=found.__getitem__)
