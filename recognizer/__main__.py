@@ -57,7 +57,7 @@ def _meant(word):
         return f"python {word.removesuffix('.py')}.py"
     from recognizer.commands import plot
 
-    return f"python -m recognizer plot {word}" if word in plot.picture_names() else ""
+    return f"python -m recognizer plot {word}" if word in plot.parser().commands() else ""
 
 
 if __name__ == "__main__":

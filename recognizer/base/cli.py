@@ -34,6 +34,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=form, allow_abbrev=False, epilog=epilog, **arguments)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error, too")
 
+    def commands(self) -> list[str]:
+        """Returns the names of the commands below this parser's own, such as plot's pictures."""
+        found = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return [name for action in found for name in action.choices]
+
     # argparse's own method also takes a namespace to fill; this one does not.
     def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         if "_ARGCOMPLETE" in os.environ:
@@ -95,9 +100,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_order(self, given):
         """Refuses a command's argument that is written before the command, such as `plot RUN confusion`."""
-        names = [name for action in self._get_positional_actions() for name in action.choices or ()]
         first, second = [*given, "", ""][:2]
-        if second in names and first not in names and not first.startswith("-"):
+        if second in (names := self.commands()) and first not in names and not first.startswith("-"):
             self.error(f"{first!r} stands before {second!r}{_hint([f'{self.prog} {second} {first}'])}")
 
     def _without_first(self, found, unknown):

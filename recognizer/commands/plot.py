@@ -35,11 +35,6 @@ OF_DIGITS = {
 }
 
 
-def picture_names() -> list[str]:
-    """Returns the names of all pictures."""
-    return [*CAPTIONS, *QUIZ, *OF_DIGITS, "lr"]
-
-
 def parser() -> cli.Parser:
     p = cli.Parser(prog="python -m recognizer plot", description=__doc__)
     pictures = p.add_subparsers(dest="picture", metavar="PICTURE", required=True)
