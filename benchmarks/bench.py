@@ -332,7 +332,7 @@ def quick(arguments, times=10):
 
 
 def kernels(arguments):
-    """Where our training step spends its time. Kernels run in parallel, so the sum of their times exceeds it."""
+    """Where our training step spends time. Kernels run in parallel: their times add up to more than the step's."""
     tables = []
     for recipe, batch_size in (("deotte", 64), ("codeastar", 64), ("grenholm", 16)):
         profile = answer("kernels.py", recipe, batch_size)
