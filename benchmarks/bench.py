@@ -332,7 +332,7 @@ def quick(arguments, times=10):
 
 
 def kernels(arguments):
-    """Where a training step of ours spends its time. Kernels run in parallel, so their times add up to more."""
+    """Where our training step spends time. Kernels run in parallel: their times add up to more than the step's."""
     tables = []
     for recipe, batch_size in (("deotte", 64), ("codeastar", 64), ("grenholm", 16)):
         profile = answer("kernels.py", recipe, batch_size)
@@ -368,7 +368,7 @@ SAFEGUARDS = {
 
 
 def safety(arguments):
-    """What checkpoints and fingerprints cost: the time of all their calls in three epochs of `single`."""
+    """The time of checkpoints and of fingerprints (hashes of the digits, kept with the run) in 3 epochs of `single`."""
     seconds = {name: [] for name in (*SAFEGUARDS, "training")}
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
