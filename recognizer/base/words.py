@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from recognizer.base.errors import LONGEST_LINE, UserError
 
-SHORT = {"lr": "learning_rate", "bs": "batch_size"}  # names in other people's scripts
+SHORT = {"lr": "learning_rate", "bs": "batch_size", "warmup": "warmup_epochs"}  # names in other people's scripts
 
 
 def choose(kind: str, name: object, valid: Collection[str]) -> str:
