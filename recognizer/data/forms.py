@@ -43,8 +43,9 @@ CONVERSIONS = {
 def read(path: Path | str, wanted: Sequence[str] = ("train", "test")) -> dict[str, Images]:
     """Returns {"train": Images, "test": Images} from the data at a path, with the parts in `wanted` that exist.
 
-    Data without a part in its name, and a single file at `path`, count as the first part in `wanted`. Raises UserError
-    if nothing can be read, or if the data is not valid.
+    A file or archive that holds only one part counts as the first part in `wanted`, whatever its name. So does data
+    without a part in its name, but it is ignored if other data is named as that part. Raises UserError if nothing can
+    be read, or if the data is not valid.
     """
     form, given = containers.kind_of(path), ""
     files = containers.listing(path, form)

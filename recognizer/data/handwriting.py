@@ -297,6 +297,7 @@ def _is_light_on_dark(image, size):
     """Returns whether ink is lighter than paper, by comparing the contrast of thin light and thin dark strokes.
 
     Filters of five widths measure it. The narrowest filter that measures at least a fifth of the maximum decides.
+    On a page with far more paper than ink, the skewness of the image's detail decides instead.
     """
     from scipy import ndimage
 

@@ -32,7 +32,10 @@ def kaggle_place(path: Path | str | None = None, part: str = "train") -> Path | 
 
 
 def _places(path):
-    """Yields a path, then the folders and zips in it that have Kaggle's name, the shortest names first."""
+    """Yields a path, then the folders in it that have Kaggle's name, with their subfolders, then the zips in it.
+
+    Only zips that have Kaggle's name are included. Short names come first.
+    """
     path = Path(path)
     yield path
     if not path.is_dir():

@@ -142,7 +142,7 @@ def _at_scale(picture, source, page):
 
 
 def _height(lines):
-    """Returns the median height of the shapes in lines."""
+    """Returns the median height of the candidates in lines of shapes."""
     boxes = [candidate.box for line in lines for shape in line for candidate in shape.candidates]
     return np.median([bottom - top for _, top, _, bottom in boxes])
 
@@ -354,7 +354,7 @@ def _pieces(ink, kept):
 def _seams(ink, kept, height):
     """Returns paths from top to bottom that cross little ink, ordered from left to right, as int arrays (rows,).
 
-    A path gives the first column right of it in each row. It stays in a band, and crosses no more than one stroke.
+    For each row, a path holds the first column to the right of the cut. A path stays in a band, and crosses one stroke.
     """
     from scipy import ndimage
 

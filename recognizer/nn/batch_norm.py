@@ -14,7 +14,7 @@ def is_in(model: keras.Model) -> bool:
 
 
 def lags(model: keras.Model, steps: int) -> bool:
-    """Returns whether the initial values still make up over 1 % of the moving statistics after `steps` steps."""
+    """Returns whether the initial values still make up over 1 % of the moving statistics after `steps` updates."""
     momenta = [layer.momentum for layer in _normalizations(model)]
     return bool(momenta) and max(momenta) ** steps > 0.01
 

@@ -15,9 +15,9 @@ def grad_cam(model: keras.Model) -> Callable[[np.ndarray, int], np.ndarray]:
     """Returns a function heat(image, label): how much each pixel contributes to a label, float32 (28, 28) in 0..1.
 
     image: a digit, uint8 (28, 28). Grad-CAM (Selvaraju et al., "Grad-CAM: visual explanations from deep networks",
-    2017) uses the last feature maps of 5x5 or more that all paths through the net contain. Each pixel is weighted by
-    its own gradient, as in Draelos and Carin, "HiResCAM" (2020), since the place of a stroke matters. Without such maps
-    all values are 0.
+    2017) uses the last feature maps of 5x5 or more that all paths through the net contain, except the outputs of
+    BatchNormalization. Each pixel is weighted by its own gradient, as in Draelos and Carin, "HiResCAM" (2020), since
+    the place of a stroke matters. Without such maps all values are 0.
     """
     import keras
 

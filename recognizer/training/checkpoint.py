@@ -132,7 +132,7 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, model: TrainingModel) -> None:
         """Sets the model and the callbacks to their state after the last finished epoch, if there is a checkpoint.
 
-        Raises UserError if the checkpoint belongs to another net.
+        Raises UserError if the checkpoint does not fit the model.
         """
         found = checkpoints.read(self.folder, self.net)
         if found is None:
@@ -148,8 +148,8 @@ class Checkpoint(keras.callbacks.Callback):
                 self.best.weights = [arrays[f"best_{i:04d}"] for i in range(len(model.weights))]
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"the checkpoints of net {self.net} in {self.folder} are of another net ({reason(error)}): undo the "
-                "changes in models.py, or remove the checkpoints"
+                f"the checkpoints of net {self.net} in {self.folder} do not fit its architecture ({reason(error)}): "
+                "undo the changes in models.py, or remove the checkpoints"
             ) from error
         self.log.write()  # the process may have died between the checkpoint and its row
 

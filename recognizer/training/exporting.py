@@ -193,7 +193,10 @@ def _simplify(nets):
 
 
 def mean_of(nets: Nets, temperature: float = 1) -> keras.Model:
-    """Returns a keras.Model of the mean probabilities over all nets (from `saved_nets`) and their shifts, sharpened."""
+    """Returns a keras.Model of the mean probabilities over all nets, sharpened.
+
+    nets: from `saved_nets`. For a net with a test_shift, the mean is also over the image and its four shifts.
+    """
     import keras
     from keras.layers import Cropping2D, Input, ZeroPadding2D
 
