@@ -1,10 +1,10 @@
 # From nothing, on a machine with Python 3.11 to 3.13:
 #   make submission [RECIPE=single] [DATA=auto]    environment, data, train, predict: a CSV for Kaggle
 #   make test                                      environment, the tests; make slow-test: those of a minute and more
-#   make bench                                     environment, PyTorch, every benchmark: benchmarks/RESULTS.md
+#   make bench                                     environment, PyTorch, the benchmarks of speed: benchmarks/RESULTS.md
 #   make lint                                      the linters; make floors: redraws the picture in CONTRIBUTING.md
 #   make gallery RUN=single-1 [DATA=auto]          the README's pictures, of a finished run
-# GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 where there is an NVIDIA driver.
+# GPU=1 installs CUDA for an NVIDIA GPU, GPU=0 computes on the CPU; the default is 1 on x86-64 with an NVIDIA driver.
 
 # PYTHON is the first command with a Python version that TensorFlow has wheels for; FITS checks the version.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))

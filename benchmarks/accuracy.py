@@ -9,7 +9,7 @@
     python benchmarks/accuracy.py writers mnist.npz tuning.npz writers.npz  tuning.npz, split by writers
     python benchmarks/accuracy.py cv single --data data/tuning.npz          predict each row by nets not trained on it
     python benchmarks/accuracy.py compare single-0 narrow-0 a-0+b-0    compare cross-validated recipes; + is a committee
-    python benchmarks/accuracy.py unread single-0 --data data/tuning.npz    unread.png: what they all get wrong
+    python benchmarks/accuracy.py unread single-0 --data data/tuning.npz    unread.png: what all named recipes get wrong
 
 `run` and `cv` pass unknown options on to train.py. They resume an interrupted run, and do not repeat a finished one.
 `run` writes the file again after each net, so that a long ensemble loses at most one net. NAME-DATA-SEED.npz beside it
@@ -227,7 +227,7 @@ def groups():
 
 
 def mean(values):
-    """Returns the mean and standard deviation of shares as text, "99.25 ± 0.13 %" for example."""
+    """Returns the mean and standard deviation of shares as text, "99.250 ± 0.130 %" for example."""
     spread = f" ± {100 * statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.3f}{spread} %"
 

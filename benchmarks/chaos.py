@@ -4,7 +4,8 @@
 
 Half of the kills (-9) come at a random time of a process's life, the others as soon as a file is being written or a net
 is finished. "identical": weights, probabilities, submission and log (except its times) are those of the run that was
-never killed, bit for bit. The other faults come first, such as a full disk, signals and a folder that disappears.
+never killed, bit for bit. Before the kills, it tests other faults, such as a full disk, signals and a folder that
+disappears.
 Prints tables, and writes them to results/chaos.json.
 """
 

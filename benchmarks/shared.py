@@ -43,7 +43,7 @@ def machine():
 def gpu_name():
     """Returns the name of the machine's first NVIDIA GPU, or None."""
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # it prints on stdout why it fails
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # if it fails, its stdout is an error message
         return subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split("\n")[0]
     return None
 

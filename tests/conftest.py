@@ -21,7 +21,7 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # divide the cores among the proc
     share = max(1, joblib.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(share))
 
-# Real MNIST, and 42,000 of its images in the form of Kaggle's download; not part of the project.
+# Real MNIST, and its 70,000 images in the form of Kaggle's download (42,000 labelled); not part of the project.
 SHARED = ROOT.parent / "shared" / "data"
 needs_mnist = pytest.mark.skipif(
     not (SHARED / "mnist.npz").is_file(),

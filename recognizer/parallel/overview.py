@@ -22,7 +22,8 @@ class Overview:
         what: what to call the nets, e.g. "trials".
         started: time.perf_counter() before the nets start, to count the time that a net needs before its first step,
             too. The time left is then shown only after one net has ended. None: time is counted from the first
-            progress, except the time from the last progress in the first epoch to its end, when Keras compiles.
+            progress. The time from the last progress in the first epoch to the end of that epoch is left out, since
+            Keras compiles then.
     """
 
     def __init__(self, nets: int, verbose: int | None = None, what: str = "nets", started: float | None = None) -> None:

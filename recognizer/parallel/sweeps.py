@@ -1,7 +1,7 @@
 """Sweeps: many runs of a recipe that differ in some settings. The folder sweeps/NAME/ contains:
 
     trials.json     the trials: their settings, and how they ended
-    sweep.json      everything the user asked for; written last, it marks the folder as a sweep
+    sweep.json      everything the user asked for; marks the folder as a sweep, since it is written after trials.json
     trials.csv      the trials as a table
     table.html      the table as a page, with means and pictures; written once all trials have ended
     *.png           the pictures, written with table.html

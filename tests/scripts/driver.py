@@ -4,7 +4,8 @@
 
 SCRIPTS is a folder with train.py. Commands are lists of strings: a script and its arguments; a command of
 `python -m recognizer` and its arguments; "interrupted" before train.py for Ctrl-C after the first epoch; or "draw" and
-a run, which looks at a digit as the page does. Each is answered by [exit code, stdout, stderr]. Runs draw no pictures.
+a run, which computes the probabilities and the heat map (Grad-CAM) of a digit, as the page of `draw` does. Each is
+answered by [exit code, stdout, stderr]. Runs draw no pictures.
 """
 
 import contextlib

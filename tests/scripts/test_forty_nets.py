@@ -1,4 +1,4 @@
-"""Forty nets as people write them in models.py: each is usable from training to export, or refused before a run.
+"""Over forty nets as people write them in models.py: each is usable from training to export, or refused before a run.
 
 What a converter cannot export is listed. JAX trains a step of each that is not refused.
 """
@@ -72,7 +72,10 @@ def life(name, formats):
 
 @pytest.fixture(scope="session")
 def lives(made_once, digits):
-    """lives(names, formats): (the folder of the runs, {name: {what: its answer}}), by one process for all names."""
+    """lives(what, names, formats): (the folder of the runs, {name: {command: its answer}}), by one process for all.
+
+    what: a name for this group of nets.
+    """
 
     @functools.cache
     def lived(what, names, formats=()):

@@ -16,7 +16,9 @@ from recognizer.runs import compare
 from recognizer.training import memory, progress, trainer
 
 
-def test_training_and_predicting_say_it_once_each(tmp_path, monkeypatch, capsys, no_pictures, kaggle_folder):
+def test_training_and_predicting_say_once_each_that_a_gpu_is_not_used(
+    tmp_path, monkeypatch, capsys, no_pictures, kaggle_folder
+):
     (tmp_path / "driver").touch()
     monkeypatch.setattr(gpu_advice, "DRIVERS", (str(tmp_path / "driver"),))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

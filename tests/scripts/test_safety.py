@@ -1,4 +1,4 @@
-"""Nothing is lost when a run dies, nothing leaks from test to training, and no file can do harm."""
+"""A run loses nothing if it dies, the disk is full, its data moves or its loss becomes NaN; copies are reported."""
 
 import errno
 import json
@@ -74,7 +74,7 @@ def test_a_run_that_dies_at_any_write_goes_on_and_ends_as_if_it_had_not(kind, tm
         synced.append(path)
         if killed and len(synced) == deadline:
             raise Killed
-        if not killed and len(synced) >= deadline and path.is_file():  # where a disk is found to be full
+        if not killed and len(synced) >= deadline and path.is_file():  # a full disk refuses files, not folders
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(path)
 
@@ -112,7 +112,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_
     def write_rows(path, table):
         rows(path, table)
         ends.append(path)
-        if len(ends) == 4:  # after two epochs, each with a row of its own and its steps
+        if len(ends) == 4:  # after two epochs: each writes net-01.csv and net-01.steps.csv
             raise Killed
 
     for module in (checkpoint, files):
@@ -190,7 +190,7 @@ def test_a_loss_that_is_no_number_stops_the_net_and_keeps_its_last_good_weights(
     assert not (tmp_path / "runs" / "r" / "net-01.json").exists()
     with pytest.raises(UserError, match="no epoch had finished"):
         train.main(["grenholm", *TINY, "--data", "digits", "--learning-rate", "1e29"])
-    # The loss is that before the last update, which may be what ruins the weights.
+    # The loss is computed before the last update. This update may make weights infinite although the loss is finite.
     end = callbacks.Schedule.on_epoch_end
 
     def ruined(self, epoch, logs=None):
@@ -202,7 +202,7 @@ def test_a_loss_that_is_no_number_stops_the_net_and_keeps_its_last_good_weights(
         train.main(["linear", *TINY, "--data", "digits"])
 
 
-def test_images_that_stand_twice_are_told_of(digits, capsys):
+def test_copies_of_images_are_reported(digits, capsys):
     x = digits.train.x[[0, 1, 2, 1, 4, 5]]
     hashes = Images(x.copy(), None, "").image_hashes()
     plan.print_copies(hashes, np.array([0, 1, 2, 4, 5]), np.array([3]))
@@ -223,7 +223,7 @@ def test_a_signal_whose_exception_a_library_swallowed_stops_the_training(tmp_pat
             train.main(["linear", *TINY, "--data", "digits"])
 
 
-def test_a_run_goes_on_where_its_data_is_now(trained, digits, tmp_path, monkeypatch, no_pictures):
+def test_a_run_whose_data_was_moved_is_resumed_with_the_new_path(trained, digits, tmp_path, monkeypatch, no_pictures):
     monkeypatch.chdir(tmp_path)
     (folder,) = copied(trained, tmp_path, "bag")
     (folder / "result.json").unlink()

@@ -51,7 +51,7 @@ def test_two_bagged_nets_leave_their_logs_results_weights_and_an_out_of_bag_figu
     assert part["rows"] == len(first | second)
     assert part["coverage"] == pytest.approx(len(first | second) / 1437)
     assert json.loads((run / "net-01.json").read_text())["steps"] == 10
-    # The figure is that of the nets which did not train on a row.
+    # Each row is scored by the mean of the nets that did not train on it.
     judged = np.full((2, 1437, 10), np.nan)
     for i in (1, 2):
         judged[i - 1, predictions[f"validation_rows_0{i}"]] = predictions[f"validation_0{i}"]
@@ -116,7 +116,7 @@ def test_image_files_of_any_size_and_polarity_are_predicted_as_the_digits_they_s
     assert (labels == expected).sum() >= 5
 
 
-def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
+def test_predict_refuses_to_overwrite_other_files_and_refuses_wrong_arguments(trained):
     (trained / "precious.csv").write_text("a,b\n1,2\n")
     process = script("predict.py", "bag", "--out", "precious.csv", cwd=trained)
     assert_one_line_error(process, "precious.csv exists and is not a submission")
@@ -141,7 +141,7 @@ def test_predict_refuses_what_would_overwrite_or_cannot_be(trained):
         ([str(ROOT), "{}/runs/bag"], "{}/runs/bag"),
     ],
 )
-def test_a_run_among_the_pictures_is_refused_with_the_place_to_name_it(images, named, trained, monkeypatch):
+def test_a_run_given_as_an_image_is_refused_with_the_way_to_name_it(images, named, trained, monkeypatch):
     monkeypatch.chdir(trained)
     with pytest.raises(UserError) as error:
         predict.main(["--images", *(path.format(trained) for path in images)])
@@ -161,7 +161,7 @@ def test_pictures_in_a_folder_named_like_a_run_are_read(trained, digits, tmp_pat
     assert "the nets learned from digits of 8x8 pixels only: train on Kaggle's digits or MNIST" in said.err
 
 
-def test_nets_of_the_small_digits_are_told_of_where_they_predict_others(trained, digits, tmp_path, monkeypatch, capsys):
+def test_nets_trained_on_the_small_digits_warn_on_other_test_sets(trained, digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(trained)
     write_csv(tmp_path / "own.csv", digits.test.x[:20])
     for test, warned in (("digits", False), (str(tmp_path / "own.csv"), True)):
@@ -255,7 +255,7 @@ def test_an_error_in_a_file_that_users_edit_is_one_line(file, command, broken, s
 
 
 @pytest.mark.parametrize("name", ["residual", "my_net", "my-net"])
-def test_an_architecture_in_the_place_of_a_recipe_is_told_from_a_mistyped_one(name, scripts, tmp_path):
+def test_an_architecture_named_as_a_recipe_is_refused_with_the_option_to_write(name, scripts, tmp_path):
     with open(scripts / "models.py", "a") as file:
         file.write("\n\n@architecture\ndef my_net():\n    pass\n\n\ndef helper():\n    pass\n")
 
@@ -421,9 +421,7 @@ def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, e
     assert trainer.step_seconds == seconds
 
 
-def test_the_precision_is_printed_recorded_and_that_of_the_predictions(
-    tmp_path, capsys, monkeypatch, no_pictures, digits
-):
+def test_the_precision_is_printed_and_recorded_and_predict_uses_it(tmp_path, capsys, monkeypatch, no_pictures, digits):
     import keras
 
     import train
