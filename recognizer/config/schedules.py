@@ -275,6 +275,8 @@ def _check_warm_up(schedule, epochs):
     """Raises UserError if CosineDecay's warm-up lacks a setting, or leaves no epochs for the decay."""
     warmup = schedule.get("warmup_epochs")
     if (warmup is None) != (schedule.get("warmup_target") is None):
-        raise UserError("schedule.warmup_epochs and schedule.warmup_target go together: set both or neither")
+        raise UserError(
+            "schedule.warmup_epochs and schedule.warmup_target (the rate to rise to) go together: set both or neither"
+        )
     if warmup and "decay_epochs" not in schedule and warmup >= epochs:
         raise UserError(f"schedule.warmup_epochs must be below the {epochs} epochs of the training, not {warmup}")

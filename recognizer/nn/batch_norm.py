@@ -13,10 +13,10 @@ def is_in(model: keras.Model) -> bool:
     return bool(_normalizations(model))
 
 
-def lags(model: keras.Model, steps: int) -> bool:
-    """Returns whether the initial values still make up over 1 % of the moving statistics after `steps` updates."""
+def lags(model: keras.Model, updates: int) -> bool:
+    """Returns whether the initial values still make up over 1 % of the moving statistics after so many updates."""
     momenta = [layer.momentum for layer in _normalizations(model)]
-    return bool(momenta) and max(momenta) ** steps > 0.01
+    return bool(momenta) and max(momenta) ** updates > 0.01
 
 
 def _normalizations(model):

@@ -1,5 +1,6 @@
 """The files that predict.py writes, such as submissions, and the lines that it prints about them."""
 
+import math
 import os
 import re
 import sys
@@ -132,7 +133,8 @@ def _told(digits):
     numbers, lines = (len({digit.place[:parts] for digit in digits}) for parts in (2, 1))
     told = [f"{numbers} numbers" + f" in {lines} lines" * (lines > 1)] if numbers > 1 else []
     known = [digit.probabilities.max() for digit in digits if digit.label is not None]
-    told += [f"{'at least ' * (len(known) > 1)}{min(known):.1%}"] if known else []
+    if known:  # rounded down: no digit is certain
+        told.append(f"{'at least ' * (len(known) > 1)}{math.floor(1000 * min(known) + 1e-6) / 10:.1f}%")
     if len(known) < len(digits):
         told.append("? stands for digits that touch or are unclear")
     return f"{segments.text(digits)} ({'; '.join(told)})"

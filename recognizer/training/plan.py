@@ -338,7 +338,8 @@ def print_plan(plan: Plan) -> None:
         note = f" ({count} passes over the rows each)" if abs(passes - 1) > 0.05 else ""
         print(f"        {nets} of {parameters:,} parameters ({settings['model']}), ", end="")
         print(f"{'up to ' * stopping}{epochs} of {steps:,} steps of {size} images{note}")
-        if batch_norm.lags(trainer.model.network, steps * settings["epochs"]) and not settings["update_bn"]:
+        updates = steps * settings["epochs"] * settings["replicas"]
+        if batch_norm.lags(trainer.model.network, updates) and not settings["update_bn"]:
             print("        batch-norm statistics lag behind after so few steps: --set update_bn=50 recomputes them")
         for name in optimizers.absent_layers(settings["optimizer_config"], trainer.model.network):
             print(

@@ -235,11 +235,11 @@ def test_a_schedule_chosen_by_its_name_keeps_the_settings_that_it_has_too():
         ({"name": "cosine", "learning_rate": 10**400}, "schedule.learning_rate must be a number"),
         (
             {"name": "cosine", "learning_rate": 1, "warmup_epochs": 1},
-            "warmup_epochs and schedule.warmup_target go together",
+            "warmup_epochs and schedule.warmup_target (the rate to rise to) go together",
         ),
         (
             {"name": "cosine", "learning_rate": 1, "warmup_target": 1},
-            "warmup_epochs and schedule.warmup_target go together",
+            "warmup_epochs and schedule.warmup_target (the rate to rise to) go together",
         ),
         (
             {"name": "cosine", "learning_rate": 0, "warmup_target": 1, "warmup_epochs": 20},

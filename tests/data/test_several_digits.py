@@ -161,8 +161,8 @@ def test_an_unsure_digit_is_read_alone_but_not_in_a_number(tmp_path):
         ),
         (
             {"close.png": [[(x, 140), (x, 240)] for x in (150, 210)]},
-            0.95,
-            ["close.png: 11 (at least 95.0%)"],
+            0.9997,
+            ["close.png: 11 (at least 99.9%)"],
             "2 digits in 1 picture",
             "",
         ),
