@@ -1,4 +1,4 @@
-"""Keras layers with faster TensorFlow kernels; maths, names and arguments are Keras's.
+"""Keras layers with faster or safer TensorFlow kernels; maths, names and arguments are Keras's.
 
 On another backend, and where a kernel lacks a feature (a mask, another axis, renorm, synchronized), Keras's code runs.
 """
@@ -16,10 +16,23 @@ registered = keras.saving.register_keras_serializable("fast")
 
 
 @registered
-class Conv2D(keras.layers.Conv2D):
-    """keras.layers.Conv2D, computed as a matrix product if the kernel covers the whole input (Deotte's last layer)."""
+class Conv1D(keras.layers.Conv1D):
+    """keras.layers.Conv1D, whose strides are safe if the kernel has one element, see `_takes_pixels`."""
 
     def call(self, inputs: Tensor) -> Tensor:
+        return _of_taken_pixels(self, inputs) if _takes_pixels(self) else super().call(inputs)
+
+
+@registered
+class Conv2D(keras.layers.Conv2D):
+    """keras.layers.Conv2D, computed as a matrix product if the kernel covers the whole input (Deotte's last layer).
+
+    The strides of a 1x1 convolution are safe, see `_takes_pixels`.
+    """
+
+    def call(self, inputs: Tensor) -> Tensor:
+        if _takes_pixels(self):
+            return _of_taken_pixels(self, inputs)
         whole = inputs.shape[1:3] == self.kernel_size and self.padding == "valid" and self.groups == 1
         if not (TENSORFLOW and whole and self.dilation_rate == (1, 1) and self.data_format == "channels_last"):
             return super().call(inputs)
@@ -28,6 +41,22 @@ class Conv2D(keras.layers.Conv2D):
         if self.use_bias:
             outputs = tf.nn.bias_add(outputs, tf.convert_to_tensor(self.bias))
         return tf.reshape(self.activation(outputs), [-1, 1, 1, self.filters])
+
+
+def _takes_pixels(layer):
+    """Returns whether a convolution takes single pixels with strides, as a residual net's usual shortcut does.
+
+    oneDNN's kernel for the gradient (TensorFlow 2.21, AVX-512) writes outside its memory for some odd batch sizes, and
+    the process dies. So the pixels are taken first, and the convolution has no strides.
+    """
+    taken = set(layer.kernel_size) == {1} != set(layer.strides)
+    return TENSORFLOW and taken and layer.data_format == "channels_last"
+
+
+def _of_taken_pixels(layer, inputs):
+    taken = inputs[(slice(None), *(slice(None, None, step) for step in layer.strides))]
+    outputs = keras.ops.conv(taken, layer.kernel, padding="valid", data_format=layer.data_format)
+    return layer.activation(outputs + layer.bias if layer.use_bias else outputs)
 
 
 @registered
@@ -77,5 +106,5 @@ class Dropout(keras.layers.Dropout):
         return inputs * tf.reshape(mask, tf.shape(inputs))
 
 
-FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv2D, BatchNormalization, Dropout)}
+FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv1D, Conv2D, BatchNormalization, Dropout)}
 PLAIN = {fast: plain for plain, fast in FAST.items()}

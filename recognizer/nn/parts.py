@@ -1,6 +1,6 @@
 """The building blocks of models.py: `@architecture`, a net's input and output, and every layer of Keras.
 
-Conv2D, BatchNormalization and Dropout are the faster versions of layers.py.
+Conv1D, Conv2D, BatchNormalization and Dropout are those of layers.py.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from keras.layers import *  # noqa: F403 (all of them, so that models.py needs n
 from keras.layers import Dense, Input, Rescaling
 
 from recognizer.base.words import hyphens
-from recognizer.nn.layers import BatchNormalization, Conv2D, Dropout  # noqa: F401 (for models.py)
+from recognizer.nn.layers import BatchNormalization, Conv1D, Conv2D, Dropout  # noqa: F401 (for models.py)
 
 if TYPE_CHECKING:
 

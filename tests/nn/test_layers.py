@@ -1,9 +1,13 @@
 """The fast layers and optimizers compute what Keras's own compute."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from recognizer.nn import layers
 
@@ -109,6 +113,64 @@ def test_dropout_masks_follow_from_the_seed_and_change_from_call_to_call():
 def test_dropout_with_a_noise_shape_is_keras_own():
     y = np.asarray(layers.Dropout(0.5, noise_shape=(None, 1), seed=0)(np.ones((50, 9), np.float32), training=True))
     assert all(len(set(row)) == 1 for row in y)
+
+
+STRIDED = dict(filters=5, kernel_size=1, strides=2)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (8,), (8, 8), (7, 9)], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        dict(padding="same"),
+        dict(use_bias=False),
+        dict(activation="relu"),
+        dict(strides=3),
+        dict(groups=3, filters=6),
+    ],
+    ids=str,
+)
+def test_the_strides_of_a_convolution_of_single_pixels_are_those_of_keras(sizes, arguments):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, *sizes, 3)).astype(np.float32)
+    kind = keras.layers.Conv1D if len(sizes) == 1 else keras.layers.Conv2D
+    plain, ours = pair(kind, x.shape, **STRIDED | arguments)
+    upstream = rng.normal(size=plain(x).shape).astype(np.float32)
+    for expected, found in zip(trained_once(plain, x, upstream), trained_once(ours, x, upstream), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+SHORTCUT = """
+import sys
+import keras
+import tensorflow as tf
+from recognizer.nn import copies
+
+def gradients(model, x):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(x, training=True) ** 2)
+    return tape.gradient(loss, model.trainable_variables)
+
+layers = keras.layers
+for net in (
+    [keras.Input((14, 14, 12)), layers.Conv2D(12, 1), layers.Conv2D(24, 1, strides=2)],
+    [keras.Input((14, 14, 12)), layers.Conv2D(12, 1), layers.Conv2D(24, 1, strides=(2, 1), use_bias=False)],
+    [keras.Input((196, 12)), layers.Conv1D(12, 1), layers.Conv1D(24, 1, strides=2)],
+):
+    model = copies.fast(keras.Sequential(net), sys.argv[1])
+    for rows in (13, 15, 29, 93, 101):
+        step = tf.function(lambda x: gradients(model, x))
+        for _ in range(20):
+            step(tf.random.normal((rows, *model.input_shape[1:])))
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_residual_nets_shortcut_trains_on_batches_of_any_size(precision):
+    command = [sys.executable, "-c", SHORTCUT, precision]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr  # the process died in oneDNN's kernel, by a signal
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (6, 4, 3), (4, 4, 4)], ids=str)
