@@ -17,7 +17,7 @@ import models
 from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.reasons import REGISTER, place, reason
 from recognizer.base.words import choose_name, hyphens
-from recognizer.nn import copies, flip_classes, saved_net
+from recognizer.nn import copies, flip_classes, layers, saved_net
 from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
 
@@ -55,6 +55,7 @@ def build(
         _check_form(name, model)
         if joint_flips:
             model = flip_classes.with_classes(model, name, joint_flips, seed)
+        layers.make_strides_safe(model)
         model.calls_compile = returned.compiled
         return model
 

@@ -106,5 +106,15 @@ class Dropout(keras.layers.Dropout):
         return inputs * tf.reshape(mask, tf.shape(inputs))
 
 
+def make_strides_safe(model: keras.Model) -> None:
+    """Makes Keras's own convolutions of single pixels with strides, wherever they are in a model, those of this file.
+
+    Only their class changes: a layer's state and its place in the model stay.
+    """
+    for layer in model._flatten_layers():
+        if type(layer) in (keras.layers.Conv1D, keras.layers.Conv2D) and _takes_pixels(layer):
+            layer.__class__ = FAST[type(layer)]
+
+
 FAST = {getattr(keras.layers, kind.__name__): kind for kind in (Conv1D, Conv2D, BatchNormalization, Dropout)}
 PLAIN = {fast: plain for plain, fast in FAST.items()}
