@@ -13,11 +13,12 @@ In a Kaggle notebook the predictions are also written to /kaggle/working/submiss
 Test images that were among a run's labelled images are refused, since their accuracy would say nothing.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from recognizer.base import cli, program
 from recognizer.base.errors import UserError
@@ -27,6 +28,9 @@ from recognizer.data.arrays import Images
 from recognizer.reports import submission
 from recognizer.runs import metrics, run_folder
 from recognizer.training import predicting
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Pictures = tuple[list[segments.Picture], list[str]]  # and messages about unreadable files
 

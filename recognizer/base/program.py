@@ -129,6 +129,26 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(code)
 
 
+def _missing(error):
+    """Returns the error line for a package that this Python lacks, or ""."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "recognizer").startswith("recognizer"):
+        return ""
+    remedy = "activate this project's environment (. .venv/bin/activate), or python -m pip install -r requirements.txt"
+    return f"{sys.executable} has no package {error.name!r}: {remedy}"
+
+
+def _tell_missing(kind, error, trace):
+    """Says in a line that a package is missing, and exits with code 2. For the imports before `run` is called."""
+    line = _missing(error)
+    if not line:
+        return sys.__excepthook__(kind, error, trace)
+    print(f"{_program()}: {line}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+sys.excepthook = _tell_missing
+
+
 def _program():
     return Path(sys.argv[0]).name.replace("__main__.py", "recognizer")
 
@@ -137,7 +157,7 @@ def _line(error):
     """Returns the error line for an exception that the user can fix, or "" for any other exception."""
     if isinstance(error, UserError):
         return str(error)
-    if line := failed_import(error, ROOT):
+    if line := failed_import(error, ROOT) or _missing(error):
         return line
     if isinstance(error, OSError):
         return f"{error.filename}: {reason(error)}" if error.filename else reason(error)

@@ -1,6 +1,7 @@
 """Out-of-memory errors of any library become one line."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -111,3 +112,19 @@ program.run(lambda: bytearray(10**15))
 def test_a_lack_of_memory_in_any_other_script_is_one_line():
     process = subprocess.run([sys.executable, "-c", OTHER, str(ROOT)], capture_output=True, text=True, timeout=60)
     assert_one_line_error(process, "predict.py: out of memory: close other programs")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["train.py"], ["train.py", "quick", "--data", "digits"], ["predict.py"], ["recognizer", "runs"]],
+    ids=" ".join,
+)
+def test_a_python_without_the_packages_is_refused_with_the_way_to_the_right_one(command, tmp_path):
+    process = subprocess.run(
+        [sys.executable, "-S", str(ROOT / command[0]), *command[1:]], cwd=tmp_path, capture_output=True, text=True
+    )  # -S: without the folder of packages
+    assert process.returncode == 2
+    assert process.stdout == ""
+    told = rf"[\w.]+: {re.escape(sys.executable)} has no package '\w+': activate this project's environment \(.*\)"
+    assert re.match(told, process.stderr)
+    assert process.stderr.count("\n") == 1
