@@ -52,12 +52,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _meant(word):
-    """Returns the command of which a word is the script or the picture, or ""."""
+    """Returns the command for a word that names a script, or a command below another one such as a picture; or ""."""
     if word.removesuffix(".py") in ("train", "predict"):
         return f"python {word.removesuffix('.py')}.py"
-    from recognizer.commands import plot
+    from recognizer.commands import plot, runs
 
-    return f"python -m recognizer plot {word}" if word in plot.parser().commands() else ""
+    found = (name for name, module in (("plot", plot), ("runs", runs)) if word in module.parser().commands())
+    return "".join(f"python -m recognizer {name} {word}" for name in found)
 
 
 if __name__ == "__main__":

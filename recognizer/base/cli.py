@@ -129,6 +129,8 @@ class Parser(argparse.ArgumentParser):
         if (meant := self._value_instead(word)) or NUMBER.fullmatch(word):
             return meant
         options = self._option_string_actions
+        if "--set" in options and re.fullmatch(r"[\w.]+=.+", word):
+            return f"--set {word}"
         models = getattr(options.get("--model"), "completer", tuple)()
         option = "--data" if is_data(word) else "--model" if word in models else "--recipe"
         return f"{option} {word}" if option in options else ""

@@ -577,6 +577,7 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         ("runs --run=mine", "--run=mine", ""),
         ("train quick --steps 10", "--steps 10", "--set steps_per_epoch=10"),
         ("train train quick", "quick", "train.py quick"),
+        ("train quick epochs=3", "epochs=3", "--set epochs=3"),
     ],
 )
 def test_the_message_says_what_to_write_instead_of_an_unknown_argument(line, unknown, meant, capsys):
@@ -751,6 +752,21 @@ def test_a_run_before_the_command_is_refused_with_what_to_write():
 
     with pytest.raises(UserError, match=r"^write the command first: python -m recognizer plot confusion quick-1$"):
         main(["quick-1", "plot", "confusion"])
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("diff A B", "python -m recognizer runs diff A B"),
+        ("confusion A", "python -m recognizer plot confusion A"),
+        ("train.py quick", "python train.py quick"),
+    ],
+)
+def test_a_word_that_is_no_command_of_its_own_is_refused_with_what_to_write(line, meant):
+    from recognizer.__main__ import main
+
+    with pytest.raises(UserError, match=f"^write {meant}$"):
+        main(line.split())
 
 
 def test_the_commands_run_without_m_too(tmp_path):
