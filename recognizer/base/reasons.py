@@ -71,6 +71,7 @@ ADVICE = [
         "its from_config() should call keras.saving.deserialize_keras_object",
     ),
     (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
+    (r"name 'layers' is not defined", "write keras.layers instead, or the name of the layer alone"),
     (r"name '([A-Z]\w*[a-z]\w*)' is not defined", r"if \1 is a layer of Keras, add it to the import above"),
     (r"singleton tf\.Variables", "make its layers and weights in __init__ or build(), not in call()"),
     (r"[Oo]nly input tensors may be passed", "was a layer not called? Write Layer(arguments)(x)"),

@@ -16,6 +16,10 @@ from recognizer.base.reasons import reason
         ),
         ("name 'NEURONS' is not defined", "name 'NEURONS' is not defined"),
         (
+            "name 'layers' is not defined",
+            "name 'layers' is not defined; write keras.layers instead, or the name of the layer alone",
+        ),
+        (
             "Exception encountered when calling MaxPooling2D.call().\n\n"
             "\x1b[1mComputed output size would be zero.\x1b[0m\n\n"
             "Arguments received by MaxPooling2D.call():\n  • args=('<KerasTensor shape=(None, 1, 1, 8), name=x>',)",
