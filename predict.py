@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     preview = submission.beside(out, "preview.png")
     print(f"Predicted {len(test.x):,} images ({test.origin}) with {name}; preview: {preview}")
     submission.print_accuracy(folders, configs, test, predicted, leaked)
-    submission.print_submission(out, test, leaked)
+    submission.print_submission(out, test, leaked, handed_in=arguments.submit is not None)
     if test.kaggle and not leaked:
         submission.write_where_kaggle_expects_it(out, predicted, test)
     if arguments.submit is not None:

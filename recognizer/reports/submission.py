@@ -16,6 +16,7 @@ from recognizer.data.arrays import Images
 from recognizer.runs import metrics, run_folder
 
 SUBMISSIONS = Path("submissions")
+UPLOAD = "https://www.kaggle.com/c/digit-recognizer/submit"
 WORKING = Path("/kaggle/working")  # output folder of a Kaggle notebook, which submits its submission.csv
 PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns if pictures show several digits
 Readings = list[list[segments.Digit]]  # of each picture
@@ -216,9 +217,14 @@ def print_validation(folder: Path, config: dict) -> None:
         print(f"Validation accuracy of {folder.name}: {told} (95 % interval {low:.2%} to {high:.2%}{biased})")
 
 
-def print_submission(out: Path, test: Images, leaked: int) -> None:
-    """Prints the path of a submission, and whether it is for Kaggle. test: its Images. leaked: see print_accuracy."""
-    note = "" if test.kaggle else " (not for Kaggle: these are not the competition's test rows)"
+def print_submission(out: Path, test: Images, leaked: int, handed_in: bool) -> None:
+    """Prints the path of a submission, and whether and how it can be handed in to Kaggle.
+
+    test: its Images. leaked: see print_accuracy. handed_in: bool, whether predict.py uploads it.
+    """
+    note = "" if handed_in or WORKING.exists() else f" (upload it at {UPLOAD}, or add --submit)"
+    if not test.kaggle:
+        note = " (not for Kaggle: these are not the competition's test rows)"
     if test.ids is not None:
         note = f" (with the ids of the test set's column {test.columns[0]!r})"
     if leaked:

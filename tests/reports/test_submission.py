@@ -71,10 +71,14 @@ def test_on_kaggle_the_submission_is_also_where_kaggle_expects_it(trained, digit
         predict.main(["bag", *map(str, arguments)])
         return capsys.readouterr()
 
-    assert told not in predicted("--test", "kaggle.csv").out  # not on Kaggle
+    elsewhere = predicted("--test", "kaggle.csv").out  # not on Kaggle
+    assert told not in elsewhere
+    assert f"kaggle.csv (upload it at {submission.UPLOAD}, or add --submit)\n" in elsewhere
     assert not working.exists()
     working.mkdir()
-    assert told not in predicted().out  # other rows than Kaggle's
+    others = predicted().out
+    assert told not in others
+    assert "bag.csv (not for Kaggle: these are not the competition's test rows)\n" in others
     assert list(working.iterdir()) == []
     for _ in range(2):  # the second time over the first
         assert told in predicted("--test", "kaggle.csv").out
