@@ -155,7 +155,9 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
         inner = "name"
     if outer not in valid:
         if full := _full_keys(config, SHORT.get(key, key)):
-            raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}")
+            whole, part = full[0].split(".")
+            of_recipe = f"in recipes.py {whole}=dict({part}=..., ...)"
+            raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}; {of_recipe}")
         _argument_of_others(config["model"], key)
     choose("setting", outer, valid)
     if inner and not isinstance(config[outer], dict):

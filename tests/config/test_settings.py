@@ -113,7 +113,9 @@ def test_the_message_names_the_full_key_of_a_part_without_its_prefix(recipe, ove
         part, of_member = list(overrides[0][1][0])[-1], "member 1: "
     with pytest.raises(UserError) as error:
         resolve(recipe, overrides)
-    assert str(error.value) == f"{of_member}{part} is a part of a setting: write {full}"
+    whole, inner = full.split(" or ")[0].split(".")
+    of_recipe = f"in recipes.py {whole}=dict({inner}=..., ...)"
+    assert str(error.value) == f"{of_member}{part} is a part of a setting: write {full}; {of_recipe}"
 
 
 @pytest.mark.parametrize(
