@@ -41,14 +41,19 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     if arguments.command is None:
         return parser().print_help()
-    if arguments.command not in COMMANDS and (meant := _meant(arguments.command)):
-        raise UserError(f"write {' '.join([meant, *arguments.arguments])}")
-    if arguments.command not in COMMANDS and arguments.arguments and (command := arguments.arguments[0]) in COMMANDS:
-        rest = [*arguments.arguments[1:], arguments.command]
-        raise UserError(f"write the command first: python -m recognizer {command} {' '.join(rest)}")
+    if arguments.command not in COMMANDS:
+        _check_order(arguments.command, *arguments.arguments)
+        if meant := _meant(arguments.command):
+            raise UserError(f"write {' '.join([meant, *arguments.arguments])}")
     choose("command", arguments.command, COMMANDS)
     # Only the command that runs is imported, so that --help answers at once.
     return importlib.import_module(f"recognizer.commands.{arguments.command}").main(arguments.arguments)
+
+
+def _check_order(first, second="", *others):
+    """Raises UserError if the command is the second word, as in `quick-1 report`."""
+    if second in COMMANDS:
+        raise UserError(f"write the command first: python -m recognizer {' '.join([second, *others, first])}")
 
 
 def _meant(word):

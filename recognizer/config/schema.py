@@ -154,7 +154,7 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
     if key == "schedule" and isinstance(value, str):
         inner = "name"
     if outer not in valid:
-        if full := _full_keys(config, SHORT.get(key, key)):
+        if full := _full_keys(config, key) or _full_keys(config, SHORT.get(key, key)):
             whole, part = full[0].split(".")
             of_recipe = f"in recipes.py {whole}=dict({part}=..., ...)"
             raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}; {of_recipe}")

@@ -101,6 +101,7 @@ def test_a_mistyped_setting_or_value_is_one_line_that_says_what_is_valid(overrid
         ("grenholm", [("gamma", 2)], "loss_config.gamma"),
         ("grenholm", [("reduction", "sum")], "loss_config.reduction"),
         ("grenholm", [("name", "cosine")], "schedule.name or optimizer_config.name"),
+        ("quick", [("warmup", 0.2)], "schedule.warmup"),
         ("grenholm", [("rotation_range", 2)], "augmentation.rotation_range"),
         ("grenholm", [("fill_mode", "wrap")], "augmentation.fill_mode"),
         ("grenholm", [("elastic_alpha", 34)], "augmentation.elastic_alpha"),
