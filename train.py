@@ -147,6 +147,8 @@ def main(argv: list[str] | None = None) -> None:
         run_folder.record_changes(folder, config)
         for result in fit_nets(config, folder, digits, verbose=arguments.verbose):
             print(summary.net_line(result, config["nets"]), flush=True)
+            if advice := summary.guessing_line(result, config):
+                print(advice, flush=True)
         result = gathered.gather(folder, config, digits)
         pictures = run_pictures.run_pictures(folder, digits, result)
         page = report_page.write(folder, config, result)

@@ -3,6 +3,8 @@
 from recognizer.base.words import duration
 from recognizer.runs import metrics
 
+GUESSING = 0.2  # an accuracy; the most frequent digit is about a tenth of the rows
+
 
 def net_line(result: dict, nets: int) -> str:
     """Returns a line on a net's result. nets: the number of nets in the run."""
@@ -18,6 +20,18 @@ def net_line(result: dict, nets: int) -> str:
         parts.append(f"stopped after {planned}, best {result['weights_epoch']}")
     parts.append(f"{duration(result['seconds'])}, {result['images_per_second']:,.0f} images/s")
     return "  ".join(parts)
+
+
+def guessing_line(result: dict, config: dict) -> str | None:
+    """Returns advice on a net that is hardly better than guessing, or None. result: as in `net_line`."""
+    accuracy = result.get("validation_accuracy", result.get("test_accuracy", 1))
+    if accuracy >= GUESSING:
+        return None
+    command = f"python -m recognizer plot lr --recipe {config['recipe']} --model {config['model']}"
+    return (
+        f"Net {result['net']} is hardly better than guessing. Its learning rate may be too high ({command} suggests "
+        f"one), or {result['steps']:,} steps too few."
+    )
 
 
 def accuracy_lines(result: dict) -> list[str]:

@@ -308,6 +308,20 @@ def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
     assert ("test_accuracy_augmented" in result) == name.endswith("-augmented")
 
 
+@pytest.mark.parametrize(("rate", "guesses"), [(1e-9, True), (0.002, False)])
+def test_a_net_hardly_better_than_guessing_is_told_with_what_may_help(
+    rate, guesses, tmp_path, monkeypatch, no_pictures, capsys
+):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    settings = ["--epochs", "1", "--set", "steps_per_epoch=60", "--set", f"schedule.learning_rate={rate}"]
+    train.main(["codeastar", *settings, "--data", "digits", "--run", "r"])
+    told = capsys.readouterr().out
+    assert ("Net 1 is hardly better than guessing" in told) == guesses
+    assert ("plot lr --recipe codeastar --model codeastar suggests one" in told) == guesses
+
+
 @pytest.mark.parametrize(
     "options",
     [
