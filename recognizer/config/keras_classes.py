@@ -4,9 +4,10 @@ The spelling of a class ignores case, `-` and `_`: "AdamW", "adam_w". Its argume
 loss_config. The lists are written out here, since Keras takes seconds to import.
 """
 
+import textwrap
 from typing import Any
 
-from recognizer.base.errors import UserError
+from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.words import choose, letters
 
 # The arguments of every optimizer, without the learning rate.
@@ -139,4 +140,7 @@ def _check_class(config, key, arguments, every):
     for inner in config[CONFIG_OF[key]]:
         if reason := LEFT_OUT.get(f"{CONFIG_OF[key]}.{inner}"):
             raise UserError(f"{CONFIG_OF[key]}.{inner} {reason}")
+        if inner not in own and (others := [other for other, taken in arguments.items() if inner in taken]):
+            told = f"is a setting of {', '.join(others)}, not of {name}, which has {', '.join(sorted(own))}"
+            raise UserError(textwrap.shorten(f"{CONFIG_OF[key]}.{inner} {told}", LONGEST_LINE, placeholder=" ..."))
         choose(f"{name} setting", inner, own)

@@ -22,6 +22,7 @@ from recognizer.nn.parts import ARCHITECTURES, images
 from recognizer.nn.precision import POLICIES
 
 PLACE = len(" (models.py, line 1000)")
+STATISTICS = ("mean", "std")  # arguments of an architecture that are of the training pixels
 TRAINING = ("train_step", "compute_loss", "fit")  # methods of keras.Model that people override to train differently
 
 
@@ -46,7 +47,7 @@ def build(
     _check_arguments(name, arguments)
     with located(name):
         with _globals(seed, precision):
-            with _refused(name, "be built"):
+            with _refused(name, f"be built{_changed(name, arguments)}"):
                 returned = ARCHITECTURES[name](**arguments)
                 model = _with_layers(name, returned)
                 _complete(model)
@@ -89,6 +90,20 @@ def _definition(function):
     return f"{file.name}, line {first + after}"
 
 
+def _changed(name, arguments):
+    """Returns " with KEY=VALUE, ..." of the arguments whose values are not the function's defaults, or ""."""
+    unchanged = {key: list(v) if isinstance(v, tuple) else v for key, v in _defaults(name).items()}
+    own = {key: value for key, value in arguments.items() if key not in STATISTICS}
+    parts = [f"{key}={value!r:.40}" for key, value in own.items() if key not in unchanged or value != unchanged[key]]
+    return f" {textwrap.shorten('with ' + ', '.join(parts), LONGEST_LINE // 3, placeholder=' ...')}" * bool(parts)
+
+
+def _defaults(name):
+    """Returns the default values of an architecture's arguments."""
+    takes = inspect.signature(ARCHITECTURES[name]).parameters
+    return {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
+
+
 @contextlib.contextmanager
 def _refused(name, what):
     """Turns any exception in the block into a UserError, which says that architecture `name` cannot do `what`."""
@@ -110,9 +125,9 @@ def all_arguments(name: str, arguments: dict, statistics: Callable[[], tuple[flo
     name = _registered(name)
     _check_arguments(name, arguments)
     takes = inspect.signature(ARCHITECTURES[name]).parameters
-    defaults = {key: parameter.default for key, parameter in takes.items() if parameter.default is not parameter.empty}
-    if "mean" in takes and "std" in takes:
-        defaults |= zip(("mean", "std"), statistics(), strict=True)
+    defaults = _defaults(name)
+    if all(key in takes for key in STATISTICS):
+        defaults |= zip(STATISTICS, statistics(), strict=True)
     with located(name):
         return {key: _recorded(name, key, value) for key, value in (defaults | arguments).items()}
 

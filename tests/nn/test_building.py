@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import models
-from recognizer.base.errors import UserError
+from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.nn import building
 
 PARAMETERS = {
@@ -51,6 +51,22 @@ def test_an_architecture_of_the_wrong_form_or_with_a_wrong_argument_is_refused()
             building.build("wrong")
     finally:
         del building.ARCHITECTURES["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("stages", {"filters": "two"}, "'stages' cannot be built with filters='two': layer"),
+        ("residual", {"kernel_size": "x"}, "'residual' cannot be built with kernel_size='x': layer"),
+        ("vgg-dropout", {"dropout": 7, "mean": 0.1, "std": 0.3}, "'vgg-dropout' cannot be built with dropout=7: "),
+        ("deotte", {"dropout": "0.4" * 200}, r"cannot be built with dropout='0\.40\.4.*: .*\(models\.py, line \d+\)$"),
+        ("residual", {"filters": [32, 128, 256], "padding": "sane"}, "cannot be built with padding='sane': layer"),
+    ],
+)
+def test_the_message_on_a_net_that_cannot_be_built_has_the_changed_arguments(name, arguments, told):
+    with pytest.raises(UserError, match=told) as error:
+        building.build(name, arguments=arguments)
+    assert len(str(error.value)) <= LONGEST_LINE
 
 
 class Unregistered(keras.Model):
