@@ -89,7 +89,7 @@ def _auto():
             digits = mnist.downloaded()
         except UserError:
             digits = small_digits.read()
-            hints.insert(0, f"for MNIST's 70,000: put mnist.npz into {places.DATA}/")
+            hints.insert(0, f"for MNIST's 70,000, which could not be downloaded: put mnist.npz into {places.DATA}/")
     return dataclasses.replace(digits, hint="\n".join([*unused.lines(used=digits.source), *hints]))
 
 
