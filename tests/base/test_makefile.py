@@ -23,6 +23,7 @@ def made(folder, *arguments, **environment):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("make") is None or platform.machine() != "x86_64", reason="needs make, on x86-64")
 def test_make_installs_cuda_where_there_is_a_driver(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)

@@ -149,6 +149,7 @@ def test_every_schedule_of_keras_has_all_of_its_arguments():
         assert theirs - {"name"} == set().union(*schedules.KERAS[name])
 
 
+@pytest.mark.slow
 def test_the_rates_are_those_of_keras_on_jax_too():
     pytest.importorskip("jax")
     kinds = ["cosine with warm-up", "restarts", "piecewise"]

@@ -448,6 +448,7 @@ def test_a_net_that_can_be_used_passes(name, told):
     assert "trainable" in out
 
 
+@pytest.mark.slow
 def test_a_note_says_that_no_layer_has_the_name_that_the_recipe_excludes_from_muon(tmp_path):
     scripts = copied(tmp_path, added({"dense": "return keras.Sequential([images(), Flatten(), Dense(10, 'softmax')])"}))
     for name, count in ((identifier("dense"), 1), ("linear", 0)):

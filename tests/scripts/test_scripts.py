@@ -326,7 +326,7 @@ def test_a_net_hardly_better_than_guessing_is_told_with_what_may_help(
     "options",
     [
         ["--augment-engine", "keras", "--set", "augmentation.brightness_range=[0.5, 1]"],
-        ["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"],
+        pytest.param(["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"], marks=pytest.mark.slow),
         ["--set", "augmentation.elastic_alpha=34"],
         ["--weights", "best"],
         ["--nets", "2", "--set", "bagging=false"],
@@ -334,7 +334,10 @@ def test_a_net_hardly_better_than_guessing_is_told_with_what_may_help(
             ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'], marks=pytest.mark.slow
         ),
         ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
-        ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
+        pytest.param(
+            ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
+            marks=pytest.mark.slow,
+        ),
         ["--validation-split", "0"],
     ],
     ids=lambda options: " ".join(options),
@@ -473,6 +476,7 @@ Trainer(members.kinds(config)[0], sources.load("digits")).fit(2, Path.cwd())
 """
 
 
+@pytest.mark.slow
 def test_a_net_does_not_depend_on_those_trained_before_it_in_the_process(trained, tmp_path):
     run = trained / "runs" / "bag"
     subprocess.run([sys.executable, "-c", ONE_NET, str(ROOT), str(run)], cwd=tmp_path, check=True, timeout=300)

@@ -85,6 +85,7 @@ def test_a_run_that_died_before_its_end_was_written_is_trained_no_further(
         broken.rename(tmp_path / f"broken-{stopped_after}")
 
 
+@pytest.mark.slow
 def test_batch_norm_is_recalibrated_before_each_validation_and_training_stays_the_same(
     tmp_path, monkeypatch, no_pictures
 ):
