@@ -58,7 +58,6 @@ REPLACED = [
 # Advice where Keras's message gives none: (pattern, advice).
 ADVICE = [
     (r"Received: (\w+) \(of type type\)", r"write \1(), with parentheses"),
-    (r"[Rr]eceived:? \w+=KerasTensor", "make the layer, then call it: Layer(arguments)(x)"),
     (r"cannot be used as input to a \w+ function|placeholder for a shape", "use keras.ops or a layer instead"),
     (
         r"deserialization of a .*lambda|could not get source code|: a lambda$",
@@ -73,9 +72,15 @@ ADVICE = [
     (r"'([A-Z]\w*)' object has no attribute '(name|_\w+)'", r"does \1.__init__ call super().__init__() first?"),
     (r"name 'layers' is not defined", "write keras.layers instead, or the name of the layer alone"),
     (r"name '([A-Z]\w*[a-z]\w*)' is not defined", r"if \1 is a layer of Keras, add it to the import above"),
+    (
+        r"Could not interpret (activation|initializer|regularizer|constraint)( function)? identifier: \w+$",
+        r"the names are those in keras.\1s",
+    ),
     (r"singleton tf\.Variables", "make its layers and weights in __init__ or build(), not in call()"),
     (r"[Oo]nly input tensors may be passed", "was a layer not called? Write Layer(arguments)(x)"),
     (r"Layer.__init__\(\) takes 1 positional argument but 2", "write keras.Model(inputs, outputs)"),
+    (r"^Merge.__init__\(\) takes", "a layer that merges tensors takes a list of them: Add()([x, y])"),
+    (r"^([A-Z]\w+).__init__\(\) takes .*positional", r"if one of them is a tensor, write \1(arguments)(x)"),
     (r"^(\w+)\(\) takes 0 positional arguments but 1", r"write \1()(x)"),
     (r"too many positional arguments", "a layer that merges tensors takes a list of them: Add()([x, y])"),
     (r"is not connected to `inputs`", "give keras.Model the inputs that its outputs are computed from"),
@@ -96,7 +101,9 @@ def reason(error: BaseException, longest: int = LONGEST) -> str:
     always = " " in about and not about.startswith("layer ")
     about = f"{about}: " if about and (always or not _names(text, about)) else ""
     shape = f" (input {shape})" if shape and not re.search(r"shape|KerasTensor|None", text) else ""
-    advice = next((match.expand(told) for pattern, told in ADVICE if (match := re.search(pattern, about + text))), "")
+    advice = _with_tensor(error) or next(
+        (match.expand(told) for pattern, told in ADVICE if (match := re.search(pattern, about + text))), ""
+    )
     advice = f"; {advice}" * bool(advice)
     return _cut(about + _shortened(text, longest - len(about + shape + advice)) + shape + advice, longest)
 
@@ -158,6 +165,25 @@ def _layer(error):
         told = f"layer '{name}' ({kind})" if name else kind
         about, shape = told, _shape(frame.f_locals) or (shape if told == about else "")
     return about, shape
+
+
+def _with_tensor(error):
+    """Returns advice if the error was raised because a layer was made with a tensor as an argument, else ""."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        variables = dict(frame.f_locals)
+        layer = variables.pop("self", None)
+        if frame.f_code.co_name == "__init__" and _is_layer(layer) and _has_tensor(list(variables.values())):
+            return f"make the layer, then call it: {type(layer).__name__}(arguments)(x)"
+    return ""
+
+
+def _has_tensor(value):
+    """Returns whether a value, or a list, tuple or dict in it, holds a symbolic tensor."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_tensor, value))
+    return type(value).__name__ == "KerasTensor"
 
 
 def _is_layer(value):

@@ -52,6 +52,10 @@ from recognizer.base.reasons import reason
             "Mine cannot be made again from its get_config(): Mine.__init__() missing 1 required positional argument: "
             "'n'; its get_config() should return every argument of its __init__",
         ),
+        (
+            "Could not interpret initializer identifier: he_norm",
+            "Could not interpret initializer identifier: he_norm; the names are those in keras.initializers",
+        ),
         ("", "ValueError without a message"),
         ("word " * 400, "word " * 39 + "w ..."),
     ],

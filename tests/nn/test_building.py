@@ -10,6 +10,7 @@ import pytest
 
 import models
 from recognizer.base.errors import LONGEST_LINE, UserError
+from recognizer.base.reasons import reason
 from recognizer.nn import building
 
 PARAMETERS = {
@@ -67,6 +68,22 @@ def test_the_message_on_a_net_that_cannot_be_built_has_the_changed_arguments(nam
     with pytest.raises(UserError, match=told) as error:
         building.build(name, arguments=arguments)
     assert len(str(error.value)) <= LONGEST_LINE
+
+
+def test_any_layer_that_is_made_from_a_tensor_is_told_how_layers_are_called():
+    x, told = keras.Input((28, 28, 1)), {}
+    for name, layer in vars(keras.layers).items():
+        if isinstance(layer, type) and issubclass(layer, keras.layers.Layer) and layer is not keras.layers.Layer:
+            for arguments in ((x,), (x, x), (32, x)):
+                try:
+                    layer(*arguments)  # some layers take any value here, and tell of it only when they are called
+                except Exception as error:
+                    told[name, len(told)] = reason(error)
+    assert len(told) > 200
+    advice = (
+        r"call it: \w+\(arguments\)\(x\)$|if one of them is a tensor, write \w+\(arguments\)|: Add\(\)\(\[x, y\]\)$"
+    )
+    assert not [line for line in told.values() if not re.search(rf"{advice}|missing \d required positional", line)]
 
 
 class Unregistered(keras.Model):
