@@ -411,6 +411,20 @@ def called_twice():
 
 
 @keras.saving.register_keras_serializable("test_trainer")
+class Concentrated(k.Layer):
+    def call(self, probabilities):
+        self.add_loss(ops.mean(ops.sum(probabilities**2, axis=1)))
+        return probabilities
+
+
+def taken_within():
+    inputs, inner = parts.images(), keras.Input((784,))
+    probabilities = k.Dense(10, "softmax")(inner)
+    head = keras.Model(inner, [probabilities, Concentrated()(probabilities)])
+    return keras.Model(inputs, head(k.Flatten()(inputs))[0])
+
+
+@keras.saving.register_keras_serializable("test_trainer")
 class Smoothed(k.Dense):
     def call(self, inputs):
         return 0.5 * super().call(inputs) + 0.05
@@ -427,6 +441,7 @@ def recurrent():
 ENDINGS = {
     "the second output of a model within": inner_output,
     "a model within called twice": called_twice,
+    "a layer within takes the probabilities": taken_within,
     "a class of its own": lambda: net(Smoothed(10, activation="softmax")),
     "a penalty on probabilities": lambda: keras.Sequential([parts.images(), k.Flatten(), penalised()]),
     "recurrent": recurrent,
