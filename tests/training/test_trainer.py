@@ -632,6 +632,28 @@ def test_a_float16_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatc
     assert logs[0] == logs[1]
 
 
+@keras.saving.register_keras_serializable("test_trainer")
+class Masked(k.Layer):
+    """Leaves out every second pixel, by a mask of -inf as in attention."""
+
+    def build(self, shape):
+        self.mask = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False)
+        self.mask.assign(np.where(np.arange(shape[-1]) % 2, 0, -np.inf))
+
+    def call(self, inputs):
+        return inputs * ops.exp(self.mask)
+
+
+def test_a_net_with_an_infinite_constant_trains_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(building.ARCHITECTURES, "masked", lambda: net(k.Flatten(), Masked()))
+    options = ["linear", "--model", "masked", "--data", "digits", "--set", "steps_per_epoch=3", "--epochs", "2"]
+    train.main([*options, "--run", "whole"])
+    check_resumed(options, 1, tmp_path, monkeypatch)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["quick", "codeastar", "linear"])
 def test_float16_learns_as_float32_does(name, digits):
