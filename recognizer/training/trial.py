@@ -70,6 +70,9 @@ def try_net(
     if unseeded or not is_repeatable(own, x, initial):
         do = "draw them by keras.random, and give it as `seed` a keras.random.SeedGenerator() made in __init__"
         raise UserError(f"{told} draws random numbers without a seed, which cannot be repeated: {do}")
+    if [weight.shape for weight in own.weights] != [weight.shape for weight in trainer.model.network.weights]:
+        do = "draw no random numbers in its function, but give it arguments, which model_config sets"
+        raise UserError(f"{told} has weights of other shapes for another seed: {do}")
     copies.set_weights(own, [moved(weight) for weight in initial])
     copies.set_weights(trainer.model.network, own.get_weights())
     own, plain = flip_classes.aggregated(own, flips), trainer.plain()

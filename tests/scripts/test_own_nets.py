@@ -317,6 +317,10 @@ WRONG = {
         ),
         ["without a seed", "keras.random.SeedGenerator() made in __init__"],
     ),
+    "a drawn width": (
+        "import random\n" + sequential("Flatten()", "Dense(random.randrange(2, 10**4))"),
+        ["weights of other shapes for another seed", "model_config"],
+    ),
     "a subclass of Sequential": (
         f"{REGISTER}class Stack(keras.Sequential):\n    def __init__(self, **kwargs):\n"
         f"        super().__init__([images(), Flatten(), classes()], **kwargs)\n{TOP}return Stack()",
