@@ -39,6 +39,10 @@ def _check(config):
     stopping, weights = config["early_stopping"] is not None, config["weights"]
     if stopping and weights != "best":
         raise UserError(f"early_stopping keeps the weights of the best epoch: leave out weights {weights!r}")
+    averages = config["optimizer_config"].get("use_ema")
+    if (weights, averages) in (("averaged", False), ("last", True)):
+        told = f"keeps {'no' if weights == 'averaged' else 'the'} average of the weights"
+        raise UserError(f"optimizer_config.use_ema={averages} {told}: leave it out, or weights {weights!r}")
     if weights == "best" and not config["validation_split"]:
         chosen = "early_stopping is decided" if stopping else "weights 'best' are chosen"
         raise UserError(f"{chosen} on a validation split: set validation_split above 0")

@@ -58,6 +58,13 @@ def difference(then: dict, now: dict) -> str:
     return "it has the same layers, but they compute other outputs: the call() of one of them was edited"
 
 
+def variation(one: keras.Model, other: keras.Model) -> str:
+    """Returns how the Keras configs of two models differ, except for seeds, as text; "" if they do not."""
+    return difference(
+        *({"keras": keras.__version__, "config": _config(model), "outputs": None} for model in (one, other))
+    )
+
+
 def are_alike(then: list | None, now: list | None) -> bool:
     """Returns whether two results of `_outputs` agree, or one of them is None."""
     if then is None or now is None:

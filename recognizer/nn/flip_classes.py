@@ -13,6 +13,7 @@ from keras import ops
 from recognizer.base.backend import Tensor
 from recognizer.base.errors import UserError
 from recognizer.base.words import choose
+from recognizer.nn.graph import Call, call_of, number_of_calls
 from recognizer.nn.parts import images
 
 # The flips by their names in keras.layers.RandomFlip, and the axes of images that each reverses.
@@ -56,26 +57,35 @@ def with_classes(model: keras.Model, name: str, flips: Sequence[str], seed: int 
     """Returns a model with ten more classes for each flip.
 
     The layer that computes the classes, Dense or convolutional, becomes wider. The layers after it, such as a softmax
-    or a pooling, are made again. Raises UserError if the model does not end so. name: the architecture's name.
+    or a pooling, are made again. Raises UserError if the model does not end so, or if it calls one of these layers more
+    than once. name: the architecture's name.
     """
     wide = 10 * (1 + len(flips))
-    outputs = model.outputs[0]
-    after: list[keras.Operation] = []
-    while not (width := _width(last := outputs._keras_history.operation)):
-        if len(last._inbound_nodes) != 1 or not isinstance(last.input, keras.KerasTensor):
+    after: list[Call] = []
+    call = call_of(model.outputs[0])
+    while True:
+        if number_of_calls(model, call.operation) > 1 or len(call.input_tensors) != 1:
             raise _cannot_widen(name, model)
-        after.insert(0, last)
-        outputs = last.input
+        if width := _width(call.operation):
+            break
+        after.insert(0, call)
+        call = call_of(call.input_tensors[0])
     own = {width: wide, "kernel_initializer": keras.initializers.GlorotUniform(seed)}
-    outputs = type(last).from_config(last.get_config() | own)(last.input)
+    outputs = _again(call, own, call.input_tensors[0])
     try:
-        for layer in after:
-            outputs = type(layer).from_config(layer.get_config())(outputs)
+        for call in after:
+            outputs = _again(call, {}, outputs)
     except Exception as error:  # from any layer, for example a Reshape to ten values
         raise _cannot_widen(name, model) from error
     if outputs.shape != (None, wide):
         raise _cannot_widen(name, model)
     return keras.Model(model.inputs[0], outputs, name=CORE)  # [0], since Keras warns about a list
+
+
+def _again(call, own, tensor):
+    """Returns the output of a new layer for a tensor, called with the same other arguments. own: its new arguments."""
+    arguments, named = call.arguments.fill_in({id(call.input_tensors[0]): tensor})
+    return type(call.operation).from_config(call.operation.get_config() | own)(*arguments, **named)
 
 
 def _width(layer):
@@ -90,7 +100,8 @@ def _cannot_widen(name, model):
     last = type(model.outputs[0]._keras_history.operation).__name__
     return UserError(
         f"architecture {name!r} ends with {last}, and joint_flips needs a Dense or Conv2D layer of 10 classes at the "
-        "end (a softmax or pooling may follow it): change the end, or train without flips (--set joint_flips=[])"
+        "end, called once (a softmax or pooling may follow it): change the end, or train without flips "
+        "(--set joint_flips=[])"
     )
 
 

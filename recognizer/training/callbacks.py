@@ -66,7 +66,9 @@ def seed_dropout(model: keras.Model, seed: int, net: int, epoch: int) -> None:
 
 
 class Recalibration(keras.callbacks.Callback):
-    """Validates with recomputed batch-norm statistics, like those of the saved net, and then restores the old ones.
+    """Validates with recomputed batch-norm statistics, like those of the saved net, and then restores all weights.
+
+    A pass of training that recomputes statistics changes other weights, too: SpectralNormalization divides its kernel.
 
     Arguments:
         recalibrate: a function that recomputes the statistics of the model's net. It may change the dropout seed, since
@@ -78,7 +80,7 @@ class Recalibration(keras.callbacks.Callback):
         self.recalibrate = recalibrate
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        self.weights = self.model.network.non_trainable_weights
+        self.weights = self.model.network.weights
         self.before = [keras.ops.convert_to_numpy(weight) for weight in self.weights]
         self.recalibrate()
 

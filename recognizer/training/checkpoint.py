@@ -113,7 +113,8 @@ class BestWeights(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """Saves a checkpoint after each epoch, with all that training needs to resume; then writes the epoch's log row.
 
-    It must come after the callbacks whose state it saves.
+    It must come after the callbacks whose state it saves. Raises NotFinite if a variable that was finite before
+    training is no longer so.
 
     Arguments:
         folder, net: the run's folder and the net's number.
@@ -128,12 +129,15 @@ class Checkpoint(keras.callbacks.Callback):
         self.folder, self.net = folder, net
         self.schedule, self.log, self.best = schedule, log, best
         self.epoch = 0  # number of finished epochs
+        self.infinite: set[str] = set()  # variables that are not finite from the start, such as a mask of -inf
 
     def restore(self, model: TrainingModel) -> None:
         """Sets the model and the callbacks to their state after the last finished epoch, if there is a checkpoint.
 
         Raises UserError if the checkpoint does not fit the model.
         """
+        if not self.epoch:  # the model is in its initial state
+            self.infinite = _not_finite(_arrays(model))
         found = checkpoints.read(self.folder, self.net)
         if found is None:
             return
@@ -154,8 +158,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.log.write()  # the process may have died between the checkpoint and its row
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        arrays = {f"variable_{i:04d}": _storable(variable) for i, variable in enumerate(self.model.state())}
-        if not all(np.isfinite(array).all() for array in arrays.values()):  # the loss predates the last update
+        arrays = _arrays(self.model)
+        if _not_finite(arrays) - self.infinite:  # the loss predates the last update
             raise NotFinite("weights became infinite or NaN")
         self.epoch = epoch + 1
         best = self.best.best if self.best else None
@@ -164,6 +168,15 @@ class Checkpoint(keras.callbacks.Callback):
         state = {"epoch": self.epoch, "log": self.log.rows, "schedule": self.schedule.state, "best": best}
         checkpoints.write(self.folder, self.net, arrays, state)
         self.log.write()
+
+
+def _arrays(model):
+    """Returns the variables of a TrainingModel's state, {name in the checkpoint: array}."""
+    return {f"variable_{i:04d}": _storable(variable) for i, variable in enumerate(model.state())}
+
+
+def _not_finite(arrays):
+    return {name for name, array in arrays.items() if not np.isfinite(array).all()}
 
 
 def _storable(variable):

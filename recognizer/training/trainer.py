@@ -95,7 +95,7 @@ class Trainer:
             keras.backend.clear_session()  # else TensorFlow keeps about 35 KB for every variable it ever made
             new = new_model(self.settings, net, self.batches.steps)
             self.initial = [keras.ops.convert_to_numpy(variable) for variable in new.state()]
-            if not hasattr(self, "model") or copies.finalize(new.network):  # the step holds values derived from weights
+            if not hasattr(self, "model") or self._needs_step_of_its_own(new.network):
                 self.model = new
                 if new.jit_compile:
                     print("        Compiling (up to a minute) ...", flush=True)
@@ -105,6 +105,13 @@ class Trainer:
         copies.finalize(self.model.network)
         if not TENSORFLOW and "steps_per_call" in self.settings:  # in XLA, results depend on steps per call
             self.model.steps_per_execution = self.settings["steps_per_call"]
+
+    def _needs_step_of_its_own(self, network):
+        """Returns whether the compiled step of the nets before holds values that another net does not share.
+
+        These are values derived from weights, and those that the architecture's function has drawn for each net.
+        """
+        return copies.finalize(network) or bool(edits.variation(self.model.network, network))
 
     @property
     def validates_late(self) -> bool:

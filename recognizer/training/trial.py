@@ -24,12 +24,14 @@ from recognizer.data.arrays import Digits, Images
 from recognizer.nn import building, copies, edits, flip_classes, portable, saved_net
 from recognizer.nn.flip_classes import with_flips
 from recognizer.runs import run_folder
+from recognizer.training import callbacks
 
 if TYPE_CHECKING:
     from recognizer.training.trainer import Trainer
 
 DIGITS = 8  # for the trial
 APART = 1e-3  # largest allowed difference of probabilities between a net and its saved copy, both in float32
+REPEATED = 1e-4  # largest allowed difference of probabilities between two training passes with the same seeds
 # Largest allowed mean difference between the probabilities in a precision and in float32.
 ROUNDED = {"float32": APART, "float16": 0.02, "bfloat16": 0.05}
 
@@ -64,15 +66,34 @@ def try_net(
     trainer.architecture = architecture
     with saved_net.whole_tracebacks(), refused(f"{told} cannot take a training step", False, building.PLACE):
         trainer.begin(net)
-    if global_state.get_global_attribute("global_seed_generator") is not None:
-        do = "make a keras.random.SeedGenerator() in __init__, and give it as `seed`"
+    unseeded = global_state.get_global_attribute("global_seed_generator") is not None
+    if unseeded or not is_repeatable(own, x, initial):
+        do = "draw them by keras.random, and give it as `seed` a keras.random.SeedGenerator() made in __init__"
         raise UserError(f"{told} draws random numbers without a seed, which cannot be repeated: {do}")
+    if [weight.shape for weight in own.weights] != [weight.shape for weight in trainer.model.network.weights]:
+        do = "draw no random numbers in its function, but give it arguments, which model_config sets"
+        raise UserError(f"{told} has weights of other shapes for another seed: {do}")
     copies.set_weights(own, [moved(weight) for weight in initial])
     copies.set_weights(trainer.model.network, own.get_weights())
     own, plain = flip_classes.aggregated(own, flips), trainer.plain()
     dtypes = copies.explicit_dtypes(trainer.model.network, settings["precision"])
     with tempfile.TemporaryDirectory() as folder:
         check_saving(own, plain, settings["precision"], dtypes, x, Path(folder) / "net.keras", told)
+
+
+def is_repeatable(own: keras.Model, x: np.ndarray, initial: list[np.ndarray]) -> bool:
+    """Returns whether two training passes of a net agree if they begin with the same weights and seeds.
+
+    They do not if a layer draws from a generator that Keras does not know, such as TensorFlow's or NumPy's.
+    """
+
+    def outputs():
+        copies.set_weights(own, initial)
+        callbacks.seed_dropout(own, 0, 0, 0)
+        with keras.device("cpu"):
+            return keras.ops.convert_to_numpy(own(x, training=True))
+
+    return np.allclose(outputs(), outputs(), rtol=0, atol=REPEATED, equal_nan=True)
 
 
 def _told(settings):

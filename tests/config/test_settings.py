@@ -368,7 +368,27 @@ def test_the_weights_that_are_kept_are_those_that_are_recorded():
     assert resolve("single", [ema])["weights"] == "averaged"
     assert resolve("single", [ema, ("weights", "best")])["weights"] == "best"
     assert resolve("single", [ema, ("early_stopping", 2)])["weights"] == "best"
+    assert resolve("single", [ema, ("weights", "averaged")])["weights"] == "averaged"
     assert resolve("single")["weights"] == "last"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            [("weights", "averaged"), ("optimizer_config.use_ema", False)],
+            "use_ema=False keeps no average of the weights",
+        ),
+        ([("weights", "last"), ("optimizer_config.use_ema", True)], "use_ema=True keeps the average of the weights"),
+        (
+            [("nets", 2), ("members", [{}, {"optimizer_config.use_ema": True}])],
+            "member 2: .*leave it out, or weights 'last'",
+        ),
+    ],
+)
+def test_weights_that_the_optimizer_would_not_keep_are_refused(overrides, told):
+    with pytest.raises(UserError, match=told):
+        resolve("single", overrides)
 
 
 def test_as_many_steps_as_are_set_are_made():

@@ -71,11 +71,13 @@ ENDS = {
         layers.Softmax,
     ],
     "dropout after": [layers.Flatten, dense, lambda: layers.Dropout(0.1), layers.Softmax],
+    "an argument in the call": [layers.Flatten, dense, lambda: lambda x: Scaled()(x, by=5.0), layers.Softmax],
 }
 NARROW = {
     "average": [layers.Flatten, lambda: _average],
     "reshape": [layers.Flatten, dense, lambda: layers.Reshape((10,)), layers.Softmax],
     "one layer twice": [layers.Flatten, lambda: _twice],
+    "one head twice": [layers.Flatten, lambda: _refined],
     "nested": [lambda: keras.Sequential([layers.Flatten(), layers.Dense(10, activation="softmax")])],
     "a part": [layers.Flatten, lambda: layers.Dense(20), lambda: lambda x: x[:, :10], layers.Softmax],
 }
@@ -84,6 +86,18 @@ NARROW = {
 def _twice(x):
     last = layers.Softmax()
     return last(dense()(last(dense()(x))))
+
+
+def _refined(x):
+    """The head sees its own first guess."""
+    head = layers.Dense(10, activation="softmax")
+    return head(layers.Dense(784, activation="relu")(layers.Concatenate()([x, head(x)])))
+
+
+@keras.saving.register_keras_serializable("test_flip_classes")
+class Scaled(layers.Layer):
+    def call(self, x, by=1.0):
+        return x * by
 
 
 def _net(end):
@@ -105,6 +119,21 @@ def test_nets_with_other_ends_train_with_joint_flips(end, digits, monkeypatch, t
     assert flip_classes.core(read).output_shape == (None, 20)
     x = digits.test.x[:32, ..., None] / np.float32(255)
     np.testing.assert_allclose(read.predict(x, verbose=0).sum(1), 1, rtol=1e-5)
+
+
+def test_a_layer_after_the_classes_keeps_the_arguments_of_its_call(digits, monkeypatch):
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: _net(ENDS["an argument in the call"]))
+    joint, x = building.build("mine", joint_flips=["horizontal"]), digits.test.x[:16, ..., None] / np.float32(255)
+    logits = keras.Model(joint.inputs[0], joint.layers[2].output)(x)
+    np.testing.assert_allclose(joint(x), keras.ops.softmax(5 * logits), atol=1e-6)
+
+
+def test_a_net_whose_layers_are_added_one_by_one_trains_with_joint_flips(monkeypatch):
+    net = keras.Sequential()
+    for layer in (keras.Input((28, 28, 1)), layers.Flatten(), dense(), layers.Dropout(0.1), layers.Softmax()):
+        net.add(layer)  # Keras calls all layers again
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: net)
+    assert building.build("mine", joint_flips=["horizontal"]).output_shape == (None, 20)
 
 
 @pytest.mark.parametrize("end", NARROW)

@@ -301,6 +301,26 @@ WRONG = {
         ),
         ["without a seed", "SeedGenerator"],
     ),
+    "random numbers of TensorFlow": (
+        registered(
+            "def call(self, x, training=False):",
+            "    import tensorflow as tf",
+            "    return x + tf.random.normal(tf.shape(x)) if training else x",
+        ),
+        ["without a seed", "keras.random.SeedGenerator() made in __init__"],
+    ),
+    "random numbers of NumPy": (
+        registered(
+            "def call(self, x, training=False):",
+            "    import numpy as np",
+            "    return x * np.random.uniform(0.5, 1.5) if training else x",
+        ),
+        ["without a seed", "keras.random.SeedGenerator() made in __init__"],
+    ),
+    "a drawn width": (
+        "import random\n" + sequential("Flatten()", "Dense(random.randrange(2, 10**4))"),
+        ["weights of other shapes for another seed", "model_config"],
+    ),
     "a subclass of Sequential": (
         f"{REGISTER}class Stack(keras.Sequential):\n    def __init__(self, **kwargs):\n"
         f"        super().__init__([images(), Flatten(), classes()], **kwargs)\n{TOP}return Stack()",

@@ -8,11 +8,13 @@ import keras
 import numpy as np
 import pytest
 from conftest import check_resumed
+from keras import layers
 
 import train
 from recognizer.base.errors import UserError
 from recognizer.config import schedules
 from recognizer.config.overrides import resolve
+from recognizer.nn import building
 from recognizer.training.checkpoint import BestWeights
 
 
@@ -100,6 +102,22 @@ def test_batch_norm_is_recalibrated_before_each_validation_and_training_stays_th
     measured = float(rows[result["weights_epoch"] - 1]["val_accuracy"])
     assert result["validation_accuracy"] == pytest.approx(measured, abs=1e-6)
     assert float(log_of(last)[-1]["val_accuracy"]) < measured - 0.1  # of statistics that lag behind
+
+
+def spectral():
+    convolution = layers.SpectralNormalization(layers.Conv2D(4, 3))  # its training pass divides the kernel
+    middle = [convolution, layers.BatchNormalization(), layers.MaxPooling2D(4), layers.Flatten()]
+    return keras.Sequential([keras.Input((28, 28, 1)), *middle, layers.Dense(10, activation="softmax")])
+
+
+def test_recalibration_changes_no_weight_of_any_layer(tmp_path, monkeypatch, no_pictures):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(building.ARCHITECTURES, "spectral", spectral)
+    short = ["grenholm", "--model", "spectral", "--data", "digits", "--epochs", "2", "--set", "update_bn=2"]
+    for weights in ("last", "best"):  # only "best" recomputes the statistics before each validation
+        train.main([*short, "--set", "steps_per_epoch=3", "--weights", weights, "--run", weights])
+    steps = [(tmp_path / "runs" / name / "net-01.steps.csv").read_text() for name in ("last", "best")]
+    assert steps[0] == steps[1]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ No GPU is needed: where `tf.config.list_physical_devices` answers with one, Kera
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, check_resumed
+from conftest import ROOT, check_resumed, load
 from keras import layers as k
 from keras import ops
 
@@ -27,7 +28,7 @@ from recognizer.nn.precision import native_precision
 from recognizer.training import batches, callbacks, inference
 from recognizer.training.inference import predictor_of
 from recognizer.training.model import TrainingModel
-from recognizer.training.trainer import new_model
+from recognizer.training.trainer import Trainer, new_model
 
 STEPS = 4
 
@@ -254,7 +255,7 @@ from recognizer.base import environment; environment.import_keras()
 import jax, numpy as np
 from recognizer.config.members import kinds
 from recognizer.config.overrides import resolve
-from recognizer.training.trainer import new_model
+from recognizer.training.trainer import Trainer, new_model
 for name in sys.argv[2:]:
     config = resolve(name) | {"seed": 1, "precision": "float32"}
     trainer = new_model(config | kinds(config)[0], 1, 4)
@@ -411,6 +412,20 @@ def called_twice():
 
 
 @keras.saving.register_keras_serializable("test_trainer")
+class Concentrated(k.Layer):
+    def call(self, probabilities):
+        self.add_loss(ops.mean(ops.sum(probabilities**2, axis=1)))
+        return probabilities
+
+
+def taken_within():
+    inputs, inner = parts.images(), keras.Input((784,))
+    probabilities = k.Dense(10, "softmax")(inner)
+    head = keras.Model(inner, [probabilities, Concentrated()(probabilities)])
+    return keras.Model(inputs, head(k.Flatten()(inputs))[0])
+
+
+@keras.saving.register_keras_serializable("test_trainer")
 class Smoothed(k.Dense):
     def call(self, inputs):
         return 0.5 * super().call(inputs) + 0.05
@@ -427,6 +442,7 @@ def recurrent():
 ENDINGS = {
     "the second output of a model within": inner_output,
     "a model within called twice": called_twice,
+    "a layer within takes the probabilities": taken_within,
     "a class of its own": lambda: net(Smoothed(10, activation="softmax")),
     "a penalty on probabilities": lambda: keras.Sequential([parts.images(), k.Flatten(), penalised()]),
     "recurrent": recurrent,
@@ -445,6 +461,24 @@ def test_the_logits_of_any_ending_are_those_of_its_probabilities(name, digits):
     np.testing.assert_allclose(tf.nn.softmax(trainer(x, training=True)), expected, atol=1e-6)
     assert trainer.evaluate(x, y, verbose=0, return_dict=True)["loss"] == pytest.approx(loss, rel=1e-4)
     np.testing.assert_allclose(trainer.plain()(x), expected, atol=1e-6)
+
+
+def test_a_net_is_the_same_whatever_nets_were_trained_before(digits, monkeypatch, tmp_path):
+    """Even if its architecture draws a number for each net."""
+    monkeypatch.setitem(building.ARCHITECTURES, "drawn", lambda: net(k.Dense(random.choice([2, 3, 4]))))
+    settings = resolve(
+        "linear", [("model", "drawn"), ("epochs", 1), ("steps_per_epoch", 2), ("min_steps_per_epoch", 1)]
+    )
+    settings |= {"seed": 1, "precision": "float32", "augment_engine": "batch", "tensorboard": False}
+    together, parameters = Trainer(settings, digits), set()
+    for folder in ("together", "alone"):
+        (tmp_path / folder).mkdir()
+    for number in (1, 2, 3, 4):
+        parameters.add(together.fit(number, tmp_path / "together", verbose=0)["parameters"])
+        Trainer(settings, digits).fit(number, tmp_path / "alone", verbose=0)
+        name = f"net-{number:02d}.predictions.npz"
+        np.testing.assert_array_equal(*(load(tmp_path / folder / name)["test"] for folder in ("together", "alone")))
+    assert len(parameters) > 1
 
 
 def test_nets_with_flips_share_one_predictor():
@@ -615,6 +649,28 @@ def test_a_float16_run_goes_on_exactly_where_it_was_stopped(tmp_path, monkeypatc
     check_resumed(options, 2, tmp_path, monkeypatch)
     logs = [(tmp_path / "runs" / name / "net-01.steps.csv").read_text() for name in ("whole", "broken")]
     assert logs[0] == logs[1]
+
+
+@keras.saving.register_keras_serializable("test_trainer")
+class Masked(k.Layer):
+    """Leaves out every second pixel, by a mask of -inf as in attention."""
+
+    def build(self, shape):
+        self.mask = self.add_weight(shape=(shape[-1],), initializer="zeros", trainable=False)
+        self.mask.assign(np.where(np.arange(shape[-1]) % 2, 0, -np.inf))
+
+    def call(self, inputs):
+        return inputs * ops.exp(self.mask)
+
+
+def test_a_net_with_an_infinite_constant_trains_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch, no_pictures):
+    import train
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(building.ARCHITECTURES, "masked", lambda: net(k.Flatten(), Masked()))
+    options = ["linear", "--model", "masked", "--data", "digits", "--set", "steps_per_epoch=3", "--epochs", "2"]
+    train.main([*options, "--run", "whole"])
+    check_resumed(options, 1, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
