@@ -16,6 +16,7 @@
 Pictures of one run are written into its folder, others as PICTURE.png. `plot PICTURE --help` shows a picture's options.
 """
 
+import shlex
 from pathlib import Path
 
 import recipes
@@ -176,12 +177,24 @@ def _lr(arguments):
         rates, losses = lr_finder.losses_by_rate(trainer)
     settings, peak = trainer.settings, schedules.peak(trainer.settings["schedule"])
     marked = lr_finder.suggestions(rates, losses)
-    found = "no suggestion, since the loss does not fall"
+    found, compare = "no suggestion, since the loss does not fall", ""
     if marked:
         found = f"start with --learning-rate {marked['start with']:.2g}; the loss is lowest at {marked['lowest']:.2g}"
+        compare = f"\nCompare: {_rate_sweep(arguments, name, settings['schedule'], [*marked.values(), peak])}"
     title = f"{name}: {settings['model']}, {settings['optimizer']}, {settings['batch_size']} images a step"
     figure = charts.losses_by_rate(rates, losses, lr_finder.smooth(losses), marked | {"the recipe's peak": peak}, title)
-    return figure, Path("lr.png"), f"{found}; the recipe's peak is {peak:g}"
+    return figure, Path("lr.png"), f"{found}; the recipe's peak is {peak:g}{compare}"
+
+
+def _rate_sweep(arguments, name, schedule, rates):
+    """Returns the command that trains the tested recipe with some learning rates. name: the recipe's."""
+    key = "schedule.learning_rate" if schedule.get("warmup_target") is None else "schedule.warmup_target"
+    settings = [f"model={arguments.model}"] * bool(arguments.model)
+    settings += [text for text in arguments.set or [] if parse_override(text)[0] not in (key, "learning_rate")]
+    words = ["--grid", f"{key}={','.join(sorted({f'{rate:.2g}' for rate in rates}, key=float))}"]
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += ["--data", arguments.data] if arguments.data else []
+    return f"python -m recognizer sweep {name} {shlex.join(words)}"
 
 
 def _recipe(arguments, overrides=()):

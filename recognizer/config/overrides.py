@@ -64,8 +64,10 @@ def config_from_arguments(arguments: argparse.Namespace) -> tuple[dict, str, str
     options = ("model", "nets", "epochs", "batch_size", "weights", "early_stopping", "validation_split")
     given = [(key, getattr(arguments, key)) for key in options if getattr(arguments, key) is not None]
     given += map(parse_override, arguments.set or [])
-    config = configured(name, given, arguments.learning_rate)
-    rate = [] if arguments.learning_rate is None else [RATES[0]]
+    if arguments.learning_rate is not None:
+        given.append(("learning_rate", arguments.learning_rate))
+    config = configured(name, given)
+    rate = [RATES[0]] if "learning_rate" in dict(given) else []
     print(*_replaced(_filled(name), config, {*dict(given), *rate}), sep="", end="")
     for key, setting in schema.RUN_SETTINGS.items():
         given = getattr(arguments, key)
@@ -74,13 +76,14 @@ def config_from_arguments(arguments: argparse.Namespace) -> tuple[dict, str, str
     return config, arguments.data or "auto", name if arguments.recipe else hyphens(arguments.model or name)
 
 
-def configured(
-    name: str, given: Sequence[tuple[str, Any]], rate: float | None = None, recipe: dict | None = None
-) -> dict:
+def configured(name: str, given: Sequence[tuple[str, Any]], recipe: dict | None = None) -> dict:
     """Returns recipe `name` with changed settings, as a config without schema.RUN_SETTINGS.
 
-    given: the `overrides` of `resolve`. recipe: see `resolve`. rate: the learning rate, or None for the recipe's.
+    given: the `overrides` of `resolve`, and the key "learning_rate" for the schedule's peak, or its initial rate if
+    it has no warm-up. recipe: see `resolve`.
     """
+    rate = dict(given).get("learning_rate")
+    given = [(key, value) for key, value in given if key != "learning_rate"]
     overrides = [*([("model_config", {})] if "model" in dict(given) else []), *given]  # clears it in `members`, too
     steps = dict(given).get("steps_per_epoch") or dict(given).get("max_rows_per_epoch")
     if steps and "min_steps_per_epoch" not in dict(given):
@@ -89,7 +92,7 @@ def configured(
 
 
 def _with_learning_rate(name, overrides, rate, recipe):
-    """Resolves a recipe. rate: the schedule's peak or initial learning rate, or None for the recipe's."""
+    """Resolves a recipe. rate: the "learning_rate" of `configured`, or None for the recipe's."""
     if rate is None:
         return resolve(name, overrides, recipe)
     config = resolve(name, [*overrides, ("schedule.learning_rate", rate)], recipe)
@@ -223,12 +226,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         colon = re.fullmatch(r"([\w.]+):(\S+)", text)
         meant = f"; did you mean --set {colon[1]}={colon[2]}?" if colon else ""
         raise UserError(f"--set takes KEY=VALUE, not {text!r:.60}{meant}")
-    return full_key(key), parse_value(value)
-
-
-def full_key(key: str) -> str:
-    """Returns "schedule.learning_rate" for "learning_rate", and any other key unchanged."""
-    return "schedule.learning_rate" if key == "learning_rate" else key
+    return key, parse_value(value)
 
 
 def parse_value(value: str) -> Any:

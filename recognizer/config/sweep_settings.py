@@ -196,7 +196,6 @@ def _axis(text):
         raise UserError(f"--grid takes KEY=V1,V2, not {text!r:.60}")
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
         raise UserError(f"--grid {key} has {twice[0]!r:.60} twice: for several runs of a setting give --seeds R")
-    key = overrides.full_key(key)
     return {"name": key, "values": values, "settings": [{key: value} for value in values]}
 
 
@@ -211,7 +210,7 @@ def _range(text):
     """Returns the range for the text "KEY=LOW..HIGH", "KEY=LOW..HIGH:log" or "KEY=LOW..HIGH:STEP"."""
     if not (found := re.fullmatch(r"([^=]+)=(.+?)\.\.([^:]+)(?::(.+))?", text)):
         raise UserError(f"--range takes KEY=LOW..HIGH, KEY=LOW..HIGH:log or KEY=LOW..HIGH:STEP, not {text!r:.60}")
-    key = overrides.full_key(found[1])
+    key = found[1]
     low, high = map(overrides.parse_value, found.group(2, 3))
     if not (NUMBER.valid(low) and NUMBER.valid(high) and low < high):
         raise UserError(f"--range {key} must go from a number to a larger one, not {text.partition('=')[2]!r:.60}")
@@ -236,7 +235,10 @@ def _check_keys(found):
         given = varied + list(dict(found["own"]))
         if "seed" in given:
             raise UserError("seed is not a setting of a recipe: --seeds R trains with R seeds; --seed is the first")
-        if twice := [key for key, count in collections.Counter(given).items() if count > 1]:
+        twice = [key for key, count in collections.Counter(given).items() if count > 1]
+        if "learning_rate" in given:  # it stands for one of these
+            twice += [key for key in ("schedule.learning_rate", "schedule.warmup_target") if key in given]
+        if twice:
             raise UserError(f"{twice[0]} is given twice: name each setting once in --grid, --range, --set and --epochs")
 
 

@@ -28,10 +28,10 @@ def guessing_line(result: dict, config: dict) -> str | None:
     if accuracy >= GUESSING:
         return None
     command = f"python -m recognizer plot lr --recipe {config['recipe']} --model {config['model']}"
-    return (
-        f"Net {result['net']} is hardly better than guessing. Its learning rate may be too high ({command} suggests "
-        f"one), or {result['steps']:,} steps too few."
-    )
+    needs = [f"a lower learning rate ({command} suggests one)", f"more steps than {result['steps']:,}"]
+    if not config["update_bn"]:
+        needs.append("with batch normalization, --set update_bn=50")
+    return f"Net {result['net']} is hardly better than guessing. It may need {', or '.join(needs)}."
 
 
 def accuracy_lines(result: dict) -> list[str]:

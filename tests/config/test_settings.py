@@ -10,7 +10,8 @@ from conftest import ROOT, assert_one_line_error, script
 import recipes
 import train
 from recognizer.base.errors import UserError
-from recognizer.config import members, schema
+from recognizer.commands import sweep
+from recognizer.config import members, schema, sweep_settings
 from recognizer.config.overrides import config_from_arguments, parse_override, resolve
 
 PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "values": [1, 0.1]}'
@@ -268,6 +269,25 @@ def test_arguments_become_settings():
     config, _, name = given("--model", "my_net", "--set", "model_config.dropout=.3", "--deterministic")
     assert (config["model"], config["model_config"], name) == ("my-net", {"dropout": 0.3}, "my-net")
     assert config["deterministic"]
+
+
+@pytest.mark.parametrize("option", [["--learning-rate", "0.3"], ["--set", "learning_rate=0.3"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("schedule", "key"),
+    [
+        ('{"name": "cosine", "learning_rate": 0.1}', "learning_rate"),
+        ('{"name": "cosine", "learning_rate": 0, "warmup_target": 0.1, "warmup_epochs": 1}', "warmup_target"),
+        ('{"name": "exponential", "learning_rate": 0.1, "decay": 0.9}', "learning_rate"),
+        ('{"name": "one_cycle", "learning_rate": 0.1, "warmup": 0.2}', "learning_rate"),
+    ],
+    ids=["cosine", "warm-up", "exponential", "one_cycle"],
+)
+def test_the_learning_rate_is_the_peak_of_a_schedule_however_it_is_given(option, schedule, key):
+    setting = ["--set", f"schedule={schedule}"]
+    before, after = (given("deotte", *setting, *more)[0]["schedule"] for more in ([], option))
+    assert after == before | {key: 0.3}
+    asked = sweep_settings.asked(sweep.parser().parse_args(["deotte", *setting, "--grid", "learning_rate=0.2,0.3"]))
+    assert sweep_settings.config(asked, {"learning_rate": 0.3}, 0)["schedule"] == after
 
 
 MUON = {"weight_decay": 0.1, "adam_weight_decay": None, "exclude_layers": ["classes"]}

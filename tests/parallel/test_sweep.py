@@ -70,22 +70,20 @@ def test_each_trial_of_a_grid_is_a_run_with_its_settings(here, capsys):
     command.main([*LINEAR, *GRID])
     rows = table()
     names = [f"some-{i:03d}" for i in (1, 2, 3, 4)]
-    assert [(row["run"], row["schedule.learning_rate"], row["seed"]) for row in rows] == list(
+    assert [(row["run"], row["learning_rate"], row["seed"]) for row in rows] == list(
         zip(names, ["0.01", "0.1"] * 2, ["0", "0", "1", "1"], strict=True)
     )
     for row in rows:
         folder = Path("runs") / row["run"]
         config = run_folder.read_config(folder)
         assert config["sweep"] == "some"
-        assert config["schedule"]["learning_rate"] == float(row["schedule.learning_rate"])
+        assert config["schedule"]["learning_rate"] == float(row["learning_rate"])
         assert (config["seed"], config["epochs"], config["validation_split"]) == (int(row["seed"]), 2, 0.1)
         result = json.loads((folder / "result.json").read_text())
         assert float(row["validation_accuracy"]) == result["ensemble_validation"]["accuracy"]
         assert row["state"] == "done"
     out = capsys.readouterr().out
-    assert (
-        len(re.findall(r"^Trial \d/4:  some-00\d  schedule.learning_rate 0.\d+, seed \d:  validation", out, re.M)) == 4
-    )
+    assert len(re.findall(r"^Trial \d/4:  some-00\d  learning_rate 0.\d+, seed \d:  validation", out, re.M)) == 4
     assert len(re.findall(r"about .* left$", out, re.M)) == 3
     assert "0.1" in re.search(r"^Best:.*", out, re.M)[0]
     assert {path.name for path in Path("sweeps/some").iterdir()} == {
@@ -176,7 +174,7 @@ def test_a_search_prunes_what_falls_behind_and_marks_it(here, capsys, monkeypatc
     assert {row["note"] for row in rows if row["state"] == "pruned"} == {"after epoch 2"}
     for row in rows:
         config = run_folder.read_config(Path("runs") / row["run"])
-        assert config["schedule"]["learning_rate"] == float(row["schedule.learning_rate"])
+        assert config["schedule"]["learning_rate"] == float(row["learning_rate"])
         assert 0.001 <= config["schedule"]["learning_rate"] <= 1
         assert (config["batch_size"], config["optimizer"]) == (
             int(row["batch_size"]),
@@ -227,6 +225,10 @@ REFUSED = {
     "a value twice": (["--grid", "epochs=1,2,1"], "twice"),
     "a key twice": (["--grid", "epochs=1,2", "--epochs", "3"], "epochs is given twice"),
     "two grids of a key": (["--grid", "epochs=1,2", "--grid", "epochs=3,4"], "epochs is given twice"),
+    "a rate and its full name": (
+        ["--grid", "learning_rate=.1,.2", "--set", "schedule.learning_rate=.1"],
+        "schedule.learning_rate is given twice",
+    ),
     "grid and range": (["--grid", "epochs=1,2", "--range", "epochs=1..2", "--trials", "2"], "epochs is given twice"),
     "seed as a setting": (["--grid", "seed=1,2"], "--seeds"),
     "no seeds": (["--seeds", "0"], "--seeds must be"),
@@ -457,7 +459,7 @@ def test_a_sweep_that_is_killed_three_times_loses_no_trial_and_trains_none_twice
         assert rows == table()
     else:
         assert len(rows) == 6
-        assert len({row["schedule.learning_rate"] for row in rows}) == 6
+        assert len({row["learning_rate"] for row in rows}) == 6
         assert {row["state"] for row in rows} <= {"done", "pruned"}
 
 
@@ -539,7 +541,7 @@ def test_a_search_takes_steps_within_a_range(here):
     rows = table()
     assert len(rows) == 4
     assert {row["batch_size"] for row in rows} <= {"64", "128", "192"}
-    assert {round(float(row["schedule.learning_rate"]), 9) for row in rows} <= {0.01, 0.03, 0.05}
+    assert {round(float(row["learning_rate"]), 9) for row in rows} <= {0.01, 0.03, 0.05}
 
 
 def test_a_folder_that_is_no_sweep_is_named(alone):

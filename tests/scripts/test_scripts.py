@@ -320,6 +320,7 @@ def test_a_net_hardly_better_than_guessing_is_told_with_what_may_help(
     told = capsys.readouterr().out
     assert ("Net 1 is hardly better than guessing" in told) == guesses
     assert ("plot lr --recipe codeastar --model codeastar suggests one" in told) == guesses
+    assert ("more steps than 60, or with batch normalization, --set update_bn=50" in told) == guesses
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The learning-rate finder: the training loss by a rising rate, and the rates that it suggests."""
 
 import re
+import shlex
 
 import keras
 import numpy as np
@@ -106,11 +107,14 @@ def test_plot_lr_says_the_rates_beside_the_recipes_own_and_makes_no_run(tmp_path
         options = ["--recipe", "ensemble", "--model", "linear", "--set", "optimizer=sgd"]
         options += ["--set", 'members=[{"schedule.learning_rate": 0.5}, {}]']
         plot.main(["lr", *options, "--data", "digits", "--out", out])
-        line = capsys.readouterr().out.splitlines()[-1]
-        assert re.fullmatch(
-            rf"{out}: start with --learning-rate 0\.\d+; the loss is lowest at 0\.\d+; the recipe's peak is 0\.5",
+        line, compare = capsys.readouterr().out.splitlines()[-2:]
+        found = re.fullmatch(
+            rf"{out}: start with --learning-rate (0\.\d+); the loss is lowest at (0\.\d+); the recipe's peak is (0\.5)",
             line,
         )
+        command, _, grid, *rest = shlex.split(compare.removeprefix("Compare: python -m recognizer sweep "))
+        assert (command, grid) == ("ensemble", f"schedule.learning_rate={','.join(sorted(found.groups(), key=float))}")
+        assert rest == ["--set", "model=linear", *options[4:], "--data", "digits"]
         drawn.append((tmp_path / out).read_bytes())
     assert drawn[0] == drawn[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
