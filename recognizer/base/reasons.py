@@ -124,7 +124,10 @@ def failed_import(error: BaseException, folder: Path) -> str:
         if Path(frame.f_code.co_filename).parent == folder and frame.f_code.co_name == "<module>"
         if frame.f_globals["__name__"] != "__main__"
     ]
-    return f"{modules[-1]}: {reason(error)}" if modules else ""
+    if not modules:
+        return ""
+    quotes = "; a recipe has names in quotes" * (isinstance(error, NameError) and modules[-1].startswith("recipes.py"))
+    return f"{modules[-1]}: {reason(error)}{quotes}"
 
 
 def _unwrapped(text):

@@ -1,9 +1,19 @@
 """Checks a whole config: each setting by its rule, then the settings that depend on each other."""
 
 import json
+import re
 
 from recognizer.base.errors import UserError, about
 from recognizer.config import keras_classes, members, schedules, schema
+
+# What to write in a recipe in place of an object that config.json cannot hold.
+ONLY_PLAIN = "a recipe has only numbers, strings, booleans, lists and dicts"
+PLAIN = {
+    "optimizer": 'a recipe has its name, such as "sgd", and its arguments in optimizer_config',
+    "loss": 'a recipe has its name, such as "MeanSquaredError", and its arguments in loss_config',
+    "schedule": 'a recipe has its name and arguments: dict(name="cosine", learning_rate=0.01)',
+    "model": "a recipe has the name of a function in models.py, in quotes",
+}
 
 
 def check(config: dict) -> None:
@@ -55,7 +65,9 @@ def _check_plain(key, value):
     except ValueError as error:
         raise UserError(f"{key}: each number must be finite, not infinite or nan ({error})") from error
     except TypeError as error:
-        raise UserError(f"{key} must be plain data: numbers, strings, booleans, lists and dicts ({error})") from error
+        found = re.search(r"Object of type (\w+)", str(error))
+        kind = found[1] if found else type(value).__name__
+        raise UserError(f"{key} has an object of type {kind}, but {PLAIN.get(key, ONLY_PLAIN)}") from error
 
 
 def _check_monitor(config):

@@ -2,6 +2,8 @@
 
 import re
 
+import keras
+import numpy as np
 import pytest
 from driver import copied, told
 
@@ -52,6 +54,12 @@ def refused(name):
         ({"members": [{"model_confg": {}}]}, "model_confg", "did you mean 'model_config'?"),
         ({"members": [{3: 4}]}, "member 1: no setting '3'", "There are: "),
         ({"members": [3]}, "members", "must be a list of objects"),
+        ({"optimizer": keras.optimizers.SGD(0.1)}, "optimizer has an object of type SGD", "in optimizer_config"),
+        ({"loss": keras.losses.Huber()}, "loss has an object of type Huber", "in loss_config"),
+        ({"schedule": keras.optimizers.schedules.CosineDecay(0.1, 9)}, "schedule has an object of", "dict(name="),
+        ({"model": print}, "model has an object of type builtin_function_or_method", "in quotes"),
+        ({"class_weight": np.ones(10)}, "class_weight has an object of type ndarray", "lists and dicts"),
+        ({"members": [{"optimizer": keras.optimizers.Adam()}]}, "member 1: optimizer has an object", "has its name"),
     ],
     ids=str,
 )

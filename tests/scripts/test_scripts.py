@@ -254,6 +254,15 @@ def test_an_error_in_a_file_that_users_edit_is_one_line(file, command, broken, s
     assert not (scripts / "runs").exists()
 
 
+def test_a_name_without_quotes_in_a_recipe_is_told_so(scripts):
+    with open(scripts / "recipes.py", "a") as opened:
+        opened.write('RECIPES["mine"] = dict(model=my_net)\n')
+    process = subprocess.run(
+        [sys.executable, "train.py", "mine"], cwd=scripts, capture_output=True, text=True, timeout=60
+    )
+    assert_one_line_error(process, "NameError: name 'my_net' is not defined; a recipe has names in quotes")
+
+
 @pytest.mark.parametrize("name", ["residual", "my_net", "my-net"])
 def test_an_architecture_named_as_a_recipe_is_refused_with_the_option_to_write(name, scripts, tmp_path):
     with open(scripts / "models.py", "a") as file:
