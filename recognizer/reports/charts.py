@@ -94,7 +94,7 @@ def curves(
     rate.set(xlabel="epoch", ylabel="learning rate", xlim=(0, None), ylim=(0, None))
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (loss, accuracy):
-        axes.legend(frameon=False)
+        axes.legend(framealpha=0.8, edgecolor="none")  # a line may pass behind it
     loss.set_title(title + (f", {len(logs)} nets" if len(logs) > 1 else ""))
     return figure
 
@@ -117,7 +117,7 @@ def steps(logs: list[Rows], title: str) -> Figure:
     plain_numbers(loss)
     rate.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     if window(losses) > 1:
-        loss.legend(frameon=False)
+        loss.legend(framealpha=0.8, edgecolor="none")
     loss.set_title(title + (f", {len(logs)} nets" if len(logs) > 1 else ""))
     return figure
 

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recognizer.base.files import write_bytes, write_rows
+from recognizer.base.words import plural
 from recognizer.config.sweep_settings import point, told, value_text
 from recognizer.reports import charts, report_page, sweep_charts
 from recognizer.reports.sweep_charts import Trial
@@ -158,7 +159,7 @@ def _seen(others, best):
     if any(cell.error is None for cell in [*others, best]):
         return ["        a setting with a single run cannot be compared with others: add --seeds 3 or more"]
     alike = sum(UNSEEN in compared(cell, best) for cell in others)
-    told = f"{alike} of the other {len(others)} settings may be as good: at most two standard errors lower"
+    told = f"{alike} of {plural(len(others), 'other setting')} may be as good: at most two standard errors lower"
     return [f"        {told}" if alike else "        all other settings are more than two standard errors lower"]
 
 
