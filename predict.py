@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
     what = plural(len(test.x), "image")
     if pictures is not None:  # the probabilities decide which possible digits are digits
-        what = f"{plural(len(test.x), 'possible digit')} in {plural(len(pictures[0]), 'picture')}"
+        what = f"{plural(len(test.x), 'shape')} in {plural(len(pictures[0]), 'picture')}"
     mean = predicting.mean_probabilities(folders, configs, test, what)
     temperature = predicting.temperature(folders, configs)
     if arguments.images or arguments.test not in (None, "digits"):

@@ -225,6 +225,8 @@ def refuse_others(arguments: argparse.Namespace, option: str, does: str) -> None
         key for key, value in vars(arguments).items() if value is not None and value is not False and key not in allowed
     ]
     by_name = "; give the run's name with --run" if option == "resume" and arguments.recipe else ""
+    if by_name and given == ["recipe"]:
+        raise UserError(f"--resume takes the run's name after --run: train.py --run {arguments.recipe} --resume")
     if given:
         raise UserError(f"--{option} {does} a run with the run's own settings: leave out {', '.join(given)}{by_name}")
 

@@ -215,8 +215,8 @@ def _without_blanks(words):
 
 
 def is_data(text: str) -> bool:
-    """Returns whether a text may be meant for --data: a source's name, or an existing path."""
-    return text in SOURCES or os.path.exists(text)
+    """Returns whether a text may be meant for --data: a source's name, or an existing path, not of Python code."""
+    return text in SOURCES or (os.path.exists(text) and not text.endswith(".py"))
 
 
 def add_where(group: "argparse._ArgumentGroup", what: str) -> None:
@@ -244,7 +244,8 @@ def check_where(arguments: argparse.Namespace) -> None:
         )
     for key in ("cpus", "gpus"):
         if getattr(arguments, key) is not None and not arguments.ray:
-            raise UserError(f"--{key} is for --ray: add --ray ADDRESS, or leave out --{key}")
+            used = " (a GPU is used without it)" * (key == "gpus")
+            raise UserError(f"--{key} is for --ray: add --ray ADDRESS, or leave out --{key}{used}")
 
 
 def where_text(arguments: argparse.Namespace) -> str:

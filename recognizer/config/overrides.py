@@ -208,7 +208,7 @@ def _line(key, old, new, lost):
 
 
 def _rate(schedule):
-    rate = schedule.get("learning_rate")
+    rate = schedule.get("warmup_target") or schedule.get("learning_rate")
     if rate is None:
         change = "--set schedule=NAME --learning-rate R"
         return f"the learning rates stay those of schedule {schedule['name']} (to change: {change})"

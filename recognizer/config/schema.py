@@ -156,7 +156,9 @@ def override(config: dict, key: str, value: Any, valid: Collection[str]) -> None
     if outer not in valid:
         if full := _full_keys(config, key) or _full_keys(config, SHORT.get(key, key)):
             whole, part = full[0].split(".")
-            of_recipe = f"in recipes.py {whole}=dict({part}=..., ...)"
+            name = config[whole].get("name") if whole == "schedule" and isinstance(config[whole], dict) else None
+            parts = f"name={name!r}, {part}=..." if name else f"{part}=..., ..."
+            of_recipe = f"in recipes.py {whole}=dict({parts})"
             raise UserError(f"{key} is a part of a setting: write {' or '.join(full)}; {of_recipe}")
         _argument_of_others(config["model"], key)
     choose("setting", outer, valid)

@@ -191,6 +191,8 @@ def _scaled_axis(axis, scale):
 def _axis(text):
     """Returns the axis for the text "KEY=V1,V2"."""
     key, equals, values = text.partition("=")
+    if re.fullmatch(r"[^\[,]+\.\.[^,]+", values):
+        raise UserError(f"--grid takes KEY=V1,V2; for a range write --range {text:.60} and --trials T")
     values = [overrides.parse_value(value) for value in _split(values)] if values else []
     if not (equals and key and values):
         raise UserError(f"--grid takes KEY=V1,V2, not {text!r:.60}")

@@ -37,7 +37,7 @@ def load(source: str = "auto") -> Digits:
     """Returns the Digits of `source` (see above). Raises UserError if there are none, or if they are not valid."""
     if source in SOURCES:
         return SOURCES[source]()
-    path = Path(source).expanduser()
+    path = _near(source)
     if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
         do = f"give a folder, zip, CSV, mnist.npz, or {names} with --data or --test"
@@ -46,6 +46,12 @@ def load(source: str = "auto") -> Digits:
     if place and (place != path or places.find(place, "test")):
         return _kaggles(place)
     return _digits(forms.read(path), path)
+
+
+def _near(source):
+    """Returns the path of a source, relative to the current folder if it is inside: a run stores its absolute path."""
+    path = Path(source).expanduser()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _similar(source, path):
@@ -64,7 +70,7 @@ def is_gone(source: str) -> bool:
 
 def load_test(source: str) -> Images:
     """Returns the Images of a test set, with or without labels. source: one of SOURCES, or a path to the images."""
-    path = Path(source).expanduser()
+    path = _near(source)
     if source in SOURCES or not (path.is_file() or path.is_dir()):
         test = load(source).test
     elif (place := places.kaggle_place(path, part="test")) and (table := places.find(place, "test")):

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 import models
+import recipes
 from recognizer.base.errors import LONGEST_LINE, UserError
 from recognizer.base.reasons import REGISTER, place, reason
 from recognizer.base.words import choose_name, hyphens
@@ -157,6 +158,10 @@ def _registered(name):
     """Returns the key of an architecture in ARCHITECTURES. Raises UserError if there is none of that name."""
     if hyphens(name) not in ARCHITECTURES and callable(getattr(models, name.replace("-", "_"), None)):
         raise UserError(f"no architecture {name!r}: models.py has a function of this name, without @architecture above")
+    if hyphens(name) not in ARCHITECTURES and hyphens(name) in map(hyphens, recipes.RECIPES):
+        raise UserError(
+            f"no architecture {name!r}, but a recipe: leave out --model, or write the recipe's architecture"
+        )
     return choose_name("architecture", name, ARCHITECTURES)
 
 

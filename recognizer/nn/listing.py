@@ -1,5 +1,6 @@
 """The list of all recipes and architectures, for `train.py --list`."""
 
+import re
 from collections.abc import Iterator
 
 import recipes
@@ -22,6 +23,7 @@ def lines() -> Iterator[str]:
     yield f"{'ARCHITECTURE':<24}{'parameters':>24}  (functions of models.py)"
     for name, function in building.ARCHITECTURES.items():
         first = (function.__doc__ or "").strip().split("\n")[0]
+        first = re.sub(r"(: |; by default )[\d,]+ parameters\.$", ".", first)  # the column before has them
         try:
             yield f"{name:<24}{building.build(name).count_params():>24,}  {first}"
         except UserError as error:

@@ -293,6 +293,8 @@ def find(name: str) -> Path:
     """Returns the folder of an existing run. Raises UserError if there is no run of this name."""
     path, folder = Path(name), RUNS / name
     given = path.exists() or path.suffix.lower() in image_files.SUFFIXES  # a path, perhaps mistyped, not a name
+    if run := next((parent.name for parent in path.parents if is_run(parent)), ""):
+        raise UserError(f"{name} is in the folder of a run: write {run}")
     if given and not is_run(path) and not is_run(folder):
         raise UserError(f"{name} is no run: predict.py takes pictures by --images, a test set by --test")
     folder = named(name)

@@ -1,6 +1,7 @@
 """Settings are checked, overridden and given to each net; train.py's arguments become settings."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -124,8 +125,9 @@ def test_the_message_names_the_full_key_of_a_part_without_its_prefix(recipe, ove
     with pytest.raises(UserError) as error:
         resolve(recipe, overrides)
     whole, inner = full.split(" or ")[0].split(".")
-    of_recipe = f"in recipes.py {whole}=dict({inner}=..., ...)"
-    assert str(error.value) == f"{of_member}{part} is a part of a setting: write {full}; {of_recipe}"
+    parts = rf"name='\w+', {inner}=\.\.\." if whole == "schedule" else rf"{inner}=\.\.\., \.\.\."
+    told = f"{of_member}{part} is a part of a setting: write {full}; in recipes.py {whole}="
+    assert re.fullmatch(rf"{re.escape(told)}dict\({parts}\)", str(error.value))
 
 
 @pytest.mark.parametrize(
@@ -288,6 +290,13 @@ def test_the_learning_rate_is_the_peak_of_a_schedule_however_it_is_given(option,
     assert after == before | {key: 0.3}
     asked = sweep_settings.asked(sweep.parser().parse_args(["deotte", *setting, "--grid", "learning_rate=0.2,0.3"]))
     assert sweep_settings.config(asked, {"learning_rate": 0.3}, 0)["schedule"] == after
+
+
+def test_the_learning_rate_that_stays_is_the_peak_of_a_warm_up(monkeypatch, capsys):
+    schedule = dict(name="cosine", learning_rate=0, warmup_target=0.3, warmup_epochs=1)
+    monkeypatch.setitem(recipes.RECIPES, "mine", dict(model="vgg", schedule=schedule))
+    given("mine", "--set", "optimizer=sgd")
+    assert "the learning rate stays 0.3 (to change: --learning-rate)" in capsys.readouterr().out
 
 
 MUON = {"weight_decay": 0.1, "adam_weight_decay": None, "exclude_layers": ["classes"]}

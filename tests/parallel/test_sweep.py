@@ -225,6 +225,10 @@ REFUSED = {
     "a value twice": (["--grid", "epochs=1,2,1"], "twice"),
     "a key twice": (["--grid", "epochs=1,2", "--epochs", "3"], "epochs is given twice"),
     "two grids of a key": (["--grid", "epochs=1,2", "--grid", "epochs=3,4"], "epochs is given twice"),
+    "a range as a grid": (
+        ["--grid", "batch_size=64..128"],
+        "for a range write --range batch_size=64..128 and --trials",
+    ),
     "a rate and its full name": (
         ["--grid", "learning_rate=.1,.2", "--set", "schedule.learning_rate=.1"],
         "schedule.learning_rate is given twice",

@@ -177,9 +177,9 @@ def test_predicting_shows_how_far_it_is(trained, digits, tmp_path, monkeypatch, 
     for i in range(2):
         Image.fromarray(digits.test.x[i]).save(tmp_path / f"{i}.png")
     predict.main(["bag", "--images", "0.png"])
-    assert "Predicting 1 possible digit in 1 picture with 2 nets ...\n" in capsys.readouterr().out
+    assert "Predicting 1 shape in 1 picture with 2 nets ...\n" in capsys.readouterr().out
     predict.main(["bag", "--images", "0.png", "1.png"])
-    assert "Predicting 2 possible digits in 2 pictures with 2 nets ...\n" in capsys.readouterr().out
+    assert "Predicting 2 shapes in 2 pictures with 2 nets ...\n" in capsys.readouterr().out
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     predict.main(["bag", "--test", "others.csv"])
     shown = capsys.readouterr().out

@@ -529,7 +529,8 @@ def test_a_mistyped_name_or_option_answers_without_importing_keras(tmp_path):
         (["--set", "epocs=3"], "did you mean 'epochs'"),
         (["--epochz", "3"], "--epochz; did you mean --epochs 3?"),
         (["--set", "learning_rate=fast"], "schedule.learning_rate must be a number"),
-        (["quick-1", "--resume"], "leave out recipe; give the run's name with --run"),
+        (["quick-1", "--resume"], "--resume takes the run's name after --run: train.py --run quick-1 --resume"),
+        (["quick-1", "--resume", "--epochs", "3"], "leave out recipe, epochs; give the run's name with --run"),
         (["--seed", "-1"], "--seed"),
         (["--epochs", "0"], "epochs"),
     ):
