@@ -47,9 +47,13 @@ def write_mistakes(folder: Path, config: dict, digits: Digits, result: dict) -> 
 
 
 def _mistakes(part: Labelled, named: bool) -> Iterator[dict]:
-    """Yields the rows of mistakes.csv of a part. named: whether the file has the column "name"."""
+    """Yields the rows of mistakes.csv of a part, the most certain mistakes first.
+
+    named: whether the file has the column "name".
+    """
     predicted = part.probabilities.argmax(1)
-    for i in np.flatnonzero(predicted != part.y):
+    wrong = np.flatnonzero(predicted != part.y)
+    for i in wrong[np.argsort(part.probabilities[wrong, part.y[wrong]], kind="stable")]:
         name = {"name": "" if part.names is None else part.names[i]} if named else {}
         yield (
             {"part": part.part, "row": part.rows[i] + 1, "label": part.y[i], "predicted": predicted[i]}

@@ -11,9 +11,9 @@
     log.csv             the rows of all nets; final_val_accuracy is that of the saved net
     predictions.npz     for net 1: validation_rows_01 (rows of the labelled data, from 0), validation_01 and test_01
                         (float32 probabilities); and so on
-    mistakes.csv        the wrong validation rows and the wrong rows of a labelled test set, from 1: label, prediction,
-                        and the probabilities of both; a validation row is predicted by the nets that did not train on
-                        it. "name" is the image's name or id, if the data has any
+    mistakes.csv        the wrong validation rows and the wrong rows of a labelled test set, from 1, the most certain
+                        mistakes first: label, prediction, and the probabilities of both; a validation row is predicted
+                        by the nets that did not train on it. "name" is the image's name or id, if the data has any
     result.json         the run's result; exists once all nets are finished
     pruned.json         only for a sweep's trial that was stopped early: the epoch and its validation accuracy
     *.png, report.html  the pictures, and the report that shows them

@@ -225,13 +225,17 @@ def test_a_run_lists_its_wrong_rows_of_validation_and_test(trained, digits):
     means = {"validation": (seen, np.nanmean(votes[:, seen], axis=0), digits.train.y[seen])}
     test = (arrays["test_01"] + arrays["test_02"]) / 2
     means["test"] = np.arange(len(test)), test, digits.test.y
-    expected = [
+    expected = {
         (part, row + 1, label, guess)
         for part, (rows, mean, labels) in means.items()
         for row, label, guess in zip(rows, labels, mean.argmax(1), strict=True)
         if label != guess
-    ]
-    assert [(row["part"], *(int(row[key]) for key in ("row", "label", "predicted"))) for row in found] == expected
+    }
+    listed = [(row["part"], *(int(row[key]) for key in ("row", "label", "predicted"))) for row in found]
+    assert len(listed) == len(expected)
+    assert set(listed) == expected
+    order = [(row["part"] == "test", float(row["label_probability"])) for row in found]
+    assert order == sorted(order)  # the most certain mistakes first
     sharpened = metrics.sharpened(test, run_folder.temperature(folder))
     for row in found:
         assert 0 <= float(row["label_probability"]) <= float(row["probability"]) <= 1
