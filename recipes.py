@@ -73,8 +73,8 @@ RECIPES = {
     # makes more errors than `single` (benchmarks/ACCURACY.md). An epoch takes at most 36,000 rows, so it has the same
     # number of steps on MNIST's 60,000 rows as on Kaggle's 42,000.
     "mirrored": OURS | MIRRORED | {"epochs": 8, "max_rows_per_epoch": 36_000},
-    # Nets of several kinds make different errors, so averaging them gains more than averaging nets of one kind. With
-    # mirrored digits, 4 epochs take about as long as 7 without.
+    # Nets of three kinds, since they make different errors. With mirrored digits, 4 epochs take about as long as 7
+    # without.
     "ensemble": OURS
     | dict(
         nets=8,
