@@ -41,7 +41,7 @@ def load(source: str = "auto") -> Digits:
     if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
         do = f"give a folder, zip, CSV, mnist.npz, or {names} with --data or --test"
-        raise UserError(f"no data at {source!r}{_similar(source, path)}: {do}")
+        raise UserError(f"no data at {source!r}{_similar(source, Path(source).expanduser())}: {do}")
     place = places.kaggle_place(path)
     if place and (place != path or places.find(place, "test")):
         return _kaggles(place)

@@ -52,6 +52,7 @@ def lit(ink, rng, kind, blur):
 KINDS = ["uneven light", "shadow", "light on dark", "table", "frame"]
 
 
+@pytest.mark.slow
 def test_photographs_are_read_as_well_as_the_digits_on_them(reader, tmp_path):
     images, path = unseen(40), tmp_path / "digit.jpg"
     parts = {"plain": images.x}

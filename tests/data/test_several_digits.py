@@ -266,6 +266,7 @@ def test_a_picture_of_small_print_is_refused_in_a_line(tmp_path):
         segments.read_picture(tmp_path / "print.png")
 
 
+@pytest.mark.slow
 def test_pictures_in_folders_below_folders_and_in_zips_are_read_and_others_named(digits, tmp_path, trained):
     images, below = tmp_path / "in", tmp_path / "in" / "a" / "b"
     below.mkdir(parents=True)

@@ -156,6 +156,7 @@ def test_a_damaged_sweep_is_refused_in_a_line_and_skipped_without_a_name(name, c
     assert re.fullmatch(r"sweeps.some.*: skipped\n", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 @optuna
 def test_a_search_prunes_what_falls_behind_and_marks_it(here, capsys, monkeypatch):
     from recognizer.parallel import search

@@ -168,6 +168,7 @@ def test_predictions_of_other_data_are_told_in_one_line(change, trained, tmp_pat
         runs.main(["diff", "theirs", "bag"])
 
 
+@pytest.mark.slow
 def test_predicting_shows_how_far_it_is(trained, digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     copied(trained, tmp_path, "bag")

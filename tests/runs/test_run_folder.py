@@ -30,6 +30,7 @@ def test_a_second_process_on_a_run_is_refused(trained):
         pass
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_trains_is_neither_trained_nor_changed_until_that_process_is_dead(tmp_path):
     long = ["grenholm", "--data", "digits", "--epochs", 1000, "--set", "steps_per_epoch=10", "--run", "r"]
     command = [sys.executable, str(ROOT / "train.py"), *map(str, long)]

@@ -594,6 +594,7 @@ def told_of_compile(made_once):
     return json.loads((made_once("compiled-nets", check_all) / "told.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "recipe"),  # joint_flips, of `mirrored`, takes no net whose classes are inside a layer
     [case for case in itertools.product(COMPILED, RECIPES) if case != ("compiled subclass", "mirrored")],

@@ -132,6 +132,7 @@ def test_a_damaged_checkpoint_is_told_of_and_the_one_before_is_used(damage, tmp_
     assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "broken")
 
 
+@pytest.mark.slow
 def test_a_repeated_run_is_identical_and_says_what_is_different(trained):
     process = script("train.py", "--repeat", "bag", cwd=trained)
     assert process.returncode == 0, process.stderr

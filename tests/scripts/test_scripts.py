@@ -835,6 +835,7 @@ def test_the_sources_of_the_command_line_are_those_that_are_read():
     assert list(sources.SOURCES) == list(cli.SOURCES)
 
 
+@pytest.mark.slow
 def test_a_net_whose_batch_norm_will_lag_is_told_before_training(tmp_path):
     few = ["quick", "--check", "--data", "digits", "--set", "steps_per_epoch=20", "--set", "model_config.momentum=0.99"]
     told = "batch-norm statistics lag behind after so few steps: --set update_bn="
