@@ -83,13 +83,13 @@ def curves(
     # weights are averaged: they would flatten the rest.
     keys = ["accuracy", *["val_accuracy"] * (validation == "validation")]
     errors = [1 - row[key] for log in logs for row in log for key in keys if key in row]
-    errors += [1 - share for _, share in finals]
-    last = [1 - log[-1][key] for log in logs for key in keys if key in log[-1]]  # always visible
-    lowest = 1 - min(1, max(3 * float(np.median(errors)) + 1e-3, 1.1 * max(last)))
+    saved = [1 - share for _, share in finals]
+    last = [*saved, *(1 - log[-1][key] for log in logs for key in keys if key in log[-1])]  # always visible
+    lowest = 1 - min(1, max(3 * float(np.median(errors + saved)) + 1e-3, 1.1 * max(last)))
     accuracy.set(ylabel="accuracy", ylim=(lowest, 1))
     for line in accuracy.lines:
         if max(line.get_ydata()) < lowest and not line.get_label().startswith("_"):
-            line.set_label(f"{line.get_label()} (below {lowest:.0%})")
+            line.set_label(f"{line.get_label()} (below {100 * lowest:.3g}%)")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     rate.set(xlabel="epoch", ylabel="learning rate", xlim=(0, None), ylim=(0, None))
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

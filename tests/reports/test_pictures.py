@@ -214,6 +214,24 @@ def test_the_curves_of_a_single_epoch_show_its_steps():
     assert "validation, the saved net: 97.00%" in [text.get_text() for text in accuracy.get_legend().get_texts()]
 
 
+@pytest.mark.parametrize("saved", [1.0, 0.9997, 0.993, 0.9, 0.1])
+@pytest.mark.parametrize("last", [1.0, 0.999, 0.5])
+@pytest.mark.parametrize("label", ["validation", "validation, before something"])
+def test_the_saved_net_is_always_within_the_axes_of_the_curves(saved, last, label):
+    steps = [{"step": i + 1, "loss": 1, "learning_rate": 0.1} for i in range(30)]
+    training = [0.7, 0.99, 0.999, *[last] * 27]
+    log = [
+        {"epoch": i + 1, "loss": 1, "accuracy": share, "val_loss": 1, "val_accuracy": share / 2}
+        for i, share in enumerate(training)
+    ]
+    accuracy = charts.curves([log], [steps], [(30, saved)], "title", label).axes[1]
+    lowest, highest = accuracy.get_ylim()
+    assert lowest <= saved <= highest
+    texts = [text.get_text() for text in accuracy.get_legend().get_texts()]
+    assert f"validation, the saved net: {saved:.2%}" in texts
+    assert not any("(below 100%)" in text for text in texts)
+
+
 def test_the_loss_of_many_steps_is_shown_by_its_running_mean_over_the_faint_losses():
     losses = np.random.default_rng(0).uniform(0.5, 1.5, 10_000)
     log = [{"step": i + 1, "loss": loss, "learning_rate": 0.1} for i, loss in enumerate(losses)]
