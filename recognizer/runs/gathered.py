@@ -53,7 +53,7 @@ def _mistakes(part: Labelled, named: bool) -> Iterator[dict]:
     """
     predicted = part.probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != part.y)
-    for i in wrong[np.argsort(part.probabilities[wrong, part.y[wrong]], kind="stable")]:
+    for i in wrong[np.argsort(-part.probabilities[wrong, predicted[wrong]], kind="stable")]:  # as in mistakes.png
         name = {"name": "" if part.names is None else part.names[i]} if named else {}
         yield (
             {"part": part.part, "row": part.rows[i] + 1, "label": part.y[i], "predicted": predicted[i]}

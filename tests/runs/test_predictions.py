@@ -235,7 +235,7 @@ def test_a_run_lists_its_wrong_rows_of_validation_and_test(trained, digits):
     listed = [(row["part"], *(int(row[key]) for key in ("row", "label", "predicted"))) for row in found]
     assert len(listed) == len(expected)
     assert set(listed) == expected
-    order = [(row["part"] == "test", float(row["label_probability"])) for row in found]
+    order = [(row["part"] == "test", -float(row["probability"])) for row in found]
     assert order == sorted(order)  # the most certain mistakes first
     sharpened = metrics.sharpened(test, run_folder.temperature(folder))
     for row in found:
