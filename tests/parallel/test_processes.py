@@ -263,6 +263,7 @@ def test_more_jobs_than_nets_are_said_to_be_too_many(jobs, nets, told, capsys):
     assert [line for line in lines if "--jobs" in line] == [told] * bool(told)
 
 
+@pytest.mark.slow
 def test_jobs_are_compared_with_the_nets_that_a_resumed_run_has_left(trained, tmp_path, monkeypatch, capsys):
     import train
 

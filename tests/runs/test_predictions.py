@@ -50,6 +50,7 @@ def forget(folder):
         path.write_text(json.dumps(result))
 
 
+@pytest.mark.slow
 def test_a_finished_runs_own_test_set_is_predicted_at_once_as_training_did_and_without_keras(trained, tmp_path):
     (folder,) = copied(trained, tmp_path, "bag")
     at_once, process = predicted(tmp_path)

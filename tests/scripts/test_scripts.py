@@ -203,6 +203,7 @@ def test_a_runs_name_is_never_reused(trained):
     assert_one_line_error(process, "leave out epochs")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 def test_an_interrupted_run_goes_on_after_its_last_epoch_and_ends_as_if_it_never_stopped(tmp_path):
     arguments = ["codeastar", "--data", "digits", "--epochs", 12, "--set", "steps_per_epoch=40"]
@@ -448,6 +449,7 @@ def test_a_call_executes_steps_of_half_a_second_in_all_at_most(seconds, steps, e
     assert trainer.step_seconds == seconds
 
 
+@pytest.mark.slow
 def test_the_precision_is_printed_and_recorded_and_predict_uses_it(tmp_path, capsys, monkeypatch, no_pictures, digits):
     import keras
 
