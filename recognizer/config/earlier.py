@@ -1,4 +1,4 @@
-"""Renames settings that had other names in earlier versions."""
+"""Settings of earlier versions: their names, and values that this version refuses."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,3 +16,14 @@ def renamed(settings: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
             yield "joint_flips", value["joint_flips"]
             value = {inner: value[inner] for inner in value if inner != "joint_flips"}
         yield "joint_flips" if key == "augmentation.joint_flips" else key, value
+
+
+def weights_kept(config: dict) -> str:
+    """Returns which weights a run of any version keeps, the setting `weights`.
+
+    In earlier versions optimizer_config.use_ema could contradict it, and decided.
+    """
+    averages = config["optimizer_config"].get("use_ema")
+    return {("last", True): "averaged", ("averaged", False): "last"}.get(
+        (config["weights"], averages), config["weights"]
+    )

@@ -158,6 +158,7 @@ def read_config(folder: Path) -> dict:
         TEXT.check("sweep", config.get("sweep", ""))
         config["schedule"] = schedules.canonical(config["schedule"])
         config |= {key: keras_classes.canonical(key, config[key]) for key in ("optimizer", "loss")}
+        config["weights"] = earlier.weights_kept(config)
         checks.check(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -202,3 +202,12 @@ def test_mnists_training_images_in_kaggles_test_set_are_found(shared, tmp_path, 
     assert leaked == sum(image.tobytes() in rows for image in kaggle.test.x)
     assert leaked > 20_000
     assert run_folder.leaks([folder], mnist.test) == 0
+
+
+@pytest.mark.parametrize(("weights", "averages", "kept"), [("last", True, "averaged"), ("averaged", False, "last")])
+def test_an_earlier_run_whose_weights_contradict_its_optimizer_is_read(weights, averages, kept, trained, tmp_path):
+    (folder,) = copied(trained, tmp_path, "earlier")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"weights": weights, "optimizer_config": {"use_ema": averages}}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert run_folder.read_config(folder)["weights"] == kept
