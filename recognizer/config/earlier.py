@@ -23,7 +23,7 @@ def weights_kept(config: dict) -> str:
 
     In earlier versions optimizer_config.use_ema could contradict it, and decided.
     """
-    averages = config["optimizer_config"].get("use_ema")
-    return {("last", True): "averaged", ("averaged", False): "last"}.get(
-        (config["weights"], averages), config["weights"]
-    )
+    pair = [config["weights"], config["optimizer_config"].get("use_ema")]
+    if pair == ["last", True]:
+        return "averaged"
+    return "last" if pair == ["averaged", False] else config["weights"]
