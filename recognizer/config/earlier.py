@@ -23,7 +23,8 @@ def weights_kept(config: dict) -> str:
 
     In earlier versions optimizer_config.use_ema could contradict it, and decided.
     """
-    pair = [config["weights"], config["optimizer_config"].get("use_ema")]
-    if pair == ["last", True]:
+    optimizer = config["optimizer_config"]
+    averages = optimizer.get("use_ema") if isinstance(optimizer, dict) else None
+    if config["weights"] == "last" and averages is True:
         return "averaged"
-    return "last" if pair == ["averaged", False] else config["weights"]
+    return "last" if config["weights"] == "averaged" and averages is False else config["weights"]
