@@ -41,7 +41,7 @@ def load(source: str = "auto") -> Digits:
     if not (path.is_file() or path.is_dir()):
         names = ", ".join(SOURCES)
         do = f"give a folder, zip, CSV, mnist.npz, or {names} with --data or --test"
-        raise UserError(f"no data at {source!r}{_similar(source, Path(source).expanduser())}: {do}")
+        raise UserError(f"no data at {source!r}{_similar(source)}: {do}")
     place = places.kaggle_place(path)
     if place and (place != path or places.find(place, "test")):
         return _kaggles(place)
@@ -54,8 +54,9 @@ def _near(source):
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _similar(source, path):
-    """Returns " (did you mean ...?)" with the source or the file beside a missing `path` whose name is most similar."""
+def _similar(source):
+    """Returns " (did you mean ...?)" with the source, or the file beside a missing one, whose name is most similar."""
+    path = Path(source).expanduser()
     beside = [other.name for other in path.parent.glob("*")] if path.parent.is_dir() else []
     if close := closest(source, SOURCES):
         return f" (did you mean {close}?)"
