@@ -76,6 +76,8 @@ def parser():
     command.add_argument("--seed", type=int, default=0, help="of the folds and of all runs (default: 0)")
     command.add_argument("--folds", type=int, default=10)
     command.add_argument("--until", type=int, help="stop after this fold; a later command trains the others")
+    help_of_without = "train without the rows that all these cross-validated recipes get wrong"
+    command.add_argument("--without", nargs="+", metavar="NAME-SEED[+NAME-SEED]", help=help_of_without, default=())
     command = commands.add_parser("compare", help="compare cross-validated recipes with the first of them")
     command.add_argument("names", nargs="+", metavar="NAME-SEED[+NAME-SEED]")
     command = commands.add_parser("unread", help="draw the digits that all these cross-validated recipes get wrong")
@@ -110,7 +112,7 @@ def main():
     elif arguments.command == "cv":
         name = arguments.name or arguments.recipe
         where = arguments.data, name, arguments.seed, arguments.folds
-        cross_validate(arguments.recipe, *where, rest, train, arguments.until or arguments.folds)
+        cross_validate(arguments.recipe, *where, rest, train, arguments.until or arguments.folds, arguments.without)
     elif arguments.command == "compare":
         print("\n".join(compared(arguments.names)))
     elif arguments.command == "unread":

@@ -25,25 +25,28 @@ def split(labels, folds, seed):
     return [rows for _, rows in splitter.split(labels, labels)]
 
 
-def write_fold(images, rows, path):
-    """Writes an mnist.npz whose test set is some rows, and whose training set is the others."""
-    others = np.setdiff1d(np.arange(len(images.x)), rows)
+def write_fold(images, rows, left_out, path):
+    """Writes an mnist.npz whose test set is some rows, and whose training set is the others but those left out."""
+    others = np.setdiff1d(np.arange(len(images.x)), np.concatenate([rows, left_out]))
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = dict(x_train=images.x[others], y_train=images.y[others], x_test=images.x[rows], y_test=images.y[rows])
     np.savez(path, **parts)
 
 
-def cross_validate(recipe, data, name, seed, folds, options, train, until):
+def cross_validate(recipe, data, name, seed, folds, options, train, until, without=()):
     """Trains a recipe once for each unfinished fold, up to the fold `until`, on the rows of the other folds.
 
     A finished fold is written at once, and the run's folder may then be deleted.
     options: train.py's. train: accuracy.train.
+    without: cross-validated recipes. The rows that all of them get wrong are predicted, but not trained on.
     """
     images = sources.load(data).train
     parts = split(images.y, folds, seed)
+    left_out = unread_rows(without, data, images)[0] if without else np.empty(0, int)
     kept = KEPT / f"{name}-{seed}.json"
     new = [recipe, "--seed", seed, "--validation-split", 0, *options]
-    record = {"name": name, "seed": seed, "options": " ".join(map(str, new)), "folds": folds, "runs": []}
+    written = [*new, "--without", *without] if without else new
+    record = {"name": name, "seed": seed, "options": " ".join(map(str, written)), "folds": folds, "runs": []}
     record["data"] = images.fingerprint()
     if kept.is_file():
         before = read_json(kept)
@@ -55,7 +58,7 @@ def cross_validate(recipe, data, name, seed, folds, options, train, until):
     for fold in range(len(record["runs"]), min(until, folds)):
         folder = run_folder.named(f"cv-{name}-{seed}-{folds}-{fold}")
         path = folder.with_suffix(".npz")
-        write_fold(images, parts[fold], path)
+        write_fold(images, parts[fold], left_out, path)
         if not run_folder.is_finished(folder):
             train(folder, [*new, "--data", path], lambda: None)
         keep(kept, record, folder, parts[fold], images)
@@ -123,16 +126,23 @@ def unread(names, data):
     from recognizer.reports import charts
 
     images = sources.load(data).train
-    found, labels, done = read_all(names)
-    if not np.array_equal(images.y, labels):
-        raise UserError(f"{data}: these recipes predicted other rows")
-    means = np.array([p for p, _ in found])
-    mean = means.mean(0)
-    rows = np.flatnonzero(done & np.all(means.argmax(2) != labels, axis=0))
+    rows, mean = unread_rows(names, data, images)
     rows = rows[np.argsort(mean[rows, images.y[rows]], kind="stable")]
     captions = [f"{images.y[row]}, not {mean[row].argmax()}" for row in rows]
     title = f"labels of {len(rows)} digits, and what nets that did not train on them predict instead"
     return charts.save(charts.digit_grid(images.x[rows], captions, 12, title), HERE / "unread.png")
+
+
+def unread_rows(names, data, images):
+    """Returns (the rows that all these recipes get wrong, the mean of the recipes' probabilities (m, 10)).
+
+    names, data: see `unread`; images: the data's labelled images. Raises UserError if the recipes predicted other rows.
+    """
+    found, labels, done = read_all(names)
+    if not np.array_equal(images.y, labels):
+        raise UserError(f"{data}: these recipes predicted other rows")
+    means = np.array([p for p, _ in found])
+    return np.flatnonzero(done & np.all(means.argmax(2) != labels, axis=0)), means.mean(0)
 
 
 def read_all(names):

@@ -11,6 +11,7 @@ skipped with a warning on stderr.
 """
 
 import collections
+import shutil
 from pathlib import Path
 
 from recognizer.base import cli
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     if table.empty and (arguments.sweep or not trials):
         raise UserError(f"none of the {len(folders)} runs in {run_folder.RUNS}/ can be read")
     if not table.empty:
-        print(run_table.formatted(table).to_string(index=False))
+        print(run_table.fitted(table, shutil.get_terminal_size((1000, 1)).columns))  # 1000: not a terminal, but a file
     for sweep, count in trials.items() if not arguments.sweep else ():
         print(f"and {count} trial{'s' * (count > 1)} of sweep {sweep!r}: --sweep {sweep} lists them")
     for path, form in ((arguments.html, run_table.page), (arguments.csv, run_table.comma_separated)):

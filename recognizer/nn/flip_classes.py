@@ -70,7 +70,7 @@ def with_classes(model: keras.Model, name: str, flips: Sequence[str], seed: int 
             break
         after.insert(0, call)
         call = call_of(call.input_tensors[0])
-    own = {width: wide, "kernel_initializer": keras.initializers.GlorotUniform(seed)}
+    own = {width: wide, "kernel_initializer": _seeded(call.operation.kernel_initializer, seed)}
     outputs = _again(call, own, call.input_tensors[0])
     try:
         for call in after:
@@ -86,6 +86,12 @@ def _again(call, own, tensor):
     """Returns the output of a new layer for a tensor, called with the same other arguments. own: its new arguments."""
     arguments, named = call.arguments.fill_in({id(call.input_tensors[0]): tensor})
     return type(call.operation).from_config(call.operation.get_config() | own)(*arguments, **named)
+
+
+def _seeded(initializer, seed):
+    """Returns an initializer with a seed of ours, where it draws at random: a copy would have the seed of the first."""
+    config = initializer.get_config() if isinstance(initializer, keras.initializers.Initializer) else {}
+    return type(initializer).from_config(config | {"seed": seed}) if "seed" in config else initializer
 
 
 def _width(layer):

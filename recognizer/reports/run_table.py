@@ -15,6 +15,9 @@ from recognizer.runs.compare import COLUMNS
 if TYPE_CHECKING:
     import pandas as pd
 
+# The columns that a narrow terminal does not show, the least important first.
+LESS_IMPORTANT = ["images/s", "parameters", "model", "data", "epochs", "95 % interval", "nets", "seconds"]
+
 
 def _text(value, form):
     return "" if np.isnan(value) else format(value, form)
@@ -34,6 +37,19 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
     unfinished = np.where(table["pruned"], " (pruned)", " (unfinished)")
     shown["started"] = table["created"] + np.where(table["finished"], "", unfinished)
     return shown
+
+
+def fitted(table: pd.DataFrame, width: int) -> str:
+    """Returns the table as text, with the columns for which `width` characters have room, and a line on the others."""
+    shown, left_out = formatted(table), []
+    text = shown.to_string(index=False)
+    for column in LESS_IMPORTANT:
+        if len(text.partition("\n")[0]) <= width:
+            break
+        left_out.append(column)
+        text = shown.drop(columns=left_out).to_string(index=False)
+    told = f"left out, for want of room: {', '.join(left_out)} (--html FILE and --csv FILE have them)"
+    return f"{text}\n{told}" if left_out else text
 
 
 def page(table: pd.DataFrame) -> str:

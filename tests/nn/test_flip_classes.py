@@ -51,6 +51,34 @@ def test_a_net_of_joint_flips_ends_as_its_architecture_does_but_for_the_number_o
     assert joint.layers[-1].name == "mine"
 
 
+@keras.saving.register_keras_serializable("test_flip_classes")
+def _diagonal(shape, dtype=None):
+    return keras.ops.eye(*shape, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "deviation", "random"),
+    [
+        (None, np.sqrt(2 / (784 + 20)), True),  # Keras's default, Glorot's uniform distribution
+        ("zeros", 0, False),
+        (keras.initializers.RandomNormal(stddev=0.001), 0.001, True),
+        (keras.initializers.RandomUniform(-0.5, 0.5, seed=1), 0.289, True),
+        (_diagonal, np.sqrt(1 / 784 - 1 / 784**2), False),
+    ],
+    ids=["none", "zeros", "normal", "seeded", "function"],
+)
+def test_wider_classes_start_as_the_architecture_sets(initializer, deviation, random, monkeypatch):
+    own = {"kernel_initializer": initializer} if initializer is not None else {}
+    monkeypatch.setitem(building.ARCHITECTURES, "mine", lambda: _net([layers.Flatten, lambda: layers.Dense(10, **own)]))
+    one, other = (
+        keras.ops.convert_to_numpy(building.build("mine", seed=seed, joint_flips=["horizontal"]).weights[0])
+        for seed in (1, 2)
+    )
+    assert one.shape == (784, 20)
+    assert one.std() == pytest.approx(deviation, rel=0.03)
+    assert np.array_equal(one, other) != random
+
+
 def _average(x):
     return layers.Average()([layers.Dense(10, activation="softmax")(x) for _ in range(2)])
 

@@ -62,6 +62,21 @@ def test_runs_are_listed_the_best_first_as_text_page_and_csv(three_runs, capsys)
         runs.main(["--csv", "mine.csv"])
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100, 120, 140, 200])
+def test_the_table_fits_the_terminal_and_names_what_it_leaves_out(columns, three_runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    runs.main([])
+    shown = capsys.readouterr().out.splitlines()
+    monkeypatch.delenv("COLUMNS")
+    runs.main([])
+    whole = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in shown[:4]) <= max(columns, 70)  # what is most important stays
+    assert all(any(word in line for line in shown[:4]) for word in ("validation", "test", "90.00%", "(unfinished)"))
+    absent = set(whole[0].split()) - set(shown[0].split()) - {"95", "%", "interval"}
+    assert absent == {word for word in absent if word in shown[-1]}
+    assert bool(absent) == shown[-1].startswith("left out") == (columns < len(whole[0]))
+
+
 def test_the_csv_and_the_page_have_a_column_for_each_setting_in_which_the_runs_differ(three_runs, capsys):
     older = json.loads((three_runs / "c" / "config.json").read_text())
     for key in ("label_smoothing", "tensorboard", "deterministic"):  # newer than the run

@@ -125,6 +125,12 @@ def test_a_recipe_is_cross_validated_in_two_parts_and_what_it_misreads_is_drawn(
     assert f"{right:.3%}" in accuracy("compare", "quick-0")
     drawn = accuracy("unread", "quick-0", "--data", "digits").strip()
     assert (folder / "benchmarks" / "unread.png").samefile(folder / drawn)
+    less = [*options, "--set", "epochs=1", "--name", "less", "--until", "1", "--without", "quick-0"]
+    assert "fold 1/3" in accuracy(*less)
+    runs = [folder / "runs" / f"cv-{name}-0-3-0" for name in ("quick", "less")]
+    rows, fewer = (json.loads((run / "config.json").read_text())["data"]["rows"] for run in runs)
+    misread = (probabilities[0].argmax(1) != labels)[~some]  # those of the first fold are not trained on in any case
+    assert rows - fewer == misread.sum() > 0
 
 
 def test_submissions_of_several_seeds_are_averaged(accuracy, tmp_path):
