@@ -170,7 +170,7 @@ for net in (
 """
 
 
-@pytest.mark.parametrize("layers", ["float32", "bfloat16", "own"])
+@pytest.mark.parametrize("layers", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow), "own"])
 def test_a_residual_nets_shortcut_trains_on_batches_of_any_size(layers):
     command = [sys.executable, "-c", SHORTCUT, layers]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

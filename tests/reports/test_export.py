@@ -36,7 +36,7 @@ def two_nets(made_once):
 
 @pytest.mark.parametrize(
     "form",
-    [pytest.param(form, marks=[pytest.mark.slow] * (form in ("litert", "saved_model"))) for form in exporting.SUFFIXES],
+    [pytest.param(form, marks=[pytest.mark.slow] * (form != "keras")) for form in exporting.SUFFIXES],
 )
 def test_an_ensemble_is_exported_as_one_file_that_agrees_with_keras(form, two_nets, digits, monkeypatch, capsys):
     monkeypatch.chdir(two_nets)

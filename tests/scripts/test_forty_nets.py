@@ -43,10 +43,8 @@ NOT_EXPORTED = {
 }
 QUICK = [
     *REFUSED,
-    "forty_conv_bn_layer",
     "forty_model_alone",
     "forty_activity",
-    "forty_branches",
     "forty_shared",
     "forty_spectral",
 ]

@@ -105,9 +105,10 @@ def test_tensorboard_has_the_pictures_of_a_run_under_jax(tmp_path):
     ("options", "told"),
     [
         (["--augment-engine", "keras"], "--augment-engine keras needs its ImageDataGenerator"),
-        (
+        pytest.param(
             ["--augment-engine", "keras", "--set", "augmentation.brightness_range=[0.5,1]"],
             "augmentation brightness_range needs its ImageDataGenerator",
+            marks=pytest.mark.slow,
         ),
         (["--set", "augmentation.brightness_range=[0.5,1]"], "needs ImageDataGenerator: use --augment-engine keras"),
     ],

@@ -240,7 +240,6 @@ def scripts(tmp_path):
     [
         ("recipes.py", "train.py single"),
         ("recipes.py", "-m recognizer plot augmented --recipe single --data digits"),
-        ("models.py", "train.py --data digits"),
         ("augment.py", "train.py --data digits"),
     ],
 )
@@ -299,8 +298,8 @@ def test_a_function_added_to_models_py_trains_by_name_and_is_listed(scripts, tmp
     assert_one_line_error(run("--model", "my-onw", "--data", "digits"), "did you mean 'my-own'", "deotte")
 
 
-# In the "-phases" recipes only the schedule is new.
-LONG = ("ensemble", "vgg-phases", "vgg-dropout-phases", "vgg-bn-dropout-phases")
+# In the "-phases" recipes only the schedule is new. The other vgg recipes show what these two do.
+LONG = ("ensemble", "vgg-phases", "vgg-dropout-phases", "vgg-bn-dropout-phases", "vgg-dropout", "vgg-augmented")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in recipes.RECIPES])
@@ -338,7 +337,7 @@ def test_a_net_hardly_better_than_guessing_is_told_with_what_may_help(
     [
         ["--augment-engine", "keras", "--set", "augmentation.brightness_range=[0.5, 1]"],
         pytest.param(["--augment-engine", "keras", "--set", "augmentation.elastic_alpha=34"], marks=pytest.mark.slow),
-        ["--set", "augmentation.elastic_alpha=34"],
+        pytest.param(["--set", "augmentation.elastic_alpha=34"], marks=pytest.mark.slow),
         ["--weights", "best"],
         ["--nets", "2", "--set", "bagging=false"],
         pytest.param(

@@ -219,7 +219,7 @@ NETS = {
 }
 
 
-SOME = ("README's example", "normalizations", "regularised")
+SOME = ("README's example", "normalizations")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in SOME)) for n in NETS])
