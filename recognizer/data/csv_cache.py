@@ -20,7 +20,7 @@ def _paths(file, digest):
     path = file.path.resolve()
     beside = path.with_name(f".{path.name}{'.' + Path(file.member).name if file.member else ''}.cache.npz")
     home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    key = hashlib.sha256(digest.encode()).hexdigest()[:32]
+    key = hashlib.sha256(digest.encode(errors="backslashreplace")).hexdigest()[:32]
     return beside, Path(home) / "digit-recognizer" / f"{key}.npz"
 
 
