@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, assert_one_line_error, copied, load, script
+from matplotlib import cbook
+from matplotlib.text import Text
 from PIL import Image
 
 import recipes
@@ -20,6 +22,7 @@ from recognizer.base.errors import UserError
 from recognizer.base.files import read_json, read_rows, write_json
 from recognizer.commands import plot, report
 from recognizer.config.overrides import resolve
+from recognizer.data import arrays
 from recognizer.reports import charts, digit_charts, report_page, run_pictures
 from recognizer.reports.run_pictures import predicted_digits
 from recognizer.runs import metrics, run_folder
@@ -285,6 +288,22 @@ def test_where_digits_lie_and_what_covers_them_is_measured():
     np.testing.assert_allclose(slant[[0, 3]], [0, 45], atol=1e-4)
     assert digit_charts.covers(np.arange(-100, 101)) == 95
     assert digit_charts.covers(np.array([[0, 1], [0, -2]]), 1) == 2
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["cost$1_$2.png", "$x^$", "\\$5", "odd\udce9.png", "写.png", "a_b^c {d}"], ids=ascii)
+def test_any_name_is_drawn_as_it_is(name, digits, tmp_path):
+    figure = charts.digit_grid(digits.train.x[:2], [name, name], 2, name)
+    charts.save(figure, tmp_path / "a.png")
+    texts = [text.get_text() for text in figure.findobj(Text) if len(text.get_text()) > 2]
+    assert texts
+    assert not any(map(cbook.is_math_text, texts))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_positions_of_digits_are_drawn_if_some_digits_are_absent(digits):
+    some = digits.train.y[:50] < 2
+    digit_charts.centres(arrays.images("", digits.train.x[:50][some], digits.train.y[:50][some]))
 
 
 @pytest.mark.parametrize("picture", ["digit", "samples", "augmented", "centres", "layers"])
