@@ -83,15 +83,20 @@ def create(name: str | None, recipe: str, config: dict, seen: np.ndarray, archit
 
 
 def next_name(parent: Path, base: str) -> str:
-    """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`."""
+    """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`.
+
+    Characters that a run's name cannot have become "-": a recipe of recipes.py may have any name.
+    """
+    base = re.sub(r"[^\w.+-]+", "-", base).lstrip(".+-") or "run"
     numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name) for path in parent.glob("*")]
     return f"{base}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
 
 
 def _remove_abandoned():
     for left in RUNS.glob(".*.*/"):
-        if time.time() - left.stat().st_mtime > ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may have removed it just now
+            if re.fullmatch(r"\..+\.\d+", left.name) and time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_new(folder, config, seen, architectures):
@@ -268,8 +273,13 @@ def net_file(folder: Path, net: int, suffix: str) -> Path:
 
 
 def named(name: str) -> Path:
-    """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an invalid name."""
-    name = str(name).removeprefix(f"{RUNS}/").strip("/")
+    """Returns the folder of run `name`. Raises UserError for an invalid name.
+
+    name: may also be a path such as runs/NAME, or ./runs/NAME/, with backslashes on Windows.
+    """
+    path, name = Path(name), str(name).strip("/")
+    if path.parent.resolve() == RUNS.resolve():
+        name = path.name
     if not re.fullmatch(r"[\w][\w.+-]*", name):
         raise UserError(
             f"{name!r} is not a name: use letters, digits, '_', '-', '.' and '+', and begin with a letter, digit or '_'"
