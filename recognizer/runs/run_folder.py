@@ -51,6 +51,7 @@ from recognizer.data.arrays import Digits, Images
 RUNS = Path("runs")
 STEP_COLUMNS = ("step", "loss", "learning_rate")  # of net-NN.steps.csv
 ABANDONED = 3600  # seconds after which an incomplete folder must be from a dead process
+LONGEST_NAME = 200  # bytes; file systems allow 255, and the files beside it have longer names
 FREED = 2  # seconds to wait for a lock: a killed process and its children take a while to free it
 
 # Making and locking a run
@@ -285,6 +286,13 @@ def named(name: str) -> Path:
             f"{name!r} is not a name: use letters, digits, '_', '-', '.' and '+', and begin with a letter, digit or '_'"
         )
     return RUNS / name
+
+
+def short(name: str) -> str:
+    """Returns a name for a file, made from the names of runs. Raises UserError if it is too long for a file."""
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(f"{name[:40]}... is too long for the name of a file: give one by --out")
+    return name
 
 
 def add_run_argument(
