@@ -126,7 +126,7 @@ def _tar_members(path):
 
 def _inside(members, path):
     for member in members:
-        if member.startswith(("/", "\\")) or ":" in member or ".." in re.split(r"[/\\]", member):
+        if re.match(r"[/\\]|[A-Za-z]:", member) or ".." in re.split(r"[/\\]", member):
             raise UserError(f"{path} holds {member[:80]!r}, which lies outside it: this is no archive of digits")
     return members
 

@@ -33,6 +33,8 @@ def test_damaged_dangerous_and_bloated_archives_are_refused(kaggle_folder, tmp_p
     for make, told in (
         (lambda: archive("../train.csv", train), "outside it"),
         (lambda: archive("/train.csv", train), "outside it"),
+        (lambda: archive("C:train.csv", train), "outside it"),
+        (lambda: archive("a\\..\\..\\train.csv", train), "outside it"),
         (lambda: archive("train.csv", train, cut=-300), "cannot be read"),
         (lambda: archive("train.csv", bytes(10**8)), "far more"),
         (lambda: gzipped(train, cut=-100), "cannot be read"),
@@ -65,3 +67,10 @@ def test_every_file_that_unpacks_to_more_than_is_allowed_is_refused(kaggle_folde
             else:
                 with pytest.raises(UserError, match="unpacks to"):
                     sources.load(str(path))
+
+
+@pytest.mark.parametrize("name", ["train 10:22:33.csv", "scans: train/train.csv", "2024-03-01T10:22/train.csv"])
+def test_an_archive_may_have_names_with_colons(name, kaggle_folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.write(kaggle_folder / "train.csv", name)
+    assert len(sources.load(str(tmp_path / "a.zip")).train.x) == 40
