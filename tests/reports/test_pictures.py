@@ -316,6 +316,22 @@ def test_every_picture_of_digits_is_one_command(picture, tmp_path, monkeypatch, 
         assert min(drawn.size) > 200
 
 
+@pytest.mark.parametrize("out", [[], ["--out", "mine.png"]], ids=str)
+def test_a_picture_that_plot_did_not_draw_is_not_overwritten(out, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = (out or ["digit.png"])[-1]
+    Image.fromarray(digits.train.x[0]).save(name)
+    own = Path(name).read_bytes()
+    with pytest.raises(UserError, match=f"^{name} exists and was not drawn by plot: choose another --out"):
+        plot.main(["digit", "--data", "digits", *out])
+    assert Path(name).read_bytes() == own
+    Path(name).unlink()
+    for row in ("1", "2"):  # the second time over the first
+        before = Path(name).read_bytes() if row == "2" else b""
+        plot.main(["digit", "--data", "digits", "--row", row, *out])
+        assert Path(name).read_bytes() != before
+
+
 @pytest.mark.parametrize(("options", "origin"), [([], "(1,437 of 1,797)"), (["--test"], "the fixed fifth")])
 def test_a_row_of_mistakes_csv_can_be_looked_at(options, origin, digits, monkeypatch):
     drawn = []
