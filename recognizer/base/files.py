@@ -84,7 +84,7 @@ def write_json(path: Path | str, value: object) -> None:
 def read_json(path: Path) -> Any:
     """Returns the value of a JSON file. Raises UserError if the file is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors may put a signature first
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
 
