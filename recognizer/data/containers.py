@@ -102,7 +102,14 @@ def listing(path: Path | str, kind: str) -> list[File]:
 
 
 def _files_below(path):
-    for folder, _, names in os.walk(path):
+    """Yields the Files below a folder, also in linked folders, but not in a link to a folder that it lies in."""
+    above = {}  # the real paths of the folders above each folder
+    for folder, inner, names in os.walk(path, followlinks=True):
+        real, before = os.path.realpath(folder), above.pop(folder, ())
+        if real in before:
+            inner.clear()
+            continue
+        above |= dict.fromkeys((os.path.join(folder, name) for name in inner), (*before, real))
         inside = Path(folder).relative_to(path).as_posix()
         yield from (File(Path(folder, name), None, f"{inside}/{name}".removeprefix("./")) for name in names)
 
