@@ -147,10 +147,11 @@ def output(arguments: argparse.Namespace, name: str) -> Path:
     suffix = "-images" if arguments.images else ""
     if arguments.test:  # else the submission for the runs' own test set would be overwritten
         path = Path(arguments.test)
-        suffix = f"-{path.name.split('.')[0]}"
+        path = path if path.name.strip(".") else path.resolve()  # "." and ".." have no name
+        suffix = f"-{submission.ENDINGS.sub('', path.name)}"
         if suffix == "-test" and path.parent.name:  # a common name
             suffix = f"-{path.parent.name}-test"
-    return arguments.out or submission.SUBMISSIONS / f"{name}{suffix}.csv"
+    return arguments.out or submission.SUBMISSIONS / f"{run_folder.short(f'{name}{suffix}')}.csv"
 
 
 def refuse_leaks(arguments: argparse.Namespace, name: str, test: Images, leaked: int) -> None:

@@ -89,8 +89,10 @@ def backend() -> str:
 
 
 def keras_home() -> Path:
-    """Returns the folder of Keras's settings and downloads."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    """Returns the folder of Keras's settings and downloads, found as Keras finds it."""
+    home = os.path.expanduser("~")
+    home = os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or home))
 
 
 def _keras_json():

@@ -68,15 +68,23 @@ def write_bytes(path: Path | str, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_text(path: Path | str, text: str) -> None:
+    """Writes a text in UTF-8.
+
+    Linux allows file names that are not UTF-8. Python reads their bytes as surrogates, which become \\udcNN here.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
 def write_json(path: Path | str, value: object) -> None:
     """Writes a value as JSON."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Returns the value of a JSON file. Raises UserError if the file is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors may put a signature first
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({reason(error)})") from error
 
@@ -87,7 +95,7 @@ def write_rows(path: Path | str, rows: Sequence[dict], columns: Sequence[str] = 
     writer = csv.DictWriter(text, columns or rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def read_rows(path: Path | str, *needed: str) -> list[dict[str, float]]:

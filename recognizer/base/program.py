@@ -6,6 +6,7 @@ Imports only the standard library, so that `--help` answers at once.
 import _thread
 import contextlib
 import gc
+import io
 import os
 import signal
 import socket
@@ -103,6 +104,8 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # background jobs of a shell ignore SIGINT
         signal.signal(signal.SIGINT, _stop)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name may have characters that its encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     before = _watch()
     sys.unraisablehook = _raise_again
     try:

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     folders = run_folder.find_finished(arguments.run)
     name = "+".join(folder.name for folder in folders)
-    out = arguments.out or Path("exports") / f"{name}{exporting.SUFFIXES[arguments.format]}"
+    out = arguments.out or Path("exports") / f"{run_folder.short(name)}{exporting.SUFFIXES[arguments.format]}"
     exporting.check_out(out, arguments.format)
     print(f"Writing {out}, and trying it (up to some minutes) ...", flush=True)
     difference = exporting.export(folders, out, arguments.format)

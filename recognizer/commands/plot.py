@@ -90,6 +90,8 @@ def main(argv: list[str] | None = None) -> None:
     from recognizer.reports import charts
 
     path = arguments.out or path
+    if path.exists() and b"Matplotlib" not in path.read_bytes()[:500]:  # it signs the pictures that it draws
+        raise UserError(f"{path} exists and was not drawn by plot: choose another --out, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     print(charts.save(figure, path), *told, sep=": ")
 

@@ -24,4 +24,4 @@ def augmentation() -> list[str]:
 
 def _top_level(file):
     path = program.ROOT / file
-    return ast.parse(path.read_text("utf-8"), str(path)).body
+    return ast.parse(path.read_bytes(), str(path)).body  # bytes: as Python itself reads its encoding

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import gzip
 import io
+import itertools
 import os
 import posixpath
 import re
@@ -102,7 +104,14 @@ def listing(path: Path | str, kind: str) -> list[File]:
 
 
 def _files_below(path):
-    for folder, _, names in os.walk(path):
+    """Yields the Files below a folder, also in linked folders, but not in a link to a folder that it lies in."""
+    above = {}  # the real paths of the folders above each folder
+    for folder, inner, names in os.walk(path, followlinks=True):
+        real, before = os.path.realpath(folder), above.pop(folder, ())
+        if real in before:
+            inner.clear()
+            continue
+        above |= dict.fromkeys((os.path.join(folder, name) for name in inner), (*before, real))
         inside = Path(folder).relative_to(path).as_posix()
         yield from (File(Path(folder, name), None, f"{inside}/{name}".removeprefix("./")) for name in names)
 
@@ -126,7 +135,7 @@ def _tar_members(path):
 
 def _inside(members, path):
     for member in members:
-        if member.startswith(("/", "\\")) or ":" in member or ".." in re.split(r"[/\\]", member):
+        if re.match(r"[/\\]|[A-Za-z]:", member) or ".." in re.split(r"[/\\]", member):
             raise UserError(f"{path} holds {member[:80]!r}, which lies outside it: this is no archive of digits")
     return members
 
@@ -148,38 +157,56 @@ def decompressed(file: File) -> bytes:
 
 def contents(files: Sequence[File]) -> Iterator[bytes]:
     """Yields the bytes of each File. The Files must all be in the same archive, or all outside archives."""
-    for file, stream in _streams(files):
-        with reading(file), stream:
-            # Digits as text compress 10 to 30 times. A file that compresses far more is meant to exhaust memory.
-            most = min(limits.FILE_BYTES, 2**24 + 100 * os.path.getsize(file.path))
-            data = stream.read(most + 1)
-            if file.member is not None and data.startswith(b"\x1f\x8b"):
-                with gzip.open(io.BytesIO(data)) as unpacked:
-                    data = unpacked.read(most + 1)
-        if len(data) > most:
-            raise UserError(f"{file} unpacks to far more than a file of digits would: it was not read")
-        yield data
+    tar = files and files[0].member is not None and start_of(files[0].path) == "tar"
+    for file, open_it in _in_order(files) if tar else _openers(files):
+        yield _read(file, open_it)
 
 
-def _streams(files):
-    """Yields (File, binary stream) for each File. Opens an archive once, and reads a tar in its own order."""
-    path = files[0].path if files else None
-    if not files or files[0].member is None:
-        for file in files:
-            with reading(file):
-                stream = opened(file.path)
-            yield file, stream
-    elif start_of(path) == "tar":
-        with reading(path):
-            found = _of_tar(path, {file.member for file in files})
-        for file in files:
-            yield file, io.BytesIO(found.get(file.member, b""))
-    else:
-        with reading(path), zipfile.ZipFile(path) as archive:
-            for file in files:
-                with reading(file):
-                    stream = archive.open(file.member)
-                yield file, stream
+def contents_or_errors(files: Sequence[File]) -> Iterator[tuple[File, bytes | UserError]]:
+    """Yields each File and its bytes, or the error if it cannot be read. Those of a tar come in the tar's own order."""
+    for file, open_it in _openers(files):
+        try:
+            found: bytes | UserError = _read(file, open_it)
+        except UserError as error:
+            found = error
+        yield file, found
+
+
+def _read(file, open_it):
+    with reading(file), open_it() as stream:
+        # Digits as text compress 10 to 30 times. A file that compresses far more is meant to exhaust memory.
+        most = min(limits.FILE_BYTES, 2**24 + 100 * os.path.getsize(file.path))
+        data = stream.read(most + 1)
+        if file.member is not None and data.startswith(b"\x1f\x8b"):
+            with gzip.open(io.BytesIO(data)) as unpacked:
+                data = unpacked.read(most + 1)
+    if len(data) > most:
+        raise UserError(f"{file} unpacks to far more than a file of digits would: it was not read")
+    return data
+
+
+def _openers(files):
+    """Yields (File, function that opens it) for each File. Opens an archive once, and reads a tar in its own order."""
+    for path, group in itertools.groupby(files, key=lambda file: file.path):
+        some = list(group)
+        if some[0].member is None:
+            yield from ((file, functools.partial(opened, path)) for file in some)
+        elif start_of(path) == "tar":
+            wanted = {file.member: file for file in some}
+            with reading(path), tarfile.open(path) as archive:
+                for member in archive:
+                    if member.isfile() and member.name in wanted:
+                        yield wanted[member.name], functools.partial(archive.extractfile, member)
+        else:
+            with reading(path), zipfile.ZipFile(path) as archive:
+                yield from ((file, functools.partial(archive.open, file.member)) for file in some)
+
+
+def _in_order(files):
+    """Yields (File, function that opens it) for each File of a tar, in the order of `files`."""
+    with reading(files[0].path):
+        found = _of_tar(files[0].path, {file.member for file in files})
+    yield from ((file, functools.partial(io.BytesIO, found.get(file.member, b""))) for file in files)
 
 
 def _of_tar(path, members):

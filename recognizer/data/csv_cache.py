@@ -19,8 +19,8 @@ def _paths(file, digest):
     """Returns the possible paths of a File's cache: beside the file, then in the user's cache folder."""
     path = file.path.resolve()
     beside = path.with_name(f".{path.name}{'.' + Path(file.member).name if file.member else ''}.cache.npz")
-    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    key = hashlib.sha256(digest.encode()).hexdigest()[:32]
+    home = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")
+    key = hashlib.sha256(digest.encode(errors="backslashreplace")).hexdigest()[:32]
     return beside, Path(home) / "digit-recognizer" / f"{key}.npz"
 
 

@@ -34,19 +34,29 @@ def read_pictures(paths: Iterable[Path | str]) -> tuple[list[segments.Picture], 
 
     found = [_at(Path(path)) for path in paths]
     files, skipped = ([file for pair in found for file in pair[i]] for i in (0, 1))
-    pictures, faults = [], []
-    few = len(files) < 50 or not sys.stdout.isatty()
-    for file in files if few else track(files, f"Reading {len(files):,} pictures", transient=True):
-        try:
-            stream, name = io.BytesIO(containers.decompressed(file)), _called(file)
-            for page in range(handwriting.pages(stream)):
-                pictures.append(segments.read_picture(stream, f"{name}, page {page + 1}" if page else name, page))
-        except UserError as error:
-            faults.append(str(error))
+    steps: Iterable[tuple[containers.File, bytes | UserError]] = containers.contents_or_errors(files)
+    if len(files) >= 50 and sys.stdout.isatty():
+        steps = track(steps, f"Reading {len(files):,} pictures", len(files), transient=True)
+    read = {file: _pages(file, content) for file, content in steps}
+    pictures, faults = ([one for file in files for one in read[file][i]] for i in (0, 1))
     if not pictures:
         told = f"none of {len(faults):,} image files can be read: " * (len(faults) > 1)
         raise UserError(f"{told}{faults[0]:.230}")
     return pictures, faults, [_called(file) for file in skipped]
+
+
+def _pages(file, content):
+    """Returns (Pictures of an image File, messages about unreadable pages). content: its bytes, or a UserError."""
+    pictures = []
+    try:
+        if isinstance(content, UserError):
+            raise content
+        stream, name = io.BytesIO(content), _called(file)
+        for page in range(handwriting.pages(stream)):
+            pictures.append(segments.read_picture(stream, f"{name}, page {page + 1}" if page else name, page))
+    except UserError as error:
+        return pictures, [str(error)]
+    return pictures, []
 
 
 def _at(path):

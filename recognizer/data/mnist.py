@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import io
+import os
 import socket
+import tempfile
 from pathlib import Path
 
 from recognizer.base import environment
@@ -40,11 +42,15 @@ def downloaded() -> Digits:
         raise UserError(f"{told}: put mnist.npz into data/, or use --data digits") from error
     finally:
         socket.setdefaulttimeout(before)
-    return read_npz(_keras_copy())
+    return read_npz(_keras_copy(writable=True))
 
 
-def _keras_copy():
-    return environment.keras_home() / "datasets" / "mnist.npz"
+def _keras_copy(writable=False):
+    """Returns the path of Keras's copy. writable: whether Keras has just downloaded it, into a folder it may write."""
+    home = environment.keras_home()
+    if writable and not os.access(home, os.W_OK):
+        home = Path("/tmp" if os.path.isdir("/tmp") else tempfile.gettempdir(), ".keras")  # as keras.utils.get_file
+    return home / "datasets" / "mnist.npz"
 
 
 def read_npz(path: Path | str) -> Digits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from recognizer.base.files import whole_file
@@ -43,8 +45,15 @@ def new_figure(size: tuple[float, float], *rows: int, grid: bool = False, **opti
 
 
 def save(figure: Figure, path: Path | str) -> Path:
-    """Writes a figure atomically, and returns its path."""
-    with whole_file(path) as temporary:
+    """Writes a figure atomically, and returns its path.
+
+    Its texts are drawn as they are: matplotlib would read a formula between the dollar signs of a file's name, and
+    refuses surrogates, which stand for bytes that are not UTF-8.
+    """
+    for text in figure.findobj(Text):  # the numbers at an axis, which may be formulas, are set anew when it is drawn
+        text.set_text(text.get_text().encode(errors="replace").decode().replace("$", r"\$"))
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box is drawn instead
         figure.savefig(temporary, dpi=120, bbox_inches="tight")
     return Path(path)
 

@@ -77,7 +77,8 @@ def centres(images: Images) -> Figure:
     box, mass, size, slant = shapes(images.x)
 
     def of_class(values):
-        return np.array([np.median(values[images.y == label]) for label in range(10)])[images.y]
+        found = {label: np.median(values[images.y == label]) for label in np.unique(images.y)}
+        return np.array([found[label] for label in images.y])
 
     slant, zoom = slant - of_class(slant), size / of_class(size) - 1
     figure, ((a, b), (c, d)) = charts.new_figure((9, 7), 2, 2)
@@ -85,7 +86,7 @@ def centres(images: Images) -> Figure:
     for axes, offsets, name in ((a, box, "bounding box"), (b, mass, "mass")):
         counts, *edges = np.histogram2d(offsets[:, 0], offsets[:, 1], bins=np.arange(-limit - 0.25, limit + 0.5, 0.5))
         shown = axes.imshow(np.log10(counts + 1), origin="lower", cmap="Blues", extent=[edges[0][0], edges[0][-1]] * 2)
-        figure.colorbar(shown, ax=axes, label="digits, $10^n - 1$")
+        figure.colorbar(shown, ax=axes, label="digits, 10ⁿ - 1")
         axes.set(xlabel="right of the middle (pixels)", ylabel="below the middle (pixels)")
         axes.invert_yaxis()
         axes.set_title(f"centre of {name}: 95 % within {covers(offsets):.1f} pixels ({covers(offsets) / 28:.3f})")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recognizer.base.files import write_bytes
+from recognizer.base.files import write_text
 from recognizer.base.words import duration, plural
 from recognizer.config import schema
 from recognizer.reports import run_pictures
@@ -60,7 +60,7 @@ def write(folder: Path, config: dict, result: dict) -> Path:
         settings=[(key, json.dumps(value)) for key, value in _ordered(run_folder.flat(config))],
     )
     path = folder / "report.html"
-    write_bytes(path, page.encode())
+    write_text(path, page)
     return path
 
 

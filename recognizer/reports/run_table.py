@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recognizer.base.errors import UserError
-from recognizer.base.files import write_bytes
+from recognizer.base.files import write_text
 from recognizer.reports import report_page
 from recognizer.runs.compare import COLUMNS
 
@@ -71,4 +71,4 @@ def write(path: Path, content: str) -> None:
     """Writes a table of runs to `path` (Path). Raises UserError if the file exists and is not such a table."""
     if path.exists() and not path.read_bytes().startswith((b"run,recipe,", report_page.START)):
         raise UserError(f"{path} exists and is not a table of runs: choose another name, or remove it")
-    write_bytes(path, content.encode())
+    write_text(path, content)

@@ -20,6 +20,8 @@ UPLOAD = "https://www.kaggle.com/c/digit-recognizer/submit"
 WORKING = Path("/kaggle/working")  # output folder of a Kaggle notebook, which submits its submission.csv
 PLACE = ("line", "number", "digit", "left", "top", "right", "bottom")  # columns if pictures show several digits
 Readings = list[list[segments.Digit]]  # of each picture
+# The endings of a test set's file that the names of its predictions lack. Other dots stay, as in scans.2024.zip.
+ENDINGS = re.compile(r"(\.(csv|tsv|arff|npz|npy|parquet|zip|tar|tgz|gz))+$", re.IGNORECASE)
 FEW = 3  # file names to list in a message
 # The first bytes of files that may be overwritten, and of submissions that may be overwritten if their preview exists.
 OWN = re.compile(rb"ImageId,|file,label,probability|[^,\n]*,(line,number,digit,)?p0,p1,p2,")

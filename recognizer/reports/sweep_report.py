@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from recognizer.base.files import write_bytes, write_rows
+from recognizer.base.files import write_rows, write_text
 from recognizer.base.words import plural
 from recognizer.config.sweep_settings import point, told, value_text
 from recognizer.reports import charts, report_page, sweep_charts
@@ -120,7 +120,7 @@ def write(folder: Path, asked: dict, trials: Sequence[Trial]) -> list[Path]:
         pictures=[(path.stem, base64.b64encode(path.read_bytes()).decode()) for path in drawn],
         tables=[*_cell_tables(asked, trials), ("Trials", _trial_table(rows))],
     )
-    write_bytes(folder / "table.html", page.encode())
+    write_text(folder / "table.html", page)
     return [folder / "trials.csv", folder / "table.html", *drawn]
 
 

@@ -51,6 +51,7 @@ from recognizer.data.arrays import Digits, Images
 RUNS = Path("runs")
 STEP_COLUMNS = ("step", "loss", "learning_rate")  # of net-NN.steps.csv
 ABANDONED = 3600  # seconds after which an incomplete folder must be from a dead process
+LONGEST_NAME = 200  # bytes; file systems allow 255, and the files beside it have longer names
 FREED = 2  # seconds to wait for a lock: a killed process and its children take a while to free it
 
 # Making and locking a run
@@ -83,15 +84,20 @@ def create(name: str | None, recipe: str, config: dict, seen: np.ndarray, archit
 
 
 def next_name(parent: Path, base: str) -> str:
-    """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`."""
+    """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`.
+
+    Characters that a run's name cannot have become "-": a recipe of recipes.py may have any name.
+    """
+    base = re.sub(r"[^\w.+-]+", "-", base).lstrip(".+-") or "run"
     numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name) for path in parent.glob("*")]
     return f"{base}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
 
 
 def _remove_abandoned():
     for left in RUNS.glob(".*.*/"):
-        if time.time() - left.stat().st_mtime > ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process may have removed it just now
+            if re.fullmatch(r"\..+\.\d+", left.name) and time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_new(folder, config, seen, architectures):
@@ -268,13 +274,25 @@ def net_file(folder: Path, net: int, suffix: str) -> Path:
 
 
 def named(name: str) -> Path:
-    """Returns the folder of run `name`, which may also be given as runs/NAME. Raises UserError for an invalid name."""
-    name = str(name).removeprefix(f"{RUNS}/").strip("/")
+    """Returns the folder of run `name`. Raises UserError for an invalid name.
+
+    name: may also be a path such as runs/NAME, or ./runs/NAME/, with backslashes on Windows.
+    """
+    path, name = Path(name), str(name).strip("/")
+    if path.parent.resolve() == RUNS.resolve():
+        name = path.name
     if not re.fullmatch(r"[\w][\w.+-]*", name):
         raise UserError(
             f"{name!r} is not a name: use letters, digits, '_', '-', '.' and '+', and begin with a letter, digit or '_'"
         )
     return RUNS / name
+
+
+def short(name: str) -> str:
+    """Returns a name for a file, made from the names of runs. Raises UserError if it is too long for a file."""
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise UserError(f"{name[:40]}... is too long for the name of a file: give one by --out")
+    return name
 
 
 def add_run_argument(

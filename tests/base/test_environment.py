@@ -148,3 +148,42 @@ def test_a_keras_json_that_is_no_object_is_one_line(tmp_path):
 def test_a_python_that_is_too_new_for_tensorflow_is_told_which_to_use(version, told, monkeypatch):
     monkeypatch.setattr(sys, "version_info", version)
     assert told in environment.how_to_install()
+
+
+HOME = """
+import os, sys; sys.path.insert(0, sys.argv[1])
+import pwd
+
+
+def unknown(user):
+    raise KeyError(user)
+
+
+pwd.getpwuid = unknown
+from pathlib import Path
+from recognizer.base import environment
+from recognizer.data import containers, csv_cache
+
+csv_cache.read(containers.File(Path("train.csv")), "")
+print(environment.keras_home(), environment.backend())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pwd")
+@pytest.mark.parametrize(
+    ("variables", "expected"),  # the folders are those of keras.src.backend.config
+    [
+        ({}, "/tmp/.keras"),
+        ({"HOME": "{}/none"}, "/tmp/.keras"),
+        ({"HOME": "{}"}, "{}/.keras"),
+        ({"KERAS_HOME": "{}/k"}, "{}/k"),
+        ({"HOME": "{}", "KERAS_HOME": "~/k"}, "{}/k"),
+    ],
+    ids=str,
+)
+def test_a_user_without_a_home_has_keras_folder_where_keras_puts_it(variables, expected, tmp_path):
+    own = {key: text for key, text in os.environ.items() if key not in ("HOME", "KERAS_HOME", "XDG_CACHE_HOME")}
+    own |= {"KERAS_BACKEND": "jax"} | {key: text.format(tmp_path) for key, text in variables.items()}
+    command = [sys.executable, "-c", HOME, str(ROOT)]
+    process = subprocess.run(command, capture_output=True, text=True, env=own, cwd=tmp_path, timeout=60)
+    assert process.stdout == f"{expected.format(tmp_path)} jax\n", process.stderr

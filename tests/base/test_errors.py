@@ -128,3 +128,20 @@ def test_a_python_without_the_packages_is_refused_with_the_way_to_the_right_one(
     told = rf"[\w.]+: {re.escape(sys.executable)} has no package '\w+': activate this project's environment \(.*\)"
     assert re.match(told, process.stderr)
     assert process.stderr.count("\n") == 1
+
+
+PRINTS = """
+import sys; sys.path.insert(0, sys.argv[1])
+from recognizer.base import program
+program.run(lambda: print("scans/\\u5199\\udce9.png: 7"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [("utf-8", "写\\udce9"), ("cp1252", "\\u5199\\udce9"), ("ascii:strict", "\\u5199\\udce9")],
+)
+def test_a_name_that_the_output_cannot_encode_is_printed_escaped(encoding, told):
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    process = subprocess.run([sys.executable, "-c", PRINTS, str(ROOT)], capture_output=True, env=environment)
+    assert (process.returncode, process.stdout.decode()) == (0, f"scans/{told}.png: 7\n"), process.stderr

@@ -10,9 +10,11 @@ from conftest import ROOT, assert_one_line_error, script
 
 import recipes
 import train
+from recognizer.base import program
 from recognizer.base.errors import UserError
+from recognizer.base.files import read_json
 from recognizer.commands import sweep
-from recognizer.config import members, schema, sweep_settings
+from recognizer.config import members, schema, signatures, sweep_settings
 from recognizer.config.overrides import config_from_arguments, parse_override, resolve
 
 PIECEWISE = 'schedule={"name": "PiecewiseConstantDecay", "boundaries": [1], "values": [1, 0.1]}'
@@ -476,3 +478,22 @@ def test_a_mistyped_setting_answers_without_importing_keras(tmp_path):
         "assert not {'keras', 'tensorflow', 'jax', 'matplotlib', 'pandas', 'sklearn'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(ROOT)], check=True, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"\xef\xbb\xbf", b"# coding: latin-1\n# \xe9\n"], ids=["plain", "signed", "latin-1"]
+)
+def test_models_py_is_read_in_any_encoding_that_python_reads(start, tmp_path, monkeypatch):
+    own = b"@architecture\ndef mine(depth=3):\n    pass\n\n\nclass Augmentation:\n    zoom: float = 0\n"
+    for name in ("models.py", "augment.py"):
+        (tmp_path / name).write_bytes(start + own)
+    monkeypatch.setattr(program, "ROOT", tmp_path)
+    assert signatures.architectures() == {"mine": ["depth"]}
+    with pytest.raises(UserError, match="no setting 'dept'"):
+        resolve("single", [("dept", 3)])
+
+
+@pytest.mark.parametrize("signature", [b"", b"\xef\xbb\xbf"], ids=["plain", "signed"])
+def test_a_config_that_was_edited_on_windows_is_read(signature, tmp_path):
+    (tmp_path / "config.json").write_bytes(signature + '{"data": "C:/Ziffern/ä"}'.encode())
+    assert read_json(tmp_path / "config.json") == {"data": "C:/Ziffern/ä"}

@@ -1,11 +1,15 @@
 """Image files are read by a CSV of their names."""
 
+import shutil
+import tarfile
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from recognizer.base.errors import UserError
-from recognizer.data import sources
+from recognizer.data import image_files, sources
 
 pytestmark = pytest.mark.usefixtures("alone")
 
@@ -49,3 +53,25 @@ def test_a_table_of_images_whose_column_has_no_name_is_read(digits, tmp_path):
     loaded = sources.load(str(tmp_path / "train.csv")).train
     np.testing.assert_array_equal(loaded.x[0], digits.test.x[0])
     assert loaded.y.tolist() == [3]
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "gztar"])
+def test_pictures_of_an_archive_are_read_in_one_pass_and_in_the_order_of_their_names(
+    form, digits, tmp_path, monkeypatch
+):
+    (tmp_path / "scans").mkdir()
+    for i in (7, 2, 9, 4, 1):
+        Image.fromarray(digits.test.x[i]).save(tmp_path / "scans" / f"{i}.png")
+    (tmp_path / "scans" / "3.png").write_bytes(b"no picture")
+    path = shutil.make_archive(str(tmp_path / "all"), form, tmp_path, "scans")
+    reads = []
+    for module, name in ((tarfile, "open"), (zipfile, "ZipFile")):
+        own = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, own=own, **more: reads.append(given) or own(*given, **more))
+    pictures, faults, skipped = image_files.read_pictures([path, tmp_path / "scans"])
+    names = [f"{folder}/{i}.png" for folder in (f"{path}/scans", tmp_path / "scans") for i in (1, 2, 4, 7, 9)]
+    assert [picture.name for picture in pictures] == names
+    np.testing.assert_array_equal(pictures[2].gray, digits.test.x[4])
+    assert ["3.png" in fault for fault in faults] == [True, True]
+    assert not skipped
+    assert len(reads) <= 4  # to know its kind, to list it, and to read it: not once for each picture

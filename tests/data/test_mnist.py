@@ -1,5 +1,11 @@
 """MNIST's npz is checked, and half a download is repeated."""
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
 
@@ -35,3 +41,19 @@ def test_mnist_npz_with_a_wrong_label_or_shape_is_refused(digits, tmp_path):
         with pytest.raises(UserError) as error:
             sources.load(str(tmp_path / "mnist.npz"))
         assert told in str(error.value)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_keras_download_is_read_from_where_keras_puts_it(writable, digits, tmp_path, monkeypatch):
+    named = {"x_train": digits.train.x, "y_train": digits.train.y, "x_test": digits.test.x, "y_test": digits.test.y}
+    np.savez(tmp_path / "served.npz", **named)
+    home, access, is_folder = tmp_path / "keras", os.access, os.path.isdir
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and (writable or Path(path) != home))
+    monkeypatch.setattr(os.path, "isdir", lambda path: path != "/tmp" and is_folder(path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    home.mkdir()
+    files = keras.src.utils.file_utils
+    monkeypatch.setattr(keras.src.backend.config, "_KERAS_DIR", str(home))
+    monkeypatch.setattr(files, "urlretrieve", lambda _, path, *__: shutil.copy(tmp_path / "served.npz", path))
+    monkeypatch.setattr(files, "validate_file", lambda *_, **__: True)
+    np.testing.assert_array_equal(mnist.downloaded().test.x, digits.test.x)

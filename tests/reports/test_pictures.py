@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, assert_one_line_error, copied, load, script
+from matplotlib import cbook
+from matplotlib.text import Text
 from PIL import Image
 
 import recipes
@@ -20,6 +22,7 @@ from recognizer.base.errors import UserError
 from recognizer.base.files import read_json, read_rows, write_json
 from recognizer.commands import plot, report
 from recognizer.config.overrides import resolve
+from recognizer.data import arrays
 from recognizer.reports import charts, digit_charts, report_page, run_pictures
 from recognizer.reports.run_pictures import predicted_digits
 from recognizer.runs import metrics, run_folder
@@ -287,6 +290,22 @@ def test_where_digits_lie_and_what_covers_them_is_measured():
     assert digit_charts.covers(np.array([[0, 1], [0, -2]]), 1) == 2
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["cost$1_$2.png", "$x^$", "\\$5", "odd\udce9.png", "写.png", "a_b^c {d}"], ids=ascii)
+def test_any_name_is_drawn_as_it_is(name, digits, tmp_path):
+    figure = charts.digit_grid(digits.train.x[:2], [name, name], 2, name)
+    charts.save(figure, tmp_path / "a.png")
+    texts = [text.get_text() for text in figure.findobj(Text) if len(text.get_text()) > 2]
+    assert texts
+    assert not any(map(cbook.is_math_text, texts))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_positions_of_digits_are_drawn_if_some_digits_are_absent(digits):
+    some = digits.train.y[:50] < 2
+    digit_charts.centres(arrays.images("", digits.train.x[:50][some], digits.train.y[:50][some]))
+
+
 @pytest.mark.parametrize("picture", ["digit", "samples", "augmented", "centres", "layers"])
 def test_every_picture_of_digits_is_one_command(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -295,6 +314,22 @@ def test_every_picture_of_digits_is_one_command(picture, tmp_path, monkeypatch, 
     assert capsys.readouterr().out == f"{Path('new', picture)}.png\n"
     with Image.open(tmp_path / "new" / f"{picture}.png") as drawn:
         assert min(drawn.size) > 200
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "mine.png"]], ids=str)
+def test_a_picture_that_plot_did_not_draw_is_not_overwritten(out, digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = (out or ["digit.png"])[-1]
+    Image.fromarray(digits.train.x[0]).save(name)
+    own = Path(name).read_bytes()
+    with pytest.raises(UserError, match=f"^{name} exists and was not drawn by plot: choose another --out"):
+        plot.main(["digit", "--data", "digits", *out])
+    assert Path(name).read_bytes() == own
+    Path(name).unlink()
+    for row in ("1", "2"):  # the second time over the first
+        before = Path(name).read_bytes() if row == "2" else b""
+        plot.main(["digit", "--data", "digits", "--row", row, *out])
+        assert Path(name).read_bytes() != before
 
 
 @pytest.mark.parametrize(("options", "origin"), [([], "(1,437 of 1,797)"), (["--test"], "the fixed fifth")])

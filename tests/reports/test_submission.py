@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from PIL import Image
 
 import predict
 from recognizer.base.errors import UserError
-from recognizer.data import arrays
-from recognizer.reports import submission
+from recognizer.data import arrays, sources
+from recognizer.reports import report_page, run_table, submission
 from recognizer.runs import run_folder
 from recognizer.training import predicting
 
@@ -166,3 +167,46 @@ def test_a_csv_like_a_submission_is_overwritten_only_where_predictions_were_writ
     (tmp_path / "train.csv").write_text("filename,label\na.png,3\n")
     with pytest.raises(UserError, match="is not a submission"):
         submission.check_out(tmp_path / "train.csv")
+
+
+@pytest.mark.parametrize("names", [["a\udce9.png", "b.png"], ["\udcff", "\udcfe"], ["写.png", "é.png"]], ids=ascii)
+def test_names_of_files_that_are_not_utf_8_are_written_into_tables_and_pages(names, digits, tmp_path):
+    written = arrays.images("", digits.train.x[:2], ids=np.array(names), columns=("file", "label"))
+    submission.write_submission(tmp_path / "s.csv", np.array([3, 8]), written)
+    told = [name.encode(errors="backslashreplace").decode() for name in names]
+    assert (tmp_path / "s.csv").read_text(encoding="utf-8") == f"file,label\n{told[0]},3\n{told[1]},8\n"
+    run_table.write(
+        tmp_path / "runs.html", report_page.render("runs.html", title="", columns=names, numbers=[], rows=[])
+    )
+    assert told[0] in (tmp_path / "runs.html").read_text(encoding="utf-8")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(write_csv(tmp_path / "a.csv", digits.train.x[:9], digits.train.y[:9]), f"{names[0]}.csv")
+    np.testing.assert_array_equal(sources.load(str(tmp_path / "set.tar")).train.x, digits.train.x[:9])
+
+
+@pytest.mark.parametrize(
+    ("test", "name"),
+    [
+        ("kaggle", "bag-kaggle"),
+        ("sets/mnist.npz", "bag-mnist"),
+        ("sets/train.csv.GZ", "bag-train"),
+        ("t10k-images.idx3-ubyte.gz", "bag-t10k-images.idx3-ubyte"),
+        ("scans/2024.01.05", "bag-2024.01.05"),
+        ("scans/2024.01.06.zip", "bag-2024.01.06"),
+        ("own/test.csv", "bag-own-test"),
+        (".", "bag-{}"),
+        ("own/..", "bag-{}"),
+    ],
+)
+def test_the_predictions_of_each_test_set_have_a_file_of_their_own(test, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = predict.parser().parse_args(["bag", "--test", test])
+    assert predict.output(arguments, "bag") == Path("submissions", f"{name.format(tmp_path.name)}.csv")
+
+
+@pytest.mark.parametrize("options", [[], ["--test", "kaggle"], ["--images", "a.png"]], ids=str)
+def test_the_names_of_many_runs_need_a_name_for_their_file(options):
+    name = "+".join(f"deotte-sweep-1-{i}" for i in range(15))
+    with pytest.raises(UserError, match=r"^deotte-sweep-1-0.*\.\.\. is too long for the name of a file: .* --out$"):
+        predict.output(predict.parser().parse_args(options), name)
+    assert predict.output(predict.parser().parse_args([*options, "--out", "a.csv"]), name) == Path("a.csv")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,43 @@ def test_what_a_process_left_that_died_while_it_made_a_run_is_removed(tmp_path, 
     os.utime(left, (0, 0))
     assert run_folder.create(None, "mine", {}, np.arange(3)).name == "mine-2"
     assert not left.exists()
+
+
+@pytest.mark.parametrize("name", [".mine-1.old", ".backup.2024-05-01", ".mine-1.4242.tar", ".a.b"])
+def test_other_hidden_folders_in_runs_are_kept(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "runs" / name
+    own.mkdir(parents=True)
+    os.utime(own, (0, 0))
+    run_folder.create("mine", "mine", {}, np.arange(3))
+    assert own.is_dir()
+
+
+def test_a_folder_that_two_processes_remove_at_once_is_in_no_ones_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / ".mine-1.4242").mkdir(parents=True)
+    listed = [*Path("runs").glob(".*.*/")]
+    listed[0].rmdir()
+    monkeypatch.setattr(run_folder.Path, "glob", lambda *_: listed)
+    assert run_folder.create("mine", "mine", {}, np.arange(3)).name == "mine"
+
+
+@pytest.mark.parametrize("form", ["bag", "runs/bag", "runs/bag/", "./runs/bag", "../{}/runs/bag/", "{}/runs/bag"])
+def test_a_run_is_named_by_its_name_or_by_any_path_of_its_folder(form, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    path = form.format(trained.name if form.startswith("..") else trained)
+    assert run_folder.find(path) == Path("runs/bag")
+    assert run_folder.named(path) == Path("runs/bag")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"), [("mine", "mine-1"), ("my recipe", "my-recipe-1"), ("a/b: c", "a-b-c-1"), (".x", "x-1")]
+)
+def test_a_run_of_a_recipe_with_any_name_can_be_named(recipe, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in (name, f"{name[:-1]}2"):
+        folder = run_folder.create(None, recipe, {}, np.arange(3))
+        assert folder == run_folder.find(number) == Path("runs", number)
 
 
 def test_the_newest_run_is_the_one_that_ended_last(trained, tmp_path, monkeypatch):
