@@ -42,7 +42,10 @@ def parser() -> cli.Parser:
     what = group.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="SOURCE", help="the test set (default: that of the runs' own data)")
     what.add_argument(
-        "--images", nargs="+", metavar="PATH", help="predict pictures instead of a test set: files, folders or zips"
+        "--images",
+        nargs="+",
+        metavar="PATH",
+        help="predict pictures instead of a test set: files, folders, zips or tars",
     )
     leak = "also predict images that were among a run's labelled images, into a file whose name ends in -leak"
     group.add_argument("--allow-leak", action="store_true", help=leak)
