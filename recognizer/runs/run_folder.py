@@ -66,7 +66,7 @@ def create(name: str | None, recipe: str, config: dict, seen: np.ndarray, archit
     """
     environment.need("filelock")  # before creating anything, since the run is locked next
     folder = RUNS / next_name(RUNS, recipe) if name is None else named(name)
-    if folder.exists():
+    if name is not None and folder.exists():
         raise UserError(f"run {name!r} exists: continue it with --resume, or choose another name")
     _remove_abandoned()
     new = RUNS / f".{folder.name}.{os.getpid()}"  # renamed when complete, so that a run always has its settings
@@ -86,10 +86,10 @@ def create(name: str | None, recipe: str, config: dict, seen: np.ndarray, archit
 def next_name(parent: Path, base: str) -> str:
     """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`.
 
-    Characters that a run's name cannot have become "-": a recipe of recipes.py may have any name.
+    On Windows and macOS, Base-1 and base-1 are the same folder, so upper and lower case are not told apart. Characters that a run's name cannot have become "-": a recipe of recipes.py may have any name.
     """
     base = re.sub(r"[^\w.+-]+", "-", base).lstrip(".+-") or "run"
-    numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name) for path in parent.glob("*")]
+    numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name, re.IGNORECASE) for path in parent.glob("*")]
     return f"{base}-{max((int(number[1]) for number in numbers if number), default=0) + 1}"
 
 

@@ -134,6 +134,26 @@ def test_runs_that_are_started_together_have_a_number_each(tmp_path, monkeypatch
         runs.main([])
 
 
+def test_a_run_made_between_the_choice_of_a_name_and_its_use_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    choose, other = run_folder.next_name, tmp_path / "runs" / "mine-1"
+
+    def meanwhile(parent, base):
+        chosen = choose(parent, base)
+        other.mkdir(parents=True, exist_ok=True)
+        (other / "config.json").write_text("another's")
+        return chosen
+
+    monkeypatch.setattr(run_folder, "next_name", meanwhile)
+    assert run_folder.create(None, "mine", {}, np.arange(3)).name == "mine-2"
+    assert (other / "config.json").read_text() == "another's"
+
+
+def test_names_that_differ_by_case_have_numbers_of_their_own(tmp_path):
+    (tmp_path / "Mine-4").mkdir()
+    assert run_folder.next_name(tmp_path, "mine") == "mine-5"
+
+
 def test_what_a_process_left_that_died_while_it_made_a_run_is_removed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     left = tmp_path / "runs" / ".mine-1.4242"
