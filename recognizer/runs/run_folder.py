@@ -86,7 +86,8 @@ def create(name: str | None, recipe: str, config: dict, seen: np.ndarray, archit
 def next_name(parent: Path, base: str) -> str:
     """Returns BASE-1, -2, ...: the name after the highest number in a folder, `parent`.
 
-    On Windows and macOS, Base-1 and base-1 are the same folder, so upper and lower case are not told apart. Characters that a run's name cannot have become "-": a recipe of recipes.py may have any name.
+    On Windows and macOS, Base-1 and base-1 are the same folder, so upper and lower case are not told apart. Characters
+    that a run's name cannot have become "-": a recipe of recipes.py may have any name.
     """
     base = re.sub(r"[^\w.+-]+", "-", base).lstrip(".+-") or "run"
     numbers = [re.fullmatch(rf"{re.escape(base)}-(\d+)", path.name, re.IGNORECASE) for path in parent.glob("*")]
