@@ -200,7 +200,7 @@ def made_once(tmp_path_factory):
                 folder.mkdir()
                 make(folder)
                 done.touch()
-        return shutil.copytree(folder, own / name)
+        return own / name if (own / name).exists() else shutil.copytree(folder, own / name)
 
     return copied
 

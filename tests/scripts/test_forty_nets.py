@@ -43,6 +43,7 @@ NOT_EXPORTED = {
 }
 QUICK = [
     *REFUSED,
+    "forty_conv_bn_layer",  # which other tests read
     "forty_model_alone",
     "forty_activity",
     "forty_shared",
