@@ -93,7 +93,11 @@ def test_the_net_of_a_process_that_dies_goes_on_in_a_new_one(one_by_one, tmp_pat
 
 @pytest.mark.slow
 @linux
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGINT, marks=pytest.mark.by_hand), signal.SIGTERM, signal.SIGKILL],
+    ids=lambda n: n.name,
+)
 def test_a_stopped_run_ends_with_its_processes_and_goes_on_exactly(number, one_by_one, tmp_path):
     process = started(tmp_path, *OPTIONS)
     children = workers(process)

@@ -302,7 +302,11 @@ def test_a_function_added_to_models_py_trains_by_name_and_is_listed(scripts, tmp
 LONG = ("ensemble", "vgg-phases", "vgg-dropout-phases", "vgg-bn-dropout-phases", "vgg-dropout", "vgg-augmented")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in recipes.RECIPES])
+def marks(name):
+    return [pytest.mark.slow] * (name in LONG) + [pytest.mark.by_hand] * (name in LONG[1:])
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in recipes.RECIPES])
 def test_every_recipe_trains(name, tmp_path, monkeypatch, no_pictures):
     import train
 

@@ -674,7 +674,9 @@ def test_a_net_with_an_infinite_constant_trains_and_goes_on_where_it_was_stopped
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["quick", "codeastar", "linear"])
+@pytest.mark.parametrize(
+    "name", ["quick", *(pytest.param(name, marks=pytest.mark.by_hand) for name in ("codeastar", "linear"))]
+)
 def test_float16_learns_as_float32_does(name, digits):
     accuracies = {}
     for precision in ("float32", "float16"):
