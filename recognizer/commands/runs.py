@@ -12,6 +12,7 @@ skipped with a warning on stderr.
 
 import collections
 import shutil
+import sys
 from pathlib import Path
 
 from recognizer.base import cli
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     if table.empty and (arguments.sweep or not trials):
         raise UserError(f"none of the {len(folders)} runs in {run_folder.RUNS}/ can be read")
     if not table.empty:
-        print(run_table.fitted(table, shutil.get_terminal_size((1000, 1)).columns))  # 1000: not a terminal, but a file
+        print(run_table.fitted(table, shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize))
     for sweep, count in trials.items() if not arguments.sweep else ():
         print(f"and {count} trial{'s' * (count > 1)} of sweep {sweep!r}: --sweep {sweep} lists them")
     for path, form in ((arguments.html, run_table.page), (arguments.csv, run_table.comma_separated)):
