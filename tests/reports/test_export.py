@@ -58,6 +58,7 @@ def test_an_ensemble_is_exported_as_one_file_that_agrees_with_keras(form, two_ne
     assert [path.name for path in (two_nets / "exports").iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_runs_are_averaged_net_by_net_however_many_shifts_each_predicts_by(two_nets, digits, monkeypatch):
     import train
 

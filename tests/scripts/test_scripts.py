@@ -344,10 +344,11 @@ def test_a_net_hardly_better_than_guessing_is_told_with_what_may_help(
         pytest.param(["--set", "augmentation.elastic_alpha=34"], marks=pytest.mark.slow),
         ["--weights", "best"],
         ["--nets", "2", "--set", "bagging=false"],
+        ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'],
         pytest.param(
-            ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "grenholm"}]'], marks=pytest.mark.slow
+            ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
+            marks=pytest.mark.slow,
         ),
-        ["--nets", "2", "--set", 'members=[{}, {"epochs": 1, "model": "vgg", "model_config.dropout": 0.2}]'],
         pytest.param(
             ["--nets", "2", "--model", "vgg", "--set", 'members=[{}, {"epochs": 1, "model_config": {"dropout": 0.2}}]'],
             marks=pytest.mark.slow,
