@@ -247,8 +247,10 @@ def test_what_standardizes_training_images_alone_is_refused(setting, tmp_path, m
 
     monkeypatch.chdir(tmp_path)
     told = rf"augmentation\.{setting} changes training images.*use standardized\(\) in the net"
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=told) as error:
         train.main(["--data", "digits", "--set", f"augmentation.{setting}=true"])
+    assert len(str(error.value)) < 300
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 

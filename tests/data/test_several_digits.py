@@ -215,7 +215,7 @@ def circle(x, y, radius, start, end):
 
 
 @needs_mnist
-@pytest.mark.parametrize("gap", [0, 6, 20])
+@pytest.mark.parametrize("gap", [0, 6, 20, *(pytest.param(gap, marks=pytest.mark.slow) for gap in (2, 12))])
 @pytest.mark.parametrize("label", [3, 4, 5, 7])
 def test_a_digit_whose_strokes_are_apart_is_one(label, gap, read, tmp_path):
     body = circle(190, 260, 75, -100, 130)

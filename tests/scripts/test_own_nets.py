@@ -500,6 +500,11 @@ def test_nets_of_ones_own_are_trained_and_predict(tmp_path):
     ("text", "parts"),
     [
         ("def mine(:\n", ["models.py, line +1", "syntax"]),
+        pytest.param(
+            "@architecture\ndef mine():\nreturn 1\n",
+            ["models.py, line +3", "expected an indented block"],
+            marks=pytest.mark.slow,
+        ),
         ("import no_such_module\n", ["models.py, line +1", "No module named 'no_such_module'"]),
         pytest.param(
             "from keras.layers import Conv3d\n",
@@ -508,7 +513,7 @@ def test_nets_of_ones_own_are_trained_and_predict(tmp_path):
         ),
         ("HIDDEN = NEURONS + 1\n", ["models.py, line +1", "NameError: name 'NEURONS' is not defined"]),
     ],
-    ids=["syntax", "module", "name to import", "name"],
+    ids=["syntax", "indentation", "module", "name to import", "name"],
 )
 def test_a_models_py_that_cannot_be_imported_is_a_line(text, parts, tmp_path):
     scripts = copied(tmp_path, "\n\n" + text)

@@ -240,6 +240,7 @@ def scripts(tmp_path):
     [
         ("recipes.py", "train.py single"),
         ("recipes.py", "-m recognizer plot augmented --recipe single --data digits"),
+        pytest.param("models.py", "train.py --data digits", marks=pytest.mark.slow),
         ("augment.py", "train.py --data digits"),
     ],
 )
