@@ -194,9 +194,8 @@ def _openers(files):
         elif start_of(path) == "tar":
             wanted = {file.member: file for file in some}
             with reading(path), tarfile.open(path) as archive:
-                for member in archive:
-                    if member.isfile() and member.name in wanted:
-                        yield wanted[member.name], functools.partial(archive.extractfile, member)
+                for member in _named(archive, wanted):
+                    yield wanted[member.name], functools.partial(archive.extractfile, member)
         else:
             with reading(path), zipfile.ZipFile(path) as archive:
                 yield from ((file, functools.partial(archive.open, file.member)) for file in some)
@@ -213,10 +212,14 @@ def _of_tar(path, members):
     """Returns the bytes of members of a tar, {name: bytes}. Raises ValueError if together they exceed the limits."""
     found, left = {}, limits.FILE_BYTES
     with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and member.name in members:
-                left -= member.size
-                if left < 0:
-                    raise ValueError(f"more than {limits.FILE_BYTES >> 20} MB")
-                found[member.name] = archive.extractfile(member).read()
+        for member in _named(archive, members):
+            left -= member.size
+            if left < 0:
+                raise ValueError(f"more than {limits.FILE_BYTES >> 20} MB")
+            found[member.name] = archive.extractfile(member).read()
     return found
+
+
+def _named(archive, names):
+    """Yields the files with some names in an open tar, in its own order."""
+    return (member for member in archive if member.isfile() and member.name in names)
